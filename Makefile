@@ -1,0 +1,40 @@
+# Two commands do everything, set-up included: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help install demo test test_integ lint clean
+.DEFAULT_GOAL := help
+
+help:  ## Show this help
+	@grep -hE '^[a-z_]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z_]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+install: $(STAMP)  ## Make .venv with the project (editable) and its development tools
+
+# Made again only when what it is made from changed. The stamp is written last, so an interrupted
+# installation is picked up where it stopped.
+$(STAMP): setup.py constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(None if sys.version_info >= (3, 10) else f"Python >= 3.10 is needed, $(PYTHON) is {v}; try make PYTHON=python3.11 install")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV) (torch and torchaudio are about 5 GB on disk) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 10 \
+		-c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: install  ## Train a small codec on the embedded corpus (CPU, minutes); leaves audio and pictures
+	@$(BIN)/python scripts/demo.py
+
+test: install  ## Unit tests
+	@$(BIN)/python -m pytest
+
+test_integ: install  ## Long tests: real command lines, several processes, another environment
+	@$(BIN)/python -m pytest -m 'slow or integ'
+
+lint: install  ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+clean:  ## Remove what the targets made, outputs/ excepted
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build *.egg-info

@@ -1,0 +1,56 @@
+"""Adversarial training: discriminators, criteria, feature matching and the loss that joins them.
+
+Names, constructor arguments and call signatures are AudioCraft 1.3's, so porting is a changed
+import:
+
+    from adversarial_trainer import adversarial  # was: from audiocraft import adversarial
+
+    disc = adversarial.MultiScaleSTFTDiscriminator(filters=32)
+    adv_loss = adversarial.AdversarialLoss(
+        disc, torch.optim.Adam(disc.parameters(), 3e-4, betas=(0.5, 0.9)),
+        loss=adversarial.get_adv_criterion('hinge'),
+        loss_real=adversarial.get_real_criterion('hinge'),
+        loss_fake=adversarial.get_fake_criterion('hinge'),
+        loss_feat=adversarial.FeatureMatchingLoss())
+    for real in loader:                       # [B, C, T]
+        fake = generator(real)
+        adv_loss.train_adv(fake, real)        # updates the discriminators
+        adv, feat = adv_loss(fake, real)      # losses for the generator
+        ...                                   # adv_loss.metrics says who is winning
+"""
+from adversarial_trainer.adversarial.adversarial_loss import AdversarialLoss
+from adversarial_trainer.adversarial.criteria import (
+    LOSS_TYPES,
+    AdvLossType,
+    decision_threshold,
+    get_adv_criterion,
+    get_fake_criterion,
+    get_real_criterion,
+)
+from adversarial_trainer.adversarial.discriminators import (
+    DISCRIMINATORS,
+    JointDiscriminator,
+    MultiDiscriminator,
+    MultiPeriodDiscriminator,
+    MultiScaleDiscriminator,
+    MultiScaleSTFTDiscriminator,
+)
+from adversarial_trainer.adversarial.feature_matching import FeatLossType, FeatureMatchingLoss
+
+__all__ = [
+    'DISCRIMINATORS',
+    'LOSS_TYPES',
+    'AdvLossType',
+    'AdversarialLoss',
+    'FeatLossType',
+    'FeatureMatchingLoss',
+    'JointDiscriminator',
+    'MultiDiscriminator',
+    'MultiPeriodDiscriminator',
+    'MultiScaleDiscriminator',
+    'MultiScaleSTFTDiscriminator',
+    'decision_threshold',
+    'get_adv_criterion',
+    'get_fake_criterion',
+    'get_real_criterion',
+]

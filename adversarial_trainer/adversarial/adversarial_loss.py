@@ -1,0 +1,244 @@
+"""The adversarial game: trains the discriminators, and gives the generator its losses."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adversarial_trainer import distrib
+from adversarial_trainer.adversarial.criteria import AdvLossType, decision_threshold
+from adversarial_trainer.adversarial.discriminators.base import MultiDiscriminatorOutputType
+from adversarial_trainer.adversarial.feature_matching import FeatLossType
+from adversarial_trainer.adversarial.parts import predict, split
+from adversarial_trainer.adversarial.read_only import read_only
+from adversarial_trainer.adversarial.report import discriminator_metrics
+from adversarial_trainer.adversarial.update_schedule import UpdateSchedule
+
+
+class AdversarialLoss(nn.Module):
+    """Wraps discriminators, their optimizer and the losses of both sides.
+
+    In a training step call `train_adv(fake, real)`, then `forward(fake, real)`. With a
+    `MultiDiscriminator`, each sub-discriminator is done completely before the next: equal to all
+    at once, as they share no weights, with a fraction of the memory.
+
+    Args:
+        adversary: Maps audio [B, C, T] to (list of logits, list of lists of feature maps), a
+            `MultiDiscriminator` or any module that does. Rank 0's weights and buffers are
+            broadcast.
+        optimizer: Optimizer of the adversary's parameters.
+        loss: Generator's criterion on D(fake).
+        loss_real, loss_fake: Discriminators' criteria on D(real) and D(fake).
+        loss_feat: Feature matching between the maps of one sub-discriminator, or None.
+        normalize: Divide the losses by the number of sub-discriminators.
+        max_norm: Largest norm of the discriminators' gradient; 0 does not clip.
+        every, probability, start_step, generator: Which steps update, see `UpdateSchedule`.
+        scheduler: Learning-rate schedule stepped after each update (with `step`, `state_dict`,
+            `load_state_dict`).
+
+    Attributes:
+        metrics: 0-dim tensors on the device, from the last `train_adv` if it updated (else
+            empty), or from the last `forward` in eval mode: `d_loss`, `d_grad_norm` (before
+            clipping; training only) and those of `report.discriminator_metrics`.
+        updated: Whether the last `train_adv` changed the discriminators.
+        num_updates, num_skipped: Updates made, and dropped for a gradient that was not finite.
+    """
+
+    def __init__(self, adversary: nn.Module, optimizer: torch.optim.Optimizer, loss: AdvLossType,
+                 loss_real: AdvLossType, loss_fake: AdvLossType,
+                 loss_feat: FeatLossType | None = None, normalize: bool = True, *,
+                 max_norm: float = 0., every: int = 1, probability: float = 1.,
+                 start_step: int = 0, scheduler: Any = None,
+                 generator: torch.Generator | None = None):
+        super().__init__()
+        if not max_norm >= 0:
+            raise ValueError(f'max_norm must be at least 0 (0 does not clip), got {max_norm!r}.')
+        self.adversary = adversary
+        distrib.broadcast_module(adversary)
+        self.optimizer = optimizer
+        self.loss = loss
+        self.loss_real = loss_real
+        self.loss_fake = loss_fake
+        self.loss_feat = loss_feat
+        self.normalize = normalize
+        self.max_norm = max_norm
+        self.schedule = UpdateSchedule(every, probability, start_step, generator)
+        self.scheduler = scheduler
+        self.threshold = decision_threshold(loss_real)
+        self.metrics: dict[str, Tensor] = {}
+        self.updated = False
+        self.num_updates = 0
+        self.num_skipped = 0
+
+    @property
+    def active(self) -> bool:
+        """False until the step begun last has reached `start_step`; `forward` is then zero."""
+        return self.schedule.active
+
+    def get_adversary_pred(self, x: Tensor) -> MultiDiscriminatorOutputType:
+        """Logits and feature maps of the whole adversary; ValueError if it returns other things."""
+        return predict(self.adversary, x)
+
+    def _normalized(self, loss: Tensor, num_discriminators: int) -> Tensor:
+        return loss / num_discriminators if self.normalize else loss
+
+    # Discriminators' side
+
+    def train_adv(self, fake: Tensor, real: Tensor) -> Tensor:
+        """Update the discriminators, if it is their turn, and return their loss.
+
+        No gradient reaches the generator. Gradients are averaged over the ranks' items before
+        clipping. If they are not finite, the update is dropped, on all ranks alike since all hold
+        the same averaged gradients; finding out is the one time that the host waits for the device.
+
+        Args:
+            fake, real: Audio [B, C, T].
+
+        Returns:
+            0-dim, without graph; zero when it is not their turn.
+        """
+        self.updated = False
+        self.metrics = {}
+        if not self.schedule.step():
+            return fake.new_zeros(())
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.enable_grad():
+            loss, metrics = self._backward(fake.detach(), real.detach())
+
+        parameters = [p for group in self.optimizer.param_groups for p in group['params']]
+        distrib.sync_gradients(parameters, fake.shape[0])
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if not norm.isfinite().item():
+            self.optimizer.zero_grad(set_to_none=True)
+            self.num_skipped += 1
+            return loss
+        if self.max_norm > 0:
+            nn.utils.clip_grads_with_norm_(parameters, self.max_norm, norm)
+        self.optimizer.step()
+        if self.scheduler is not None:
+            self.scheduler.step()
+        self.updated = True
+        self.num_updates += 1
+        self.metrics = {'d_loss': loss, 'd_grad_norm': norm, **metrics}
+        return loss
+
+    def _backward(self, fake: Tensor, real: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Accumulate the discriminators' gradients; return their loss and metrics."""
+        parts = split(self.adversary)
+        losses: list[Tensor] = []
+        on_fake: list[Tensor] = []
+        on_real: list[Tensor] = []
+        for part in parts:
+            fake_logits, _ = part(fake)
+            real_logits, _ = part(real)
+            # There are n parts of one sub-discriminator, or one part of n.
+            loss = self._normalized(self._adversary_loss(fake_logits, real_logits),
+                                    len(parts) * len(fake_logits))
+            loss.backward()
+            losses.append(loss.detach())
+            on_fake += [logits.detach() for logits in fake_logits]
+            on_real += [logits.detach() for logits in real_logits]
+        return _total(losses), self._describe(on_real, on_fake)
+
+    def _adversary_loss(self, fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
+        return _total([_apply(self.loss_fake, on_fake) + _apply(self.loss_real, on_real)
+                       for on_fake, on_real in zip(fake, real, strict=True)])
+
+    def _describe(self, real: Sequence[Tensor], fake: Sequence[Tensor]) -> dict[str, Tensor]:
+        names = getattr(self.adversary, 'names', None)
+        if not isinstance(names, list | tuple) or len(names) != len(fake):
+            names = [f'sub{index + 1}' for index in range(len(fake))]
+        return discriminator_metrics(names, real, fake, self.threshold)
+
+    # Generator's side
+
+    def forward(self, fake: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses for the generator. The discriminators are left exactly as they were: weights,
+        `requires_grad`, gradients, and the buffers of spectral and batch norm.
+
+        In eval mode it also fills `metrics`.
+
+        Args:
+            fake, real: Audio [B, C, T], of the same shape where there is a `loss_feat`.
+
+        Returns:
+            adv, feat: 0-dim. `feat` is zero without `loss_feat`, and both are until `active`;
+            such zeros belong to the graph of `fake`, so that they may be trained on or left out.
+        """
+        if not self.training:
+            self.metrics = {}
+        zero = fake[..., :0].sum()
+        if not self.active:
+            return zero, zero
+        adv: list[Tensor] = []
+        feat: list[Tensor] = []
+        on_fake: list[Tensor] = []
+        on_real: list[Tensor] = []
+        with read_only(self.adversary):
+            for part in split(self.adversary):
+                fake_logits, fake_maps = part(fake)
+                on_fake += fake_logits
+                adv += [_apply(self.loss, logits) for logits in fake_logits]
+                if self.training and self.loss_feat is None:
+                    continue  # nobody asks about the real audio
+                with torch.no_grad():
+                    real_logits, real_maps = part(real)
+                on_real += real_logits
+                if self.loss_feat is not None:
+                    feat += [self.loss_feat(of_fake, of_real)
+                             for of_fake, of_real in zip(fake_maps, real_maps, strict=True)]
+        if not self.training:
+            with torch.no_grad():
+                d_loss = self._normalized(self._adversary_loss(on_fake, on_real), len(on_fake))
+            self.metrics = {'d_loss': d_loss, **self._describe(on_real, on_fake)}
+        return (self._normalized(_total(adv), len(adv)),
+                self._normalized(_total(feat), len(feat)) if feat else zero)
+
+    # State
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str,
+                            keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[prefix + 'optimizer'] = self.optimizer.state_dict()
+        destination[prefix + 'progress'] = {
+            'num_updates': self.num_updates, 'num_skipped': self.num_skipped,
+            'schedule': self.schedule.state_dict(),
+            'scheduler': None if self.scheduler is None else self.scheduler.state_dict()}
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, local_metadata: Any,
+                              strict: bool, missing_keys: list[str], unexpected_keys: list[str],
+                              error_msgs: list[str]) -> None:
+        """Loads AudioCraft's layout too, which has no 'progress': counters then stay."""
+        optimizer = state_dict.pop(prefix + 'optimizer', None)
+        progress = state_dict.pop(prefix + 'progress', None)
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing_keys,
+                                      unexpected_keys, error_msgs)
+        if optimizer is not None:
+            try:
+                # Copied: torch's optimizers go on to update the very tensors that they are given.
+                self.optimizer.load_state_dict(deepcopy(optimizer))
+            except ValueError as error:
+                error_msgs.append(f'{prefix}optimizer: {error}')
+        elif strict:
+            missing_keys.append(prefix + 'optimizer')
+        if progress is not None:
+            self.num_updates = progress['num_updates']
+            self.num_skipped = progress['num_skipped']
+            self.schedule.load_state_dict(progress['schedule'])
+            if self.scheduler is not None and progress['scheduler'] is not None:
+                self.scheduler.load_state_dict(progress['scheduler'])
+
+
+def _apply(criterion: AdvLossType, logits: Tensor) -> Tensor:
+    """A criterion in at least float32: means in half precision have three digits."""
+    if logits.dtype in (torch.float16, torch.bfloat16):
+        logits = logits.float()
+    return criterion(logits)
+
+
+def _total(losses: Sequence[Tensor]) -> Tensor:
+    # Stacked, so that device and dtype are the losses' own; [1]-shaped ones are fine too.
+    return torch.stack([loss.reshape(()) for loss in losses]).sum()

@@ -1,0 +1,42 @@
+"""Discriminators, each a set of sub-discriminators that judge the audio at different scales."""
+from adversarial_trainer.adversarial.discriminators.base import (
+    FeatureMapType,
+    JointDiscriminator,
+    LogitsType,
+    MultiDiscriminator,
+    MultiDiscriminatorOutputType,
+)
+from adversarial_trainer.adversarial.discriminators.mpd import (
+    MultiPeriodDiscriminator,
+    PeriodDiscriminator,
+)
+from adversarial_trainer.adversarial.discriminators.msd import (
+    MultiScaleDiscriminator,
+    ScaleDiscriminator,
+)
+from adversarial_trainer.adversarial.discriminators.msstftd import (
+    DiscriminatorSTFT,
+    MultiScaleSTFTDiscriminator,
+)
+from adversarial_trainer.registry import Registry
+
+DISCRIMINATORS = Registry('discriminator', {
+    'msstftd': MultiScaleSTFTDiscriminator,
+    'mpd': MultiPeriodDiscriminator,
+    'msd': MultiScaleDiscriminator,
+})
+
+__all__ = [
+    'DISCRIMINATORS',
+    'DiscriminatorSTFT',
+    'FeatureMapType',
+    'JointDiscriminator',
+    'LogitsType',
+    'MultiDiscriminator',
+    'MultiDiscriminatorOutputType',
+    'MultiPeriodDiscriminator',
+    'MultiScaleDiscriminator',
+    'MultiScaleSTFTDiscriminator',
+    'PeriodDiscriminator',
+    'ScaleDiscriminator',
+]

@@ -1,0 +1,56 @@
+"""Feature matching: the distance between a discriminator's maps of fake and of real audio."""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+FeatLossType = Callable[[list[Tensor], list[Tensor]], Tensor]
+
+# Keeps the relative distance finite where a real map is all zeros.
+_EPS = 1e-5
+
+
+class FeatureMatchingLoss(nn.Module):
+    """Feature matching loss over the maps of one sub-discriminator.
+
+    The real maps are targets: no gradient flows into them.
+
+    Args:
+        loss: Distance between two maps of equal shape, to a 0-dim tensor.
+        normalize: Divide the sum by the number of maps.
+        relative: Divide each distance by the mean magnitude of its real map, as in EnCodec
+            (arXiv 2210.13438, equation 2), so that loud maps do not drown the quiet ones.
+
+    Shape:
+        - fmap_fake, fmap_real: lists of maps, pairwise of the same shape
+        - output: 0-dim
+    """
+
+    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor] = nn.L1Loss(),  # noqa: B008
+                 normalize: bool = True, *, relative: bool = False):
+        super().__init__()
+        self.loss = loss
+        self.normalize = normalize
+        self.relative = relative
+
+    def forward(self, fmap_fake: Sequence[Tensor], fmap_real: Sequence[Tensor]) -> Tensor:
+        if not fmap_fake or len(fmap_fake) != len(fmap_real):
+            raise ValueError('Feature matching wants as many fake maps as real ones and at least '
+                             f'one, got {len(fmap_fake)} fake and {len(fmap_real)} real.')
+        total = torch.stack([
+            self._distance(index, fake, real.detach())
+            for index, (fake, real) in enumerate(zip(fmap_fake, fmap_real, strict=True))]).sum()
+        return total / len(fmap_fake) if self.normalize else total
+
+    def _distance(self, index: int, fake: Tensor, real: Tensor) -> Tensor:
+        if fake.shape != real.shape:
+            raise ValueError(f'Feature map {index} of fake and real differ in shape: '
+                             f'{tuple(fake.shape)} and {tuple(real.shape)}.')
+        if not fake.numel():
+            return fake.sum()  # zero, in the graph
+        distance = self.loss(fake, real)
+        if self.relative:
+            distance = distance / real.abs().mean().clamp_min(_EPS)
+        return distance

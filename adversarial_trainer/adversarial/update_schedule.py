@@ -1,0 +1,65 @@
+"""When the discriminators are updated: one decision a step, the same on every rank."""
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from adversarial_trainer import distrib
+
+
+class UpdateSchedule:
+    """Decides at each training step whether the discriminators are updated.
+
+    Step s updates when s >= `start_step`, (s - start_step) is a multiple of `every`, and one draw
+    falls below `probability`. The draw comes from a generator that all ranks hold in the same
+    state, never from the global RNG: ranks that disagreed would wait for each other for ever in
+    the gradients' all-reduce.
+
+    Args:
+        every: Update at every n-th step, >= 1.
+        probability: Chance of an update at such a step, in [0, 1] (EnCodec: 2/3 at 24 kHz).
+        start_step: First step that may update, >= 0.
+        generator: CPU generator in the same state on all ranks. None makes one.
+    """
+
+    def __init__(self, every: int = 1, probability: float = 1., start_step: int = 0,
+                 generator: torch.Generator | None = None):
+        if every < 1:
+            raise ValueError(f'every must be at least 1, got {every!r}.')
+        if not 0 <= probability <= 1:
+            raise ValueError(f'probability must be in [0, 1], got {probability!r}.')
+        if start_step < 0:
+            raise ValueError(f'start_step must be at least 0, got {start_step!r}.')
+        if generator is not None and generator.device.type != 'cpu':
+            raise ValueError(f'generator must be on the CPU, got one on {generator.device}.')
+        self.every = every
+        self.probability = probability
+        self.start_step = start_step
+        self.generator = distrib.shared_generator(0) if generator is None else generator
+        self.num_steps = 0
+
+    @property
+    def active(self) -> bool:
+        """Whether the step begun last (by `step`) has reached `start_step`.
+
+        With `start_step=0` this is always true, so losses can be asked for before any step.
+        """
+        return self.start_step == 0 or self.num_steps > self.start_step
+
+    def step(self) -> bool:
+        """Begin the next step and say whether it updates the discriminators."""
+        since_start = self.num_steps - self.start_step
+        self.num_steps += 1
+        if since_start < 0 or since_start % self.every:
+            return False
+        if self.probability >= 1:
+            return True
+        return torch.rand((), generator=self.generator).item() < self.probability
+
+    def state_dict(self) -> dict[str, Any]:
+        return {'num_steps': self.num_steps, 'generator': self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.num_steps = state['num_steps']
+        self.generator.set_state(state['generator'].cpu())

@@ -1,0 +1,292 @@
+"""Read, write and convert waveforms.
+
+Waveforms are float tensors `[C, T]` with nominal range [-1, 1]. Files go through soundfile
+(torchaudio has had no reader of its own since 2.9); resampling uses torchaudio's polyphase
+convolution with a longer filter than its default, which lets a 12.6 kHz tone through at -10 dB on
+the way from 44.1 to 24 kHz.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import stat
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import soundfile
+import torch
+from scipy import signal
+from torchaudio.transforms import Resample
+
+logger = logging.getLogger(__name__)
+
+# What a scan takes for audio: the extensions of formats that libsndfile reads by itself.
+EXTENSIONS = frozenset(
+    ".wav .flac .ogg .oga .opus .mp3 .aiff .aif .aifc .au .snd .caf .w64 .rf64".split()
+)
+# Extensions whose libsndfile format has another name, with the codec inside where it matters.
+_FORMATS = {
+    ".opus": ("OGG", "OPUS"), ".oga": ("OGG", "VORBIS"), ".ogg": ("OGG", "VORBIS"),
+    ".aif": ("AIFF", None), ".aifc": ("AIFF", None), ".snd": ("AU", None),
+}  # fmt: skip
+_PCM_BITS = {"PCM_S8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
+# Samples per read: a header can declare any length and up to 1024 channels, but memory is used only
+# where something is decoded. Large, because libsndfile's Opus slips between one read and the next.
+_BLOCK = 1 << 26
+
+# A Kaiser-windowed sinc with 64 zero crossings: -6 dB at 0.948 of the lower Nyquist frequency,
+# below -84 dB from 1.01 of it on. The constants are resampy's "kaiser_best".
+_ZEROS, _ROLLOFF, _BETA = 64, 0.9475937167399596, 14.769656459379492
+_MAX_KERNEL = 1 << 22
+_MAX_RATIO_TERM = 1_000_000
+
+
+class AudioError(ValueError):
+    """An audio file that cannot be read; has its `path` and the `reason`."""
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path, self.reason = str(path), reason
+
+    def __str__(self) -> str:
+        return f"{self.path!r}: {self.reason}"
+
+
+class AudioInfo(NamedTuple):
+    """What the header says: rate in Hz, frames (samples per channel), duration in seconds."""
+
+    sample_rate: int
+    channels: int
+    frames: int
+    duration: float
+
+
+@contextmanager
+def open_audio(path: str | Path) -> Iterator[soundfile.SoundFile]:
+    """Open a file for reading; any failure inside the block names the file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        AudioError: it is not a regular file, or soundfile cannot decode it.
+    """
+    # Opening a FIFO would wait for ever, and a folder gives a poor message.
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise AudioError(path, "not a regular file")
+    try:
+        file = soundfile.SoundFile(_name(path))
+    except (soundfile.SoundFileError, TypeError) as error:  # TypeError: a headerless .raw
+        reason = str(error).strip().rsplit("': ", 1)[-1]
+        reason = reason if os.access(path, os.R_OK) else "permission denied"
+        raise AudioError(path, reason) from error
+    with file:
+        if file.frames >= 1 << 62:
+            raise AudioError(path, "the header does not tell the length; encode the file again")
+        try:
+            yield file
+        except (soundfile.SoundFileError, MemoryError) as error:
+            raise AudioError(path, str(error).strip()) from error
+
+
+def read_frames(file: soundfile.SoundFile, start: int = 0, frames: int | None = None) -> np.ndarray:
+    """Frames `start` to `start + frames` of an open file, fewer where it ends; float32 `[n, C]`."""
+    left = max(0, file.frames - start)
+    left = left if frames is None else min(left, frames)
+    if left == 0:
+        return np.zeros((0, file.channels), np.float32)
+    if file.tell() != start:
+        first = start
+        if file.subtype == "VORBIS":
+            # libsndfile misses by up to 2048 frames where it seeks in the last page.
+            first = min(start, max(0, file.frames - (1 << 16)))
+        file.seek(first)
+        if first < start:
+            file.read(start - first, dtype="float32")
+    blocks = []
+    step = max(1, _BLOCK // file.channels)
+    while left > 0:
+        block = file.read(min(step, left), dtype="float32", always_2d=True)
+        if not len(block):
+            break
+        blocks.append(block)
+        left -= len(block)
+    if not blocks:
+        return np.zeros((0, file.channels), np.float32)
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+
+
+def info(path: str | Path) -> AudioInfo:
+    """Read the header of a file. Raises as `open_audio` does."""
+    with open_audio(path) as file:
+        return AudioInfo(file.samplerate, file.channels, file.frames, file.frames / file.samplerate)
+
+
+def read(
+    path: str | Path, start: float = 0.0, duration: float | None = None
+) -> tuple[torch.Tensor, int]:
+    """Read a file, or only the segment from `start` for `duration`, both in seconds.
+
+    Both are rounded to the nearest frame. What lies beyond the end is left out, not padded.
+
+    Returns:
+        `(wav, sample_rate)` with `wav` float32 of shape `[C, T]`.
+    """
+    if start < 0 or (duration is not None and duration < 0):
+        raise ValueError(f"start and duration must be >= 0, got {start} and {duration}")
+    with open_audio(path) as file:
+        rate = file.samplerate
+        frames = None if duration is None else round(duration * rate)
+        data = read_frames(file, round(start * rate), frames)
+    return torch.from_numpy(data.T.copy()), rate  # [T, C] -> [C, T]
+
+
+def _name(path: str | Path) -> str | bytes:
+    # Bytes, because soundfile's own encoding of names fails where they are not UTF-8.
+    return os.fsencode(path) if os.name == "posix" else str(path)
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Give a temporary name beside `path` that becomes `path` if the block succeeds.
+
+    Readers see the old file or the new one, never half of it. Parent folders are made.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{uuid.uuid4().hex}.tmp"
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write(
+    path: str | Path,
+    wav: torch.Tensor,
+    sample_rate: int,
+    subtype: str | None = None,
+    clip: str = "clamp",
+) -> None:
+    """Write `wav`, `[C, T]`, in the format of the path's extension; atomic.
+
+    Args:
+        subtype: a soundfile subtype; by default PCM_16 for wav, flac and the like, Vorbis or Opus
+            inside ogg. Samples of an n-bit file read with `read` come back bit for bit.
+        clip: what to do with samples beyond [-1, 1]: `clamp` cuts them off, `rescale` divides the
+            whole wav by its peak. Both log a warning. Float subtypes keep them as they are.
+    """
+    if wav.dim() != 2 or wav.shape[0] < 1:
+        raise ValueError(f"wav must have shape [channels, time], got {tuple(wav.shape)}")
+    if clip not in ("clamp", "rescale"):
+        raise ValueError(f"Unknown clip {clip!r}. Choices: clamp, rescale")
+    suffix = Path(path).suffix.lower()
+    format_, default = _FORMATS.get(suffix, (suffix[1:].upper(), None))
+    if format_ not in soundfile.available_formats() or format_ == "RAW":
+        choices = ", ".join(sorted(EXTENSIONS))
+        raise ValueError(f"{path}: cannot write {suffix!r}. Choices: {choices}")
+    if subtype is None:
+        integer = soundfile.check_format(format_, "PCM_16")
+        subtype = default or ("PCM_16" if integer else soundfile.default_subtype(format_))
+    data = wav.detach().to("cpu", torch.float64).numpy().T  # [C, T] -> [T, C]
+    peak = float(np.abs(data).max(initial=0.0))
+    if not math.isfinite(peak):
+        raise ValueError(f"{path}: cannot write NaN or Inf samples")
+    if peak > 1 and subtype not in ("FLOAT", "DOUBLE"):
+        count = int((np.abs(data) > 1).sum())
+        logger.warning("%s: %d samples beyond [-1, 1], peak %.3f (%s)", path, count, peak, clip)
+        data = data / peak if clip == "rescale" else data.clip(-1, 1)
+    if subtype in _PCM_BITS:
+        # libsndfile would scale by 2^(n-1) - 1 and divide by 2^(n-1) when reading.
+        bits = _PCM_BITS[subtype]
+        scale = 2 ** (bits - 1)
+        integers = np.rint(data * scale).clip(-scale, scale - 1).astype(np.int64)
+        data = (integers << (32 - bits)).astype(np.int32)
+    with replacing(path) as temporary:
+        try:
+            with soundfile.SoundFile(
+                _name(temporary), "w", sample_rate, wav.shape[0], subtype, format=format_
+            ) as file:
+                # In blocks: libsndfile's Vorbis encoder overflows the stack on long ones.
+                for begin in range(0, len(data), 1 << 16):
+                    file.write(np.ascontiguousarray(data[begin : begin + (1 << 16)]))
+        except (soundfile.SoundFileError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: {error}") from error
+
+
+def reduced(from_rate: int, to_rate: int) -> tuple[int, int]:
+    """The two rates divided by their greatest common divisor."""
+    for rate in (from_rate, to_rate):
+        if rate != int(rate) or rate < 1:
+            raise ValueError(f"sample rates must be positive integers, got {rate!r}")
+    divisor = math.gcd(int(from_rate), int(to_rate))
+    low, high = int(from_rate) // divisor, int(to_rate) // divisor
+    if max(low, high) > _MAX_RATIO_TERM:
+        raise ValueError(f"cannot resample from {from_rate} to {to_rate} Hz: ratio {low}/{high}")
+    return low, high
+
+
+def resample_margin(from_rate: int, to_rate: int) -> int:
+    """Input samples on either side of a point that its resampled value depends on."""
+    low, high = reduced(from_rate, to_rate)
+    return 0 if low == high else math.ceil(_ZEROS * low / (min(low, high) * _ROLLOFF))
+
+
+def resample(wav: torch.Tensor, from_rate: int, to_rate: int) -> torch.Tensor:
+    """Resample `[..., T]` to `[..., ceil(T * to_rate / from_rate)]`.
+
+    Output sample k lies at time k / to_rate; beyond its ends `wav` counts as zero. Kept to 0.1 dB
+    up to 0.9 of the lower Nyquist frequency, -6 dB at 0.948, below -84 dB from 1.01 on. The kernel
+    is cached per pair of rates, dtype and device, and results do not depend on the number of
+    threads. Differentiable, except between rates with hardly a common divisor (44,101 and 24,000),
+    whose kernel would be too large: these go through scipy.
+    """
+    low, high = reduced(from_rate, to_rate)
+    if low == high or wav.shape[-1] == 0:
+        return wav
+    if high * (2 * resample_margin(low, high) + low) <= _MAX_KERNEL:
+        return _resampler(low, high, wav.dtype, wav.device)(wav)
+    window = _long_filter(max(low, high)).astype(wav.new_zeros(0).cpu().numpy().dtype)
+    out = signal.resample_poly(wav.detach().cpu().numpy(), high, low, axis=-1, window=window)
+    return torch.from_numpy(out).to(wav)
+
+
+@lru_cache(maxsize=32)
+def _resampler(low: int, high: int, dtype: torch.dtype, device: torch.device) -> Resample:
+    # Half-precision kernels are rounded from float32 ones.
+    exact = dtype if dtype in (torch.float32, torch.float64) else torch.float32
+    module = Resample(low, high, "sinc_interp_kaiser", _ZEROS, _ROLLOFF, _BETA, dtype=exact)
+    return module.to(device, dtype)
+
+
+@lru_cache(maxsize=4)
+def _long_filter(largest: int) -> np.ndarray:
+    return signal.firwin(2 * _ZEROS * largest + 1, _ROLLOFF / largest, window=("kaiser", _BETA))
+
+
+def convert_channels(wav: torch.Tensor, channels: int) -> torch.Tensor:
+    """Change the channels of `[..., C, T]`: the mean for mono, copies from mono.
+
+    Raises ValueError for anything else (there is no one way from 6 channels to 2).
+    """
+    have = wav.shape[-2]
+    if have == channels:
+        return wav
+    if channels == 1:
+        return wav.mean(dim=-2, keepdim=True)
+    if have == 1 and channels > 1:
+        return wav.expand(*wav.shape[:-2], channels, -1).contiguous()
+    raise ValueError(f"cannot turn {have} channels into {channels}: only mono converts both ways")
+
+
+def convert(wav: torch.Tensor, from_rate: int, to_rate: int, channels: int) -> torch.Tensor:
+    """Resample `[..., C, T]` and change its channels, on whichever side is less work."""
+    if wav.shape[-2] > channels:
+        return resample(convert_channels(wav, channels), from_rate, to_rate)
+    return convert_channels(resample(wav, from_rate, to_rate), channels)

@@ -1,0 +1,296 @@
+"""Random segments of files for training, whole files for evaluation."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import soundfile
+import torch
+from torch.utils.data import get_worker_info
+
+from .. import audio
+from .manifest import AudioMeta
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentInfo:
+    """Where a segment comes from.
+
+    Attributes:
+        path: its file.
+        start: seconds into the file.
+        duration: seconds of audio, without the padding.
+        pad: zeros at the end, in samples.
+        epoch, index: the request it answers.
+        skipped: `(path, reason)` of files that were drawn before and could not be read.
+    """
+
+    path: str
+    start: float
+    duration: float
+    pad: int
+    epoch: int
+    index: int
+    skipped: tuple[tuple[str, str], ...] = ()
+
+
+class SkipLog:
+    """Counts the files that broke after they were listed, and warns once about each."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+
+    def add(self, skipped: Iterable[tuple[str, str]]) -> None:
+        """Take note of `(path, reason)` pairs."""
+        for path, reason in skipped:
+            if path not in self.counts:
+                logger.warning("%r is left out: %s", path, reason)
+            self.counts[path] += 1
+
+
+class SegmentDataset:
+    """Random segments; `dataset[epoch, index]` gives `(wav, info)`, wav float32 `[channels, T]`.
+
+    T is `round(segment_duration * sample_rate)`, always. A file is drawn by duration times weight,
+    the position in it evenly; a shorter file is padded with zeros at its end. Only the segment is
+    read from disk, with what the resampling filter needs around it. The same (seed, epoch, index)
+    gives the same segment in any process: nothing is remembered between draws.
+
+    A file that cannot be read, is not finite, or has channels that do not convert is named in
+    `info.skipped` and another one is drawn, up to `max_tries` files.
+
+    Args:
+        metas: files; durations and weights rule the draw, rate and length are read from the file.
+        segment_duration: in seconds.
+        sample_rate, channels: of the result.
+        seed: >= 0. The draws of different (seed, epoch, index) never coincide.
+        num_samples: `len(dataset)`, for users that go through it once.
+    """
+
+    def __init__(
+        self,
+        metas: Sequence[AudioMeta],
+        segment_duration: float,
+        sample_rate: int,
+        channels: int,
+        seed: int = 0,
+        num_samples: int | None = None,
+        max_tries: int = 10,
+    ) -> None:
+        self.length = round(segment_duration * sample_rate)
+        if self.length < 1:
+            raise ValueError(
+                f"segment_duration={segment_duration} s is less than a sample at {sample_rate} Hz"
+            )
+        if seed < 0 or channels < 1 or max_tries < 1:
+            raise ValueError(
+                "expected seed >= 0, channels >= 1, max_tries >= 1, "
+                f"got {seed}, {channels}, {max_tries}"
+            )
+        self.sample_rate = sample_rate
+        self.channels = channels
+        self.seed = seed
+        self.num_samples = num_samples
+        self.max_tries = max_tries
+        self.skips = SkipLog()
+        self._weights = np.array(
+            [meta.duration * (1.0 if meta.weight is None else meta.weight) for meta in metas]
+        )
+        if not self._weights.sum() > 0:
+            raise ValueError(f"none of {len(metas)} files has a duration and a weight above 0")
+        self._ends = np.cumsum(self._weights)
+        self._durations = np.array([meta.duration for meta in metas])
+        # One block of bytes: a list of a million strings would be copied into every worker, page
+        # by page, as their reference counts change.
+        names = [os.fsencode(meta.path) for meta in metas]
+        self._names = np.frombuffer(b"".join(names), np.uint8)
+        self._name_ends = np.cumsum([len(name) for name in names])
+
+    def __len__(self) -> int:
+        if self.num_samples is None:
+            raise TypeError("this dataset is endless: num_samples was not given")
+        return self.num_samples
+
+    def __getitem__(self, item: tuple[int, int]) -> tuple[torch.Tensor, SegmentInfo]:
+        wav, info = self.segment(*item)
+        if get_worker_info() is None:  # a worker's skips are reported where its batches arrive
+            self.skips.add(info.skipped)
+        return wav, info
+
+    def segment(self, epoch: int, index: int) -> tuple[torch.Tensor, SegmentInfo]:
+        """The segment of (seed, epoch, index), without reporting what was skipped.
+
+        Raises:
+            RuntimeError: `max_tries` files, or all there are, could not be read.
+        """
+        skipped: dict[int, tuple[str, str]] = {}
+        for attempt in range(self.max_tries):
+            random = _Random(self.seed, epoch, index, attempt)
+            number = self._draw(random, skipped)
+            if number is None:
+                break
+            path = self._path(number)
+            try:
+                wav, start = self._read(path, float(self._durations[number]), random.uniform())
+            except (OSError, ValueError) as error:
+                skipped[number] = (path, _reason(error))
+                continue
+            pad = self.length - wav.shape[-1]
+            wav = torch.nn.functional.pad(wav, (0, pad))
+            rate = self.sample_rate
+            return wav, SegmentInfo(
+                path, start / rate, (self.length - pad) / rate, pad, epoch, index,
+                tuple(skipped.values()),
+            )  # fmt: skip
+        names = "; ".join(f"{path!r}: {reason}" for path, reason in skipped.values())
+        raise RuntimeError(f"no segment for epoch {epoch}, item {index}; unreadable: {names}")
+
+    def _draw(self, random: _Random, excluded: Iterable[int]) -> int | None:
+        ends = self._ends
+        if out := list(excluded):
+            weights = self._weights.copy()
+            weights[out] = 0
+            ends = np.cumsum(weights)
+            if not ends[-1] > 0:
+                return None
+        # 'right' steps over files of weight 0; rounding can reach the very end of the sum.
+        number = int(np.searchsorted(ends, random.uniform() * ends[-1], side="right"))
+        return min(number, int(np.searchsorted(ends, ends[-1], side="left")))
+
+    def _path(self, number: int) -> str:
+        start = self._name_ends[number - 1] if number else 0
+        return os.fsdecode(self._names[start : self._name_ends[number]].tobytes())
+
+    def _read(self, path: str, duration: float, position: float) -> tuple[torch.Tensor, int]:
+        """At most `length` samples from `position` in [0, 1) of the possible starts, and the start.
+
+        The result is that stretch of the whole file converted, start in samples of the result.
+        """
+        with audio.open_audio(path) as file:
+            low, high = audio.reduced(file.samplerate, self.sample_rate)
+            margin = audio.resample_margin(low, high)
+            frames = _frames(file, duration)
+            total = -(-frames * high // low)  # samples after resampling, rounded up
+            start = math.floor(position * (max(0, total - self.length) + 1))
+            stop = min(total, start + self.length)
+            # Reading starts at a multiple of `low` frames, which is a whole number of samples after
+            # resampling, so that these fall on the grid of the whole file's.
+            block = max(0, (start * low // high - margin) // low)
+            end = min(frames, -(-stop * low // high) + margin)
+            wav = _decode(file, block * low, end - block * low)
+        wav = audio.convert(wav, low, high, self.channels)
+        offset = start - block * high
+        return wav[:, offset : offset + stop - start], start
+
+
+class FileDataset:
+    """Whole files, or their beginnings, in order; `dataset[n]` gives `(wav, meta)`.
+
+    Args:
+        metas: the files.
+        sample_rate, channels: of the result, float32 `[channels, T]`.
+        max_duration: seconds from the start of each; None for all.
+    """
+
+    def __init__(
+        self,
+        metas: Sequence[AudioMeta],
+        sample_rate: int,
+        channels: int,
+        max_duration: float | None = None,
+    ) -> None:
+        if max_duration is not None and not max_duration > 0:
+            raise ValueError(f"max_duration must be > 0 seconds or null, got {max_duration}")
+        self.metas = list(metas)
+        self.sample_rate = sample_rate
+        self.channels = channels
+        self.max_duration = max_duration
+        self.skips = SkipLog()
+
+    def __len__(self) -> int:
+        return len(self.metas)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, AudioMeta]:
+        """Raises OSError or ValueError where the file cannot be read."""
+        meta = self.metas[index]
+        with audio.open_audio(meta.path) as file:
+            rate = file.samplerate
+            limit = _frames(file, meta.duration)
+            length = None
+            if self.max_duration is not None:
+                length = max(1, round(self.max_duration * self.sample_rate))
+                needed = math.ceil(length * rate / self.sample_rate)
+                limit = min(limit, needed + audio.resample_margin(rate, self.sample_rate))
+            wav = _decode(file, 0, limit)
+        wav = audio.convert(wav, rate, self.sample_rate, self.channels)
+        return wav[:, :length], meta
+
+    def readable(
+        self, indices: Iterable[int] | None = None
+    ) -> Iterator[tuple[int, torch.Tensor, AudioMeta]]:
+        """`(index, wav, meta)` of the files (those of `indices`) that can be read.
+
+        Warns about the others; `skips.counts` holds them.
+        """
+        for index in range(len(self)) if indices is None else indices:
+            try:
+                wav, meta = self[index]
+            except (OSError, ValueError) as error:
+                self.skips.add([(self.metas[index].path, _reason(error))])
+                continue
+            yield index, wav, meta
+
+
+class _Random:
+    """Numbers in [0, 1) keyed by four integers of up to 64 bits; no two keys share a draw.
+
+    Philox (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") is a bijection of its
+    counter for each key. Seed and epoch make the key, index and attempt the upper half of the
+    counter; the lower half counts the draws. Hashing the numbers together (or adding them, which
+    gives epoch 1 of seed 0 the data of epoch 0 of seed 1) could collide, this cannot.
+    """
+
+    def __init__(self, seed: int, epoch: int, index: int, attempt: int) -> None:
+        self._philox = np.random.Philox(
+            key=np.array([seed, epoch], np.uint64),
+            counter=np.array([0, 0, attempt, index], np.uint64),
+        )
+
+    def uniform(self) -> float:
+        # Raw bits, because numpy may change what Generator makes of them.
+        return (int(self._philox.random_raw()) >> 11) * 2.0**-53
+
+
+def _frames(file: soundfile.SoundFile, duration: float) -> int:
+    """Frames of an open file that is on record with `duration` seconds.
+
+    The header of an mp3 may say too much, the record may be of a file since replaced.
+    """
+    return min(file.frames, math.ceil(duration * file.samplerate - 1e-3))
+
+
+def _decode(file: soundfile.SoundFile, start: int, frames: int) -> torch.Tensor:
+    """That stretch as `[C, T]`. ValueError if it is empty, shorter than `frames`, or not finite."""
+    data = audio.read_frames(file, start, frames)
+    if frames <= 0:
+        raise ValueError("no samples")
+    if len(data) < frames:
+        raise ValueError(f"truncated: {len(data)} of {frames} samples decode")
+    wav = torch.from_numpy(data.T.copy())  # [T, C] -> [C, T]
+    if not bool(torch.isfinite(wav).all()):
+        raise ValueError("NaN or Inf samples")
+    return wav
+
+
+def _reason(error: OSError | ValueError) -> str:
+    if isinstance(error, audio.AudioError):
+        return error.reason
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

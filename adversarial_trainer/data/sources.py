@@ -1,0 +1,131 @@
+"""Where the files of each stage come from."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import distrib
+from .manifest import AudioMeta, is_manifest, load_manifest
+from .scanning import scan
+from .splitting import DEFAULT_SHARES, STAGES, split
+
+logger = logging.getLogger(__name__)
+
+
+def load_source(
+    source: str | Path,
+    cache_dir: str | Path | None = None,
+    workers: int | None = None,
+    name: str = "dset.path",
+) -> list[AudioMeta]:
+    """The files of a folder (scanned) or of a manifest. Errors name the key `name`."""
+    if is_manifest(source) and not os.path.isdir(source):
+        return load_manifest(source, name)
+    return scan(source, cache_dir, workers, distrib.is_rank_zero(), name).files
+
+
+def resolve_stage_metas(
+    path: str | Path | None = None,
+    manifest: str | Path | None = None,
+    stages: Mapping[str, str | Path | None] | None = None,
+    shares: Mapping[str, float] = DEFAULT_SHARES,
+    cache_dir: str | Path | None = None,
+    workers: int | None = None,
+    salt: str = "",
+) -> dict[str, list[AudioMeta]]:
+    """The files of each stage: a folder or manifest of its own, or a part of a common one.
+
+    In several processes the first one looks and tells the others, so that all work on one list.
+
+    Args:
+        path, manifest: the common folder, or the common manifest (`dset.path`, `dset.manifest`).
+            A manifest is taken under `path` as well.
+        stages: a folder or manifest for single stages (`dset.stages.<stage>`). Its files are left
+            out of the split, and the other stages divide the rest.
+        shares: as for `split`.
+        cache_dir: as for `scan`.
+    Returns:
+        A list for each of `STAGES`; empty where a stage has share 0 and nothing of its own.
+    Raises:
+        FileNotFoundError, ValueError: on any rank, where the first one fails.
+    """
+    outcome: list[Any] = [None]
+    if distrib.is_rank_zero():
+        try:
+            outcome[0] = _resolve(path, manifest, stages or {}, shares, cache_dir, workers, salt)
+        except (OSError, ValueError) as error:
+            if not distrib.is_distributed():
+                raise
+            outcome[0] = error
+    if distrib.is_distributed():
+        torch.distributed.broadcast_object_list(outcome, src=0)
+    if isinstance(outcome[0], Exception):
+        raise outcome[0]
+    return outcome[0]
+
+
+def _resolve(
+    path: str | Path | None,
+    manifest: str | Path | None,
+    stages: Mapping[str, str | Path | None],
+    shares: Mapping[str, float],
+    cache_dir: str | Path | None,
+    workers: int | None,
+    salt: str,
+) -> dict[str, list[AudioMeta]]:
+    for stage in stages:
+        if stage not in STAGES:
+            raise ValueError(f"Unknown stage dset.stages.{stage}. Choices: {', '.join(STAGES)}")
+    if path is not None and manifest is not None:
+        raise ValueError("give dset.path or dset.manifest, not both")
+    metas: dict[str, list[AudioMeta]] = {stage: [] for stage in STAGES}
+    own = {stage: source for stage, source in stages.items() if source is not None}
+    for stage, place in own.items():
+        metas[stage] = load_source(place, cache_dir, workers, f"dset.stages.{stage}")
+    open_shares = {stage: share for stage, share in shares.items() if stage not in own}
+    if any(open_shares.values()):
+        source, name = (manifest, "dset.manifest") if path is None else (path, "dset.path")
+        if source is None:
+            missing = ", ".join(stage for stage, share in open_shares.items() if share)
+            raise ValueError(
+                f"no audio for {missing}: set dset.path to a folder, dset.manifest to a .jsonl "
+                "file, or dset.stages.<stage> to either"
+            )
+        common = load_source(source, cache_dir, workers, name)
+        if own:
+            taken = {_real_path(meta) for stage in own for meta in metas[stage]}
+            common = [meta for meta in common if _real_path(meta) not in taken]
+            if not common:
+                raise ValueError(f"{name}={str(source)!r}: all its files are in dset.stages")
+        root = os.path.abspath(os.path.dirname(source) if is_manifest(source) else source)
+        metas.update(split(common, root, open_shares, salt))
+    if own:
+        _warn_of_overlap(metas)
+    return metas
+
+
+def _warn_of_overlap(metas: dict[str, list[AudioMeta]]) -> None:
+    """Two sources of their own may hold the same files; that may be meant, but is said."""
+    train = {_real_path(meta) for meta in metas["train"]}
+    for stage in STAGES[1:]:
+        common = sum(_real_path(meta) in train for meta in metas[stage])
+        if common:
+            logger.warning("%d of %d %s files are also in train", common, len(metas[stage]), stage)
+
+
+def _real_path(meta: AudioMeta) -> str:
+    folder, name = os.path.split(meta.path)
+    return os.path.join(_real_folder(folder), name)
+
+
+@lru_cache(maxsize=100_000)
+def _real_folder(folder: str) -> str:
+    # Per folder: resolving a million paths one by one takes minutes on a network file system.
+    return os.path.realpath(folder)

@@ -1,0 +1,104 @@
+"""Divide files among the stages of a run by the hash of their names."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from .manifest import AudioMeta
+
+logger = logging.getLogger(__name__)
+
+STAGES = ("train", "valid", "evaluate", "generate")
+DEFAULT_SHARES: Mapping[str, float] = {
+    "train": 0.94, "valid": 0.02, "evaluate": 0.02, "generate": 0.02
+}  # fmt: skip
+
+
+def split(
+    metas: Sequence[AudioMeta],
+    root: str | Path,
+    shares: Mapping[str, float] = DEFAULT_SHARES,
+    salt: str = "",
+) -> dict[str, list[AudioMeta]]:
+    """Give each file to one stage, by the hash of its path relative to `root`.
+
+    A file's stage does not depend on the other files nor on where the folder lies, so files can be
+    added and the folder can move. Two exceptions keep small folders usable:
+
+    - a stage that would get nothing takes a file from the stage that has the most;
+    - with fewer files than stages, the stages after the first share one held-out file, and a
+      single file goes to all stages, with a warning.
+
+    Args:
+        metas: files; their order is kept within each stage.
+        shares: relative sizes >= 0 of the stages; a stage with share 0 gets no file.
+        salt: any text; another one gives another split.
+    Returns:
+        The files of each stage in `shares`.
+    """
+    for stage, share in shares.items():
+        if stage not in STAGES:
+            raise ValueError(f"Unknown stage {stage!r} in shares. Choices: {', '.join(STAGES)}")
+        if isinstance(share, bool) or not isinstance(share, (int, float)) or not (
+            0 <= share < math.inf
+        ):  # fmt: skip
+            raise ValueError(f"shares.{stage} must be a number >= 0, got {share!r}")
+    # Their own order, so that the order in which shares are written means nothing.
+    stages = [stage for stage in STAGES if shares.get(stage, 0) > 0]
+    if not stages:
+        raise ValueError(f"shares must hold a number > 0, got {dict(shares)}")
+    if not metas:
+        raise ValueError("there is no file to split")
+    keys = [_position(meta.path, root, salt) for meta in metas]
+    if len(metas) < len(stages):
+        chosen = _few(keys, stages)
+    else:
+        chosen = _many(keys, stages, [shares[stage] for stage in stages])
+    return {
+        stage: [meta for index, meta in enumerate(metas) if index in chosen.get(stage, ())]
+        for stage in shares
+    }
+
+
+def _position(path: str, root: str | Path, salt: str) -> float:
+    """A number in [0, 1) for a file, even over files."""
+    relative = os.path.relpath(path, root).replace(os.sep, "/")
+    digest = hashlib.blake2b(salt.encode() + b"\0" + os.fsencode(relative), digest_size=8).digest()
+    return (int.from_bytes(digest, "big") >> 11) * 2.0**-53
+
+
+def _many(keys: list[float], stages: list[str], shares: list[float]) -> dict[str, set[int]]:
+    total = sum(shares)
+    bounds = [sum(shares[: n + 1]) / total for n in range(len(shares))]
+    bounds[-1] = 1.0
+    chosen: dict[str, set[int]] = {stage: set() for stage in stages}
+    for index, key in enumerate(keys):
+        chosen[next(s for s, bound in zip(stages, bounds, strict=True) if key < bound)].add(index)
+    for stage in stages:
+        if not chosen[stage]:
+            # The first of the largest: `max` keeps the first of equals.
+            largest = max(stages, key=lambda s: len(chosen[s]))
+            moved = min(chosen[largest], key=lambda i: (keys[i], i))
+            chosen[largest].remove(moved)
+            chosen[stage].add(moved)
+    return chosen
+
+
+def _few(keys: list[float], stages: list[str]) -> dict[str, set[int]]:
+    everything = set(range(len(keys)))
+    if len(keys) == 1:
+        logger.warning(
+            "There is one file only: %s share it, so their figures say how well it was learned by "
+            "heart. Cut it up, or give a stage files of its own.", ", ".join(stages),
+        )  # fmt: skip
+        return {stage: everything for stage in stages}
+    held_out = min(everything, key=lambda i: (keys[i], i))
+    logger.warning(
+        "%d files for %d stages: %s share one.", len(keys), len(stages), ", ".join(stages[1:])
+    )
+    return {stage: {held_out} for stage in stages[1:]} | {stages[0]: everything - {held_out}}

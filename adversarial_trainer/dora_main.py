@@ -1,0 +1,100 @@
+"""Dora's Hydra entry point, with errors for people.
+
+A wrong command line ends with one line that names the key, the value and what would be valid,
+whether it comes from `dora run`, `dora launch` or a grid; `dora.dir` can be given on the command
+line; the configuration is found in a checkout and in an installed package.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from dora.hydra import HydraMain
+from dora.link import Link
+from dora.xp import XP
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from .registry import unknown_name
+
+
+def config_path() -> str:
+    """Folder of the configuration, relative to this package: inside it when installed from a
+    wheel, beside it in a checkout."""
+    packaged = Path(__file__).parent / "config" / "config.yaml"
+    return "config" if packaged.is_file() else "../config"
+
+
+def exit_with_error(message: object) -> NoReturn:
+    """Print one line and leave with status 2, as argparse does. On rank 0 only is it printed."""
+    from dora.distrib import get_distrib_spec
+
+    if get_distrib_spec().rank == 0:
+        text = str(message).replace("\n", " ")
+        print(f"error: {text}", file=sys.stderr)
+    sys.exit(2)
+
+
+class TrainMain(HydraMain):
+    """`HydraMain` whose faults are lines, not tracebacks."""
+
+    def get_xp(self, argv: Sequence[str]) -> XP:
+        """The experiment that the overrides `argv` stand for."""
+        for arg in argv:
+            if "=" not in arg:
+                exit_with_error(f"{arg!r} is not an override. Overrides look like key=value.")
+        try:
+            xp = super().get_xp(argv)
+        except (HydraException, OmegaConfBaseException) as exc:
+            exit_with_error(self._explain(exc))
+        # Dora reads its folder from the defaults alone; the command line has the last word here.
+        self.dora.dir = Path(xp.cfg.dora.dir)
+        xp.link = Link(xp.folder / self.dora.history)
+        return xp
+
+    def _explain(self, exc: Exception) -> str:
+        text = str(exc)
+        if isinstance(exc, MissingConfigException) and exc.missing_cfg_file and exc.options:
+            group, _, name = str(exc.missing_cfg_file).rpartition("/")
+            return f"{group}={name}: {unknown_name(group, name, exc.options)}"
+        if match := re.search(r"Could not override '([^']+)'", text):
+            return self._explain_key(match.group(1))
+        if match := re.search(r"Could not override '?([\w/@.]+)'?\.\s*No match", text):
+            return f"{match.group(1)}: no such group. Groups: {', '.join(self._config_groups)}."
+        return text.splitlines()[0] if text else type(exc).__name__
+
+    def _explain_key(self, key: str) -> str:
+        *path, leaf = key.split(".")
+        node: Any = self._base_cfg
+        for depth, part in enumerate(path):
+            if not isinstance(node, DictConfig) or part not in node:
+                return self._unknown_key(".".join(path[:depth]), part, key, node)
+            node = OmegaConf.select(node, part)
+        return self._unknown_key(".".join(path), leaf, key, node)
+
+    @staticmethod
+    def _unknown_key(parent: str, leaf: str, key: str, node: Any) -> str:
+        if not isinstance(node, DictConfig):
+            return f"{key}: {parent} is a value and has no keys."
+        names = [str(name) for name in node]
+        close = difflib.get_close_matches(leaf, names, n=1)
+        hint = f" Did you mean {'.'.join(filter(None, [parent, close[0]]))}?" if close else ""
+        where = f" in {parent}" if parent else ""
+        return f"{key}: no such key.{hint} Valid keys{where}: {', '.join(names)}."
+
+
+def train_main(config_name: str) -> Callable[[Callable[[DictConfig], Any]], TrainMain]:
+    """Decorator that makes a function of the configuration the main function of Dora runs."""
+
+    def decorate(main: Callable[[DictConfig], Any]) -> TrainMain:
+        return TrainMain(
+            main, config_name=config_name, config_path=config_path(), version_base="1.3"
+        )
+
+    return decorate

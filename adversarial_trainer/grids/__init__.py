@@ -1,0 +1,1 @@
+"""Dora grids: `dora grid NAME` runs the experiments that grids/NAME.py lists."""

@@ -1,0 +1,223 @@
+"""EnCodec's loss balancer: weights are shares of the gradient, whatever the losses' own scales."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import distrib
+from ..registry import unknown_name
+
+
+class Balancer:
+    """Combine losses that depend on the model through its output y alone.
+
+    With g_i = d loss_i / d y, the gradient that goes into the model is
+
+        G = sum_i total_norm * (w_i / sum_j w_j) * g_i / avg(||g_i||)
+
+    where avg is an exponential moving average over the calls, corrected for its start
+    (EnCodec, arXiv 2210.13438, section 3.4). Sums run over the losses given at this call.
+
+    - Averages take only finite, non-zero norms. One NaN would stay for ever; and a loss that has
+      been flat (a saturated hinge) would come back with a gradient 1 / (1 - ema_decay) too large.
+      A step with a NaN gradient gives a NaN gradient: skipping it is the caller's decision.
+    - A loss may be absent at a call; its average waits for it.
+    - A loss of weight 0 may be present; it is not differentiated.
+    - With several processes of B_r items each, norms are those of the gradient of the mean over
+      all B items, which is (B_r / B) times the local one. The gradients that
+      `distrib.sync_gradients` then gives are those of one process with the whole batch. One
+      all-reduce a call; ranks may differ in which losses they give.
+
+    Args:
+        weights: a weight >= 0 for each loss.
+        balance_grads: False gives the plain weighted sum of the gradients.
+        total_norm: sum over losses of the (average) norms of what they contribute to G.
+        ema_decay: of the averages, in [0, 1]; 0 uses the current norms, 1 all of them equally.
+        per_batch_item: average the L2 norms of the items' gradients, instead of taking the norm
+            of the whole batch's.
+        epsilon: added to an average before dividing by it.
+        monitor: fill `metrics` at each call.
+    """
+
+    def __init__(
+        self,
+        weights: Mapping[str, float],
+        balance_grads: bool = True,
+        total_norm: float = 1.0,
+        ema_decay: float = 0.999,
+        per_batch_item: bool = True,
+        epsilon: float = 1e-12,
+        monitor: bool = False,
+    ) -> None:
+        for name, weight in weights.items():
+            if not 0 <= weight < float("inf"):
+                raise ValueError(f"Weight of loss {name!r} must be finite and >= 0, got {weight}.")
+        if not 0 <= ema_decay <= 1:
+            raise ValueError(f"ema_decay must be in [0, 1], got {ema_decay}.")
+        if not total_norm > 0:
+            raise ValueError(f"total_norm must be > 0, got {total_norm}.")
+        self._all_weights = {name: float(weight) for name, weight in weights.items()}
+        self.balance_grads = balance_grads
+        self.total_norm = total_norm
+        self.ema_decay = ema_decay
+        self.per_batch_item = per_batch_item
+        self.epsilon = epsilon
+        self.monitor = monitor
+        # The average of loss i is sums[i] / counts[i], i in the order of `_trained`.
+        self._trained = [name for name, weight in self.weights.items() if weight > 0]
+        # Made once: moving numbers to a GPU waits for it.
+        self._weights = torch.tensor([self.weights[n] for n in self._trained], dtype=torch.float64)
+        self._sums = torch.zeros(len(self._trained), dtype=torch.float64)
+        self._counts = torch.zeros(len(self._trained), dtype=torch.float64)
+        self._metrics: dict[str, Tensor] = {}
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """The weight of each loss, read-only."""
+        return MappingProxyType(self._all_weights)
+
+    @property
+    def metrics(self) -> dict[str, Tensor]:
+        """0-dim tensors of the last call with `monitor`, for each loss that was trained.
+
+        `ratio_<name>`: share in the sum of the average norms, before balancing.
+        `share_<name>`: share in the sum of this call's norms, after weighting or balancing.
+        `norm_<name>`: this call's norm, before balancing.
+        """
+        return self._metrics
+
+    def backward(
+        self, losses: Mapping[str, Tensor], input: Tensor, penalty: Tensor | None = None
+    ) -> Tensor:
+        """Send the combined gradient at `input` through the model, in one backward pass.
+
+        Args:
+            losses: 0-dim tensors, each the mean over this rank's items.
+            input: the model's output `[B, ...]` that the losses were computed from.
+            penalty: a loss inside of the model (the quantizer's, say), added as it is.
+
+        Returns:
+            The losses under the weights that were in effect, 0-dim, detached, without penalty.
+        """
+        grad, effective = self.gradient(losses, input)
+        roots: list[Tensor] = [input]
+        grads: list[Tensor | None] = [grad]
+        if penalty is not None and penalty.requires_grad:
+            roots.append(penalty)
+            grads.append(None)
+        torch.autograd.backward(roots, grads)
+        return effective
+
+    def gradient(self, losses: Mapping[str, Tensor], input: Tensor) -> tuple[Tensor, Tensor]:
+        """The combined gradient, shaped as `input`, and the effective loss; updates averages.
+
+        The graphs of the losses are kept, since they may share parts of them.
+        """
+        for name in losses:
+            if name not in self.weights:
+                raise unknown_name("loss", name, self.weights)
+        grads = {n: _partial(losses[n], input) for n in self._trained if n in losses}
+        scales = self._scales(grads, input)
+        out = torch.zeros_like(input)
+        effective = input.new_zeros(())
+        for name, scale in scales.items():
+            out = torch.addcmul(out, grads[name], scale)
+            effective = effective + scale * losses[name].detach()
+        return out, effective
+
+    def _scales(self, grads: Mapping[str, Tensor], input: Tensor) -> dict[str, Tensor]:
+        """The factor of each gradient. Tensors only: nothing here waits for the device."""
+        self._metrics = {}
+        if not self._trained:
+            return {}
+        norms, present = self._global_norms(grads, input)
+        averages = self._update(norms, present)
+        weights = self._weights
+        if self.balance_grads:
+            shares = weights / (weights * present).sum().clamp_min(1e-300)
+            # A loss without an average so far has a zero (or non-finite) gradient: leave it.
+            safe = torch.where(averages > 0, averages, torch.ones_like(averages))
+            scales = shares * self.total_norm / (self.epsilon + safe)
+        else:
+            scales = weights
+        if self.monitor:
+            before, after = averages * present, scales * norms
+            ratio = before / before.sum().clamp_min(1e-300)
+            share = after / after.sum().clamp_min(1e-300)
+            for i, name in enumerate(self._trained):
+                if name in grads:
+                    self._metrics[f"ratio_{name}"] = ratio[i]
+                    self._metrics[f"share_{name}"] = share[i]
+                    self._metrics[f"norm_{name}"] = norms[i]
+        scales = scales.to(input.dtype)
+        return {name: scales[i] for i, name in enumerate(self._trained) if name in grads}
+
+    def _global_norms(self, grads: Mapping[str, Tensor], input: Tensor) -> tuple[Tensor, Tensor]:
+        """Norms of the whole batch's gradients, and 1 for each loss that any rank has, else 0.
+
+        An item's gradient in the mean over all B items is B_r / B times the local one. The mean
+        over B items of their norms is then sum_r (B_r / B)^2 mean_i ||g_ri||, and the norm of all
+        of it sqrt(sum_r (B_r / B)^2 ||g_r||^2). Both reduce as sums of B_r^2 times a local value.
+        """
+        batch = len(input)
+        zero = input.new_zeros((), dtype=torch.float64)
+        one = torch.ones_like(zero)
+        names = self._trained
+        local = [self._local_norm(grads[n]) * batch**2 if n in grads else zero for n in names]
+        present = [one if n in grads else zero for n in names]
+        message = distrib.all_reduce(torch.stack([*local, *present, one * batch]))
+        norms, presence = message[:-1].chunk(2)
+        norms = norms / message[-1].clamp_min(1) ** 2
+        if not self.per_batch_item:
+            norms = norms.sqrt()
+        return norms, (presence > 0).to(norms.dtype)
+
+    def _local_norm(self, grad: Tensor) -> Tensor:
+        """Mean of the items' norms, or the squared norm of all of them: what ranks can add up."""
+        grad = grad if grad.dtype == torch.float64 else grad.float()
+        if not self.per_batch_item:
+            return torch.linalg.vector_norm(grad).double().square()
+        items = grad.flatten(1) if grad.dim() > 1 else grad[:, None]
+        return torch.linalg.vector_norm(items, dim=1).double().sum() / max(1, len(grad))
+
+    def _update(self, norms: Tensor, present: Tensor) -> Tensor:
+        """Take `norms` into the averages, and return these (0 where there is none yet)."""
+        device = norms.device
+        self._weights = self._weights.to(device)
+        sums, counts = self._sums.to(device), self._counts.to(device)
+        valid = (present > 0) & norms.isfinite() & (norms > 0)
+        self._sums = torch.where(valid, sums * self.ema_decay + norms, sums)
+        self._counts = torch.where(valid, counts * self.ema_decay + 1, counts)
+        return self._sums / self._counts.clamp_min(1e-300)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The averages, in plain containers."""
+        sums, counts = self._sums.tolist(), self._counts.tolist()
+        return {
+            "sums": dict(zip(self._trained, sums, strict=True)),
+            "counts": dict(zip(self._trained, counts, strict=True)),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the averages by name. Losses the state lacks start afresh; those it has and
+        that are no longer trained are left out."""
+        if not {"sums", "counts"} <= set(state):
+            raise ValueError(f"A balancer's state has sums and counts, got {sorted(state)}.")
+        for target, key in ((self._sums, "sums"), (self._counts, "counts")):
+            values = [float(state[key].get(name, 0.0)) for name in self._trained]
+            target.copy_(torch.tensor(values, dtype=target.dtype))
+
+
+def _partial(loss: Tensor, input: Tensor) -> Tensor:
+    """d loss / d input; zeros where the loss does not depend on it."""
+    if not input.requires_grad:
+        raise ValueError("The balancer's input must require gradients; it is the model's output.")
+    if not loss.requires_grad:
+        return torch.zeros_like(input)
+    (grad,) = torch.autograd.grad(loss, [input], retain_graph=True, allow_unused=True)
+    return torch.zeros_like(input) if grad is None else grad

@@ -1,0 +1,26 @@
+"""Metrics of reconstructions, `metric(fake, real) -> [B]`, and of codebook use."""
+
+from __future__ import annotations
+
+from ..registry import Registry
+from .base import Metric
+from .codebook import CodebookUsage
+from .mel import MelDistance
+from .sisnr import SISNRMetric
+from .stft import STFTDistance
+from .visqol import ViSQOL
+
+METRICS = Registry(
+    "metric",
+    {"sisnr": SISNRMetric, "mel": MelDistance, "stft": STFTDistance, "visqol": ViSQOL},
+)
+
+__all__ = [
+    "METRICS",
+    "CodebookUsage",
+    "MelDistance",
+    "Metric",
+    "SISNRMetric",
+    "STFTDistance",
+    "ViSQOL",
+]

@@ -1,0 +1,32 @@
+"""What the metrics that compare two batches of audio have in common."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..modules.pairs import check_pair
+
+
+class Metric(nn.Module):
+    """`metric(fake, real)`: `[B, C, T], [B, C, T] -> [B]`, one value an item, without gradient.
+
+    Nominal range of the audio is [-1, 1]; any T >= 1. An item whose value is undefined gives NaN
+    where the metric's docstring says so: average with `nanmean`.
+
+    Attributes:
+        higher_is_better: direction of improvement.
+        unit: of the values, e.g. 'dB'.
+    """
+
+    higher_is_better: bool
+    unit: str
+
+    @torch.no_grad()
+    def forward(self, fake: Tensor, real: Tensor) -> Tensor:
+        check_pair(fake, real)
+        return self.measure(fake, real)
+
+    def measure(self, fake: Tensor, real: Tensor) -> Tensor:
+        """The metric itself, on checked shapes."""
+        raise NotImplementedError

@@ -1,0 +1,80 @@
+"""How well a set of audio uses the codebooks."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .. import distrib
+
+
+class CodebookUsage:
+    """Counts codes over a set, then tells usage, perplexity and entropy of each codebook.
+
+    `update(codes)` for each batch, then `compute()` or `per_codebook()`, which every rank must
+    call: counts are summed over ranks. Codes from fewer codebooks (a lower bandwidth) count for
+    the first ones only.
+
+    Args:
+        num_codebooks: K.
+        bins: number of entries of each codebook.
+        device: where counts are kept until the first codes come; with NCCL a rank without codes
+            needs its GPU here.
+    """
+
+    def __init__(
+        self, num_codebooks: int, bins: int, device: torch.device | str = "cpu"
+    ) -> None:
+        if num_codebooks < 1 or bins < 2:
+            raise ValueError(
+                "CodebookUsage needs num_codebooks >= 1 and bins >= 2, got "
+                f"num_codebooks={num_codebooks}, bins={bins}."
+            )
+        self.num_codebooks = num_codebooks
+        self.bins = bins
+        self.counts = torch.zeros(num_codebooks, bins, dtype=torch.int64, device=device)
+
+    def reset(self) -> None:
+        """Forget what was counted."""
+        self.counts.zero_()
+
+    @torch.no_grad()
+    def update(self, codes: Tensor) -> None:
+        """Count `codes`, integers in [0, bins) of shape [B, K', T] with K' <= K."""
+        if codes.dim() != 3 or not 1 <= codes.shape[1] <= self.num_codebooks:
+            raise ValueError(
+                f"Expected codes [B, K, T] with 1 <= K <= {self.num_codebooks}, got "
+                f"{list(codes.shape)}."
+            )
+        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.bins:
+            raise ValueError(
+                f"Codes must be in [0, {self.bins}), got {int(codes.min())} to {int(codes.max())}."
+            )
+        used = codes.shape[1]
+        self.counts = self.counts.to(codes.device)
+        offsets = torch.arange(used, device=codes.device)[:, None] * self.bins
+        flat = (codes.long() + offsets).flatten()
+        self.counts[:used] += torch.bincount(flat, minlength=used * self.bins).view(used, -1)
+
+    def per_codebook(self) -> dict[str, Tensor]:
+        """float64 [K] tensors: `usage` (share of entries seen, in [0, 1]), `entropy` (bits) and
+        `perplexity` (2^entropy, in [1, bins]). NaN for a codebook without codes."""
+        counts = distrib.all_reduce(self.counts.clone()).double()
+        total = counts.sum(1)
+        share = counts / total[:, None]
+        entropy = torch.special.entr(share).sum(1) / math.log(2)
+        usage = (counts > 0).double().mean(1)
+        return {
+            "usage": torch.where(total > 0, usage, torch.full_like(usage, math.nan)),
+            "entropy": entropy,
+            "perplexity": torch.exp2(entropy),
+        }
+
+    def compute(self) -> dict[str, float]:
+        """Means over the codebooks that had codes, and `bitrate_efficiency`: entropy over the
+        log2(bins) bits that each code costs, in [0, 1] (as DAC's `compute_entropy.py`)."""
+        means = {name: float(value.nanmean()) for name, value in self.per_codebook().items()}
+        means["bitrate_efficiency"] = means["entropy"] / math.log2(self.bins)
+        return means

@@ -1,0 +1,201 @@
+"""Convolutions with a norm, and 1d convolutions that pad by themselves: whatever the length T,
+a stride s gives ceil(T / s) frames and the matching transposed convolution s samples a frame.
+
+Names and state-dict layout are those of AudioCraft 1.3 and of the encodec package."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .norm import apply_parametrization_norm, get_norm_module
+
+PAD_MODES = ('constant', 'reflect', 'replicate')
+
+
+def get_extra_padding_for_conv1d(x: torch.Tensor, kernel_size: int, stride: int,
+                                 padding_total: int = 0) -> int:
+    """Samples to add at the end of `x` [..., T], which will get `padding_total` more, so that
+    the last window is full.
+
+    Args:
+        kernel_size: effective size, (kernel_size - 1) * dilation + 1 for a dilated kernel.
+    """
+    length = x.shape[-1]
+    # In integers: a float division would round for long inputs.
+    hops = max(0, -((kernel_size - padding_total - length) // stride))
+    return hops * stride + kernel_size - padding_total - length
+
+
+def pad_for_conv1d(x: torch.Tensor, kernel_size: int, stride: int,
+                   padding_total: int = 0) -> torch.Tensor:
+    """Add the zeros of `get_extra_padding_for_conv1d` at the end of `x` [..., T]."""
+    return F.pad(x, (0, get_extra_padding_for_conv1d(x, kernel_size, stride, padding_total)))
+
+
+def pad1d(x: torch.Tensor, paddings: tuple[int, int], mode: str = 'constant',
+          value: float = 0.) -> torch.Tensor:
+    """Pad the last axis of `x` [B, C, T] by `paddings` (left, right), for any T >= 1.
+
+    torch reflects at most T - 1 samples. A shorter input is first lengthened with zeros, as in
+    the encodec package (so that short inputs get the same codes as there).
+    """
+    left, right = paddings
+    if left < 0 or right < 0:
+        raise ValueError(f"paddings must be >= 0, got {paddings}")
+    if left == right == 0:
+        return x
+    if mode != 'reflect':
+        return F.pad(x, paddings, mode, value if mode == 'constant' else None)
+    missing = max(0, max(left, right) - x.shape[-1] + 1)
+    padded = F.pad(F.pad(x, (0, missing)) if missing else x, paddings, 'reflect')
+    return padded[..., :padded.shape[-1] - missing]
+
+
+def unpad1d(x: torch.Tensor, paddings: tuple[int, int]) -> torch.Tensor:
+    """Drop `paddings` (left, right) samples from the last axis of `x`."""
+    left, right = paddings
+    if left < 0 or right < 0 or left + right > x.shape[-1]:
+        raise ValueError(f"cannot remove {paddings} samples from a length of {x.shape[-1]}")
+    return x[..., left: x.shape[-1] - right]
+
+
+class NormConv1d(nn.Module):
+    """`nn.Conv1d` in `conv`, then the norm of its output in `norm`.
+
+    Args:
+        causal: refuse norms that look ahead (the convolution itself does not pad).
+        norm: one of `norm.CONV_NORMALIZATIONS`.
+        norm_kwargs: arguments of the norm module.
+        args, kwargs: those of `nn.Conv1d`.
+    """
+
+    def __init__(self, *args: Any, causal: bool = False, norm: str = 'none',
+                 norm_kwargs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        super().__init__()
+        self.conv = apply_parametrization_norm(nn.Conv1d(*args, **kwargs), norm)
+        self.norm = get_norm_module(self.conv, causal, norm, **(norm_kwargs or {}))
+        self.norm_type = norm
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.conv(x))
+
+
+class NormConv2d(nn.Module):
+    """`nn.Conv2d` in `conv`, then the norm of its output in `norm`. Arguments: `NormConv1d`."""
+
+    def __init__(self, *args: Any, norm: str = 'none',
+                 norm_kwargs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        super().__init__()
+        self.conv = apply_parametrization_norm(nn.Conv2d(*args, **kwargs), norm)
+        self.norm = get_norm_module(self.conv, False, norm, **(norm_kwargs or {}))
+        self.norm_type = norm
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.conv(x))
+
+
+class NormConvTranspose1d(nn.Module):
+    """`nn.ConvTranspose1d` in `convtr`, then the norm of its output in `norm`. Arguments:
+    `NormConv1d`."""
+
+    def __init__(self, *args: Any, causal: bool = False, norm: str = 'none',
+                 norm_kwargs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        super().__init__()
+        self.convtr = apply_parametrization_norm(nn.ConvTranspose1d(*args, **kwargs), norm)
+        self.norm = get_norm_module(self.convtr, causal, norm, **(norm_kwargs or {}))
+        self.norm_type = norm
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.convtr(x))
+
+
+class StreamableConv1d(nn.Module):
+    """1d convolution that pads its input: all on the left if causal, on both sides otherwise.
+
+    With causal=True and pad_mode='constant' an output depends on no later sample. The reflection
+    that encodec uses fills the left padding from the first samples, so only the outputs whose
+    window lies inside the signal are strictly causal.
+
+    Shape: [B, in_channels, T] -> [B, out_channels, ceil(T / stride)], T >= 1.
+
+    Args:
+        kernel_size: at least `stride` when counted with its dilation.
+        norm, norm_kwargs: see `NormConv1d`.
+        pad_mode: 'constant' (zeros), 'reflect' or 'replicate'.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1,
+                 dilation: int = 1, groups: int = 1, bias: bool = True, causal: bool = False,
+                 norm: str = 'none', norm_kwargs: Mapping[str, Any] | None = None,
+                 pad_mode: str = 'reflect') -> None:
+        super().__init__()
+        if pad_mode not in PAD_MODES:
+            raise ValueError(f"Unknown pad_mode {pad_mode!r}. Choices: {', '.join(PAD_MODES)}")
+        self.effective_kernel_size = (kernel_size - 1) * dilation + 1
+        if not 1 <= stride <= self.effective_kernel_size:
+            raise ValueError(
+                f"stride must be between 1 and the kernel's extent, got stride={stride} with "
+                f"kernel_size={kernel_size}, dilation={dilation} ({self.effective_kernel_size})")
+        if stride > 1 and dilation > 1:
+            warnings.warn(f"StreamableConv1d with stride={stride} and dilation={dilation}: "
+                          "some samples may be read by no tap", stacklevel=2)
+        self.conv = NormConv1d(in_channels, out_channels, kernel_size, stride, dilation=dilation,
+                               groups=groups, bias=bias, causal=causal, norm=norm,
+                               norm_kwargs=norm_kwargs)
+        self.stride = stride
+        self.causal = causal
+        self.pad_mode = pad_mode
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        padding = self.effective_kernel_size - self.stride
+        extra = get_extra_padding_for_conv1d(x, self.effective_kernel_size, self.stride, padding)
+        right = 0 if self.causal else padding // 2  # left gets the odd one, as in encodec
+        return self.conv(pad1d(x, (padding - right, right + extra), self.pad_mode))
+
+
+class StreamableConvTranspose1d(nn.Module):
+    """Transposed 1d convolution that trims its output to `stride` samples a frame.
+
+    Shape: [B, in_channels, T] -> [B, out_channels, T * stride].
+
+    Args:
+        kernel_size: at least `stride`.
+        causal: trim on the right, so that no output depends on a later frame.
+        trim_right_ratio: share in [0, 1] of the trim that is on the right; below 1 the output
+            looks ahead and is less delayed. Only for causal=True.
+        norm, norm_kwargs: see `NormConv1d`.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1,
+                 causal: bool = False, norm: str = 'none', trim_right_ratio: float = 1.,
+                 norm_kwargs: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        if not 0. <= trim_right_ratio <= 1.:
+            raise ValueError(f"trim_right_ratio must be in [0, 1], got {trim_right_ratio}")
+        if not causal and trim_right_ratio != 1.:
+            raise ValueError(f"trim_right_ratio={trim_right_ratio} needs causal=True: otherwise "
+                             "both sides are trimmed alike")
+        if not 1 <= stride <= kernel_size:
+            raise ValueError("stride must be between 1 and kernel_size, got "
+                             f"stride={stride}, kernel_size={kernel_size}")
+        self.convtr = NormConvTranspose1d(in_channels, out_channels, kernel_size, stride,
+                                          causal=causal, norm=norm, norm_kwargs=norm_kwargs)
+        self.causal = causal
+        self.trim_right_ratio = trim_right_ratio
+        padding = kernel_size - stride
+        right = math.ceil(padding * trim_right_ratio) if causal else padding // 2
+        self.trims = (padding - right, right)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return unpad1d(self.convtr(x), self.trims)
+
+
+SConv1d = StreamableConv1d
+SConvTranspose1d = StreamableConvTranspose1d

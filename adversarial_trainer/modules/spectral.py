@@ -1,0 +1,215 @@
+"""Short-time spectra and mel filters, shared by losses and metrics.
+
+All of it runs in float32 under autocast and for half-precision input, and in float64 for float64
+input. Constants are buffers outside of the state dict: they follow the module's device. Clips of
+any length from one sample on work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+MelScale = Literal["htk", "slaney"]
+
+
+def no_autocast(x: Tensor) -> contextlib.AbstractContextManager[None | torch.autocast]:
+    """A context without autocast on the device of `x`; nothing where it has none ('meta')."""
+    if torch.amp.is_autocast_available(x.device.type):
+        return torch.autocast(x.device.type, enabled=False)
+    return contextlib.nullcontext()
+
+
+def reflect_pad(x: Tensor, left: int, right: int) -> Tensor:
+    """Reflect the last dimension: `[N, T] -> [N, left + T + right]`, for any T >= 1.
+
+    Reflection needs more samples than it adds: a shorter clip is first extended with zeros on its
+    right, and that extension is cut off again.
+    """
+    missing = max(left, right) + 1 - x.shape[-1]
+    if missing <= 0:
+        return F.pad(x, (left, right), mode="reflect")
+    wide = F.pad(F.pad(x, (0, missing)), (left, right), mode="reflect")
+    return wide[..., : left + x.shape[-1] + right]
+
+
+def hz_to_mel(hz: Tensor, scale: MelScale = "htk") -> Tensor:
+    """Frequency in Hz to mels.
+
+    'htk' is 2595 log10(1 + f / 700); 'slaney' (Auditory Toolbox, librosa's default) is linear
+    below 1 kHz, 15 mels there, and logarithmic above, 27 mels for a factor of 6.4.
+    """
+    if scale == "htk":
+        return 2595.0 * torch.log10(1.0 + hz / 700.0)
+    log = 15.0 + 27.0 * torch.log(hz.clamp_min(1.0) / 1000.0) / math.log(6.4)
+    return torch.where(hz < 1000.0, hz * 3.0 / 200.0, log)
+
+
+def mel_to_hz(mel: Tensor, scale: MelScale = "htk") -> Tensor:
+    """The inverse of `hz_to_mel`."""
+    if scale == "htk":
+        return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
+    log = 1000.0 * torch.exp((mel - 15.0) * math.log(6.4) / 27.0)
+    return torch.where(mel < 15.0, mel * 200.0 / 3.0, log)
+
+
+def mel_filterbank(
+    sample_rate: int,
+    n_fft: int,
+    n_mels: int,
+    f_min: float = 0.0,
+    f_max: float | None = None,
+    scale: MelScale = "htk",
+    area_norm: bool = False,
+) -> Tensor:
+    """Triangular filters, equally spaced in mels, float64 `[n_mels, n_fft // 2 + 1]`.
+
+    Below a certain FFT size a triangle can fall between two bins and would be all zeros (21 of 64
+    at n_fft 64, f_min 64 Hz, 24 kHz): it would add a constant to a loss and never see the signal.
+    Such a filter, and no other, is widened to one bin on both sides of its centre. It then reads
+    the spectrum at its centre by linear interpolation, so that the number of filters and the mel
+    scale's emphasis on low frequencies stay, and no filter is empty.
+
+    Args:
+        f_min, f_max: edges of the lowest and highest filter in Hz; f_max None is sample_rate / 2.
+        area_norm: divide each filter by half its width in Hz (librosa's norm='slaney').
+    """
+    f_max = sample_rate / 2 if f_max is None else f_max
+    if n_mels < 1:
+        raise ValueError(f"n_mels must be at least 1, got {n_mels}.")
+    if not 0 <= f_min < f_max <= sample_rate / 2:
+        raise ValueError(
+            f"Mel filters need 0 <= f_min < f_max <= sample_rate / 2 = {sample_rate / 2:g} Hz, "
+            f"got f_min={f_min:g}, f_max={f_max:g}."
+        )
+    edges = torch.tensor([f_min, f_max], dtype=torch.float64)
+    low, high = hz_to_mel(edges, scale).tolist()
+    points = mel_to_hz(torch.linspace(low, high, n_mels + 2, dtype=torch.float64), scale)
+    left, center, right = points[:-2, None], points[1:-1, None], points[2:, None]
+    bins = torch.linspace(0, sample_rate / 2, n_fft // 2 + 1, dtype=torch.float64)
+
+    rising = (bins - left) / (center - left)
+    falling = (right - bins) / (right - center)
+    filters = torch.minimum(rising, falling).clamp_min(0.0)
+    empty = (filters == 0).all(dim=1, keepdim=True)
+    widened = (1.0 - (bins - center).abs() * n_fft / sample_rate).clamp_min(0.0)
+    filters = torch.where(empty, widened, filters)
+    if area_norm:
+        filters = filters * 2.0 / (right - left)
+    return filters
+
+
+class Spectrogram(nn.Module):
+    """Short-time magnitude or power spectrum: `[..., T] -> [..., n_fft // 2 + 1, N]`.
+
+    Args:
+        n_fft: FFT size in samples.
+        hop_length: step between frames in samples.
+        win_length: window length in samples, at most n_fft (the default); a shorter window is
+            centred in the frame.
+        window: name of torch's window function, e.g. 'hann_window'.
+        power: exponent of the magnitude, 1 or 2.
+        padding: 'center' puts frame k around sample k * hop_length, N = T // hop_length + 1
+            (torch.stft, librosa); 'same' covers the clip with N = ceil(T / hop_length) frames
+            (AudioCraft's mel losses). Both reflect at the ends.
+        normalize: what the transform is divided by: None, 'window' (the window's L2 norm, as
+            torchaudio's normalized=True) or 'frame' (sqrt(n_fft), as torch.stft's).
+    """
+
+    window: Tensor
+
+    def __init__(
+        self,
+        n_fft: int,
+        hop_length: int,
+        win_length: int | None = None,
+        window: str = "hann_window",
+        power: int = 2,
+        padding: Literal["center", "same"] = "center",
+        normalize: Literal["window", "frame"] | None = None,
+    ) -> None:
+        super().__init__()
+        win_length = n_fft if win_length is None else win_length
+        if hop_length < 1 or not 1 <= win_length <= n_fft:
+            raise ValueError(
+                "A spectrogram needs hop_length >= 1 and 1 <= win_length <= n_fft, got "
+                f"hop_length={hop_length}, win_length={win_length}, n_fft={n_fft}."
+            )
+        window_fn = getattr(torch, window, None) if window.endswith("_window") else None
+        if window_fn is None:
+            known = sorted(name for name in dir(torch) if name.endswith("_window"))
+            raise ValueError(f"Unknown window {window!r}. Choices: {', '.join(known)}.")
+        if power not in (1, 2):
+            raise ValueError(f"power must be 1 or 2, got {power}.")
+        self.n_fft = n_fft
+        self.hop_length = hop_length
+        self.win_length = win_length
+        self.power = power
+        self.padding = padding
+        values = window_fn(win_length, dtype=torch.float64)
+        scale = {None: 1.0, "window": float(values.norm()), "frame": math.sqrt(n_fft)}[normalize]
+        self.register_buffer("window", (values / scale).float(), persistent=False)
+
+    def _pad(self, x: Tensor) -> Tensor:
+        """[N, T] -> [N, T'] such that the frames that fit in T' are those documented above."""
+        if self.padding == "center":
+            return reflect_pad(x, self.n_fft // 2, self.n_fft // 2)
+        length = x.shape[-1]
+        side = max(self.n_fft - self.hop_length, 0) // 2
+        x = reflect_pad(x, side, side)
+        needed = (math.ceil(length / self.hop_length) - 1) * self.hop_length + self.n_fft
+        return F.pad(x, (0, max(needed - x.shape[-1], 0)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        with no_autocast(x):
+            x = x if x.dtype == torch.float64 else x.float()
+            stft = torch.stft(
+                self._pad(x.reshape(-1, x.shape[-1])),
+                self.n_fft,
+                self.hop_length,
+                self.win_length,
+                self.window.to(x.dtype),
+                center=False,
+                return_complex=True,
+            )
+            # abs() of a complex zero has gradient zero; sqrt(re^2 + im^2) would give NaN.
+            out = stft.abs() if self.power == 1 else torch.view_as_real(stft).square().sum(-1)
+            return out.reshape(*x.shape[:-1], *out.shape[-2:])
+
+
+class MelSpectrogram(nn.Module):
+    """Mel spectrum: `[..., T] -> [..., n_mels, N]`. See `Spectrogram` and `mel_filterbank`."""
+
+    filters: Tensor
+
+    def __init__(
+        self,
+        sample_rate: int,
+        n_fft: int,
+        hop_length: int,
+        win_length: int | None = None,
+        n_mels: int = 64,
+        f_min: float = 0.0,
+        f_max: float | None = None,
+        power: int = 2,
+        padding: Literal["center", "same"] = "center",
+        normalize: Literal["window", "frame"] | None = None,
+        scale: MelScale = "htk",
+        area_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        self.spectrogram = Spectrogram(
+            n_fft, hop_length, win_length, power=power, padding=padding, normalize=normalize
+        )
+        filters = mel_filterbank(sample_rate, n_fft, n_mels, f_min, f_max, scale, area_norm)
+        self.register_buffer("filters", filters.float(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        spectrum = self.spectrogram(x)
+        with no_autocast(x):
+            return self.filters.to(spectrum.dtype) @ spectrum

@@ -1,0 +1,77 @@
+"""Exponential moving average of a module's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class ModuleEMA:
+    """Averages the parameters of `module`: avg <- decay avg + (1 - decay) weight.
+
+    Buffers are not averaged, `swap` leaves them alone: counters and flags have no mean, and the
+    codebooks of a quantizer already are moving averages of the encoder's output.
+
+    Args:
+        module: whose parameters are followed.
+        decay: in (0, 1); about 1 / (1 - decay) updates are remembered.
+        every: average at each that many calls of `step`.
+    """
+
+    def __init__(self, module: nn.Module, decay: float, every: int = 1) -> None:
+        if not 0 < decay < 1:
+            raise ValueError(f"optim.ema.decay must be in (0, 1), or 0 for none, got {decay}.")
+        if every < 1:
+            raise ValueError(f"optim.ema.every must be >= 1, got {every}.")
+        self.decay = decay
+        self.every = every
+        self.calls = 0
+        self.parameters = dict(module.named_parameters())
+        self.averages: dict[str, torch.Tensor] = {}
+        self.reset()
+
+    def reset(self) -> None:
+        """Start the averages at the current weights."""
+        self.averages = {name: p.detach().clone() for name, p in self.parameters.items()}
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Take the current weights in. Call after each update."""
+        self.calls += 1
+        if self.calls % self.every == 0:
+            torch._foreach_lerp_(
+                list(self.averages.values()),
+                [p.detach() for p in self.parameters.values()],
+                1 - self.decay,
+            )
+
+    @contextmanager
+    def swap(self) -> Iterator[None]:
+        """Put the averages into the module for the duration of the `with` block."""
+        self._exchange()
+        try:
+            yield
+        finally:
+            self._exchange()
+
+    @torch.no_grad()
+    def _exchange(self) -> None:
+        for name, param in self.parameters.items():
+            current = param.detach().clone()
+            param.copy_(self.averages[name])
+            self.averages[name].copy_(current)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"calls": self.calls, "averages": dict(self.averages)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        missing = self.averages.keys() ^ state["averages"].keys()
+        if missing:
+            raise ValueError(f"EMA state does not fit the module: {sorted(missing)[:5]} ...")
+        self.calls = int(state["calls"])
+        for name, average in state["averages"].items():
+            self.averages[name].copy_(average)

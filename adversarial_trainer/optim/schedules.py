@@ -1,0 +1,107 @@
+"""Learning rates as a function of the number of updates, for any torch optimizer."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Any
+
+from torch.optim import Optimizer
+
+
+class Schedule(ABC):
+    """Multiplies the learning rates that `optimizer` was made with by `factor(updates)`.
+
+    Call `step()` after each update. The state is the number of updates alone: the base rates come
+    from the configuration, so a resumed run follows what its configuration says.
+
+    Args:
+        optimizer: its parameter groups' `lr` at this moment are the base rates.
+        warmup_updates: the rates rise linearly over that many updates, from 1 / warmup_updates
+            at the first; 0 for none.
+    """
+
+    def __init__(self, optimizer: Optimizer, warmup_updates: int = 0) -> None:
+        if warmup_updates < 0:
+            raise ValueError(f"schedule.warmup_updates must be >= 0, got {warmup_updates}.")
+        self.optimizer = optimizer
+        self.warmup_updates = warmup_updates
+        self.base_rates = [group["lr"] for group in optimizer.param_groups]
+        self.updates = 0
+        self._apply()
+
+    @abstractmethod
+    def decay(self, updates: int) -> float:
+        """Factor after the warm-up is left aside, in [0, 1]."""
+
+    def factor(self, updates: int) -> float:
+        """What the base rates are multiplied by for the update number `updates` (from 0)."""
+        warmup = min(1.0, (updates + 1) / self.warmup_updates) if self.warmup_updates else 1.0
+        return warmup * self.decay(updates)
+
+    def step(self) -> None:
+        """Go on to the next update."""
+        self.updates += 1
+        self._apply()
+
+    def _apply(self) -> None:
+        factor = self.factor(self.updates)
+        for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+            group["lr"] = rate * factor
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"updates": self.updates}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.updates = int(state["updates"])
+        self._apply()
+
+
+class ConstantSchedule(Schedule):
+    """The base rate, after the warm-up."""
+
+    def decay(self, updates: int) -> float:
+        return 1.0
+
+
+class CosineSchedule(Schedule):
+    """Half a cosine from the base rate down to `min_ratio` of it at `total_updates`, then flat.
+
+    min_ratio + (1 - min_ratio) (1 + cos(pi u / total_updates)) / 2 (Loshchilov and Hutter,
+    arXiv 1608.03983, without restarts).
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        total_updates: int,
+        warmup_updates: int = 0,
+        min_ratio: float = 0.0,
+    ) -> None:
+        if total_updates <= 0:
+            raise ValueError(f"schedule.total_updates must be > 0, got {total_updates}.")
+        if not 0 <= min_ratio <= 1:
+            raise ValueError(f"schedule.min_ratio must be in [0, 1], got {min_ratio}.")
+        self.total_updates = total_updates
+        self.min_ratio = min_ratio
+        super().__init__(optimizer, warmup_updates)
+
+    def decay(self, updates: int) -> float:
+        progress = min(1.0, updates / self.total_updates)
+        return self.min_ratio + (1 - self.min_ratio) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+class ExponentialSchedule(Schedule):
+    """The base rate times `gamma` to the power of the number of updates.
+
+    HiFi-GAN and DAC decay so: .999 an epoch and .999996 an update.
+    """
+
+    def __init__(self, optimizer: Optimizer, gamma: float, warmup_updates: int = 0) -> None:
+        if not 0 < gamma <= 1:
+            raise ValueError(f"schedule.gamma must be in (0, 1], got {gamma}.")
+        self.gamma = gamma
+        super().__init__(optimizer, warmup_updates)
+
+    def decay(self, updates: int) -> float:
+        return self.gamma**updates

@@ -1,0 +1,54 @@
+"""Installs the packages, the configuration files and the command line."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_namespace_packages, find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(
+    r'__version__ = "([^"]+)"', (HERE / "adversarial_trainer/__init__.py").read_text()
+)
+if VERSION is None:
+    raise RuntimeError("adversarial_trainer/__init__.py defines no __version__")
+
+CONFIG_PACKAGES = find_namespace_packages(include=["config*"])
+
+# torchaudio 2.11 is the last line of torchaudio and supports torch >= 2.11.
+REQUIRED = [
+    "torch>=2.11",
+    "torchaudio>=2.11",
+    "hydra-core>=1.3,<1.4",
+    "omegaconf>=2.3,<2.4",
+    "flashy>=0.0.2",
+    "dora-search>=0.1.13",
+    "soundfile>=0.13",
+    "numpy",
+    "scipy",
+    "tqdm",
+    "matplotlib",
+    "tensorboard",
+    "wandb",
+]
+METRICS = ["visqol-python>=3.8"]
+DEV = [*METRICS, "pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "encodec", "julius"]
+
+setup(
+    name="adversarial_trainer",
+    version=VERSION.group(1),
+    description="A Hydra-configured training framework for GAN audio codecs",
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    # config/ travels inside the package, so that no top-level `config` lands in site-packages;
+    # adversarial_trainer/entry.py finds it there, or beside the package in a checkout.
+    packages=[
+        *find_packages(include=["adversarial_trainer*", "solvers*"]),
+        *(f"adversarial_trainer.{name}" for name in CONFIG_PACKAGES),
+    ],
+    package_dir={f"adversarial_trainer.{name}": name.replace(".", "/") for name in CONFIG_PACKAGES},
+    package_data={"": ["*.yaml", "py.typed"]},
+    install_requires=REQUIRED,
+    extras_require={"metrics": METRICS, "dev": DEV},
+)

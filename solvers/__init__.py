@@ -1,0 +1,21 @@
+"""Solvers: what runs the stages of an experiment."""
+
+from __future__ import annotations
+
+from adversarial_trainer.registry import Registry
+from omegaconf import DictConfig
+
+from .base import BaseSolver
+from .compression import CompressionSolver
+
+SOLVERS = Registry("solver", {"compression": CompressionSolver})
+
+
+def get_solver(cfg: DictConfig) -> BaseSolver:
+    """The solver that `cfg.solver` names, built but with nothing restored or run."""
+    if cfg.solver is None:
+        raise ValueError("No recipe chosen: add solver=tiny, solver=encodec, ... (config/solver/).")
+    return SOLVERS.build(cfg.solver, cfg=cfg)
+
+
+__all__ = ["SOLVERS", "BaseSolver", "CompressionSolver", "get_solver"]

@@ -1,0 +1,323 @@
+"""Training of a neural audio codec against discriminators."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import flashy
+import torch
+from adversarial_trainer import distrib
+from adversarial_trainer.data import (
+    Batch,
+    FileDataset,
+    FixedBatches,
+    SegmentDataset,
+    TrainBatches,
+)
+from adversarial_trainer.models.builders import get_model
+from adversarial_trainer.optim import ModuleEMA
+from omegaconf import DictConfig
+
+from . import weights
+from .averager import Averager
+from .base import BaseSolver
+from .builders import (
+    PENALTY,
+    get_adversarial,
+    get_balancer,
+    get_losses,
+    get_optimizer,
+    get_schedule,
+    get_stage_metas,
+    get_weights,
+)
+from .evaluation import Evaluation
+from .generation import generate_samples
+from .summary import describe, discriminator_table
+
+logger = logging.getLogger(__name__)
+
+
+class CompressionSolver(BaseSolver):
+    """Generator (a codec) and discriminators, trained in turn.
+
+    One step (`train_step`): the generator reconstructs the batch; the discriminators learn to tell
+    reconstruction from original; the losses' gradients at the reconstruction are balanced and go
+    back through the generator, with the quantizer's penalty beside them.
+    """
+
+    def __init__(self, cfg: DictConfig) -> None:
+        super().__init__(cfg)
+        self.model = get_model(cfg, self.shared_generator).to(self.device)
+        distrib.broadcast_module(self.model)
+        self.adversarial = get_adversarial(cfg, self.device, self.shared_generator)
+        self.losses = get_losses(cfg).to(self.device)
+        self.weights = get_weights(cfg.losses)
+        self.balancer = get_balancer(cfg, adversarial=self.adversarial is not None)
+        self.optimizer = get_optimizer(self.model.parameters(), cfg.optim)
+        self.schedule = get_schedule(self.optimizer, cfg.schedule)
+        self.bad_steps_in_row = 0
+        self.register_stateful("model", "optimizer", "schedule", "balancer", "bad_steps_in_row")
+        if self.adversarial is not None:
+            self.register_stateful("adversarial")
+        self.ema: ModuleEMA | None = None
+        if cfg.optim.ema.decay:
+            self.ema = ModuleEMA(self.model, cfg.optim.ema.decay, cfg.optim.ema.every)
+            self.register_stateful("ema")
+        # The codebooks learn at the end of a good step, not inside the forward.
+        self.model.quantizer.defer_updates = True
+
+    # -- life of a run
+
+    def show(self) -> None:
+        print(describe(self.cfg, self.model, self.adversarial, self.weights))
+
+    def prepare(self) -> None:
+        cfg, data = self.cfg, self.cfg.dataset
+        metas = get_stage_metas(cfg)
+        common = {"sample_rate": cfg.sample_rate, "channels": cfg.channels}
+        segments = {**common, "segment_duration": data.segment_duration, "seed": cfg.seed}
+        self.train_loader = TrainBatches(
+            SegmentDataset(metas["train"], **segments),
+            batch_size=data.batch_size,
+            updates_per_epoch=cfg.optim.updates_per_epoch,
+            num_workers=data.num_workers,
+        )
+        self.valid_loader = FixedBatches(
+            SegmentDataset(metas["valid"], num_samples=data.valid_samples, **segments),
+            batch_size=data.batch_size,
+            num_workers=data.num_workers,
+        )
+        self.evaluate_files = FileDataset(
+            metas["evaluate"][: cfg.evaluate.num_files],
+            max_duration=cfg.evaluate.max_duration,
+            **common,
+        )
+        self.generate_files = FileDataset(
+            metas["generate"][: cfg.generate.num_files],
+            max_duration=cfg.generate.max_duration,
+            **common,
+        )
+        self.evaluation = Evaluation(cfg)
+        super().prepare()
+
+    def start(self) -> None:
+        if self.cfg.continue_from:
+            weights.load_into(self, self.cfg.continue_from)
+        self.initialise_codebooks()
+        if self.cfg.evaluate.at_start:
+            with self.inference():
+                self.run_stage("start", self.evaluate)
+
+    def run_epoch(self) -> None:
+        self.run_stage("train", self.train)
+        with self.inference():
+            if self.is_due("valid"):
+                self.run_stage("valid", self.valid)
+            if self.is_due("evaluate"):
+                self.run_stage("evaluate", self.evaluate)
+            if self.is_due("generate"):
+                self.run_stage("generate", self.generate)
+
+    def get_formatter(self, stage_name: str) -> flashy.Formatter:
+        # All metrics are in the history; these are what a line has room for.
+        shown = ["d_loss", "d_acc", *self.weights, *self.evaluation.metrics]
+        shown += ["perplexity", "usage", "bitrate_efficiency", "grad_norm", "bad_steps", "duration"]
+        formats = {"duration": ".0f", "bad_steps": ".0f", "perplexity": ".1f", "grad_norm": ".2g"}
+        return flashy.Formatter(
+            formats, default_format=".3f", include_keys=shown, include_formatted=False
+        )
+
+    # -- training
+
+    @contextmanager
+    def inference(self) -> Iterator[None]:
+        """Everything in eval mode, with the averaged weights where there are any, no gradients."""
+        self.model.eval()
+        if self.adversarial is not None:
+            self.adversarial.eval()
+        with torch.no_grad():
+            if self.ema is None:
+                yield
+            else:
+                with self.ema.swap():
+                    yield
+
+    def initialise_codebooks(self) -> None:
+        """Start the codebooks by k-means on the first batches, before any update."""
+        quantizer = self.model.quantizer
+        if quantizer.initialised:
+            return
+        self.model.train()
+        count = 0
+        # Training starts at epoch 1. The quantizer makes do with what it has after some batches.
+        with torch.no_grad():
+            while not quantizer.initialised:
+                if self.train_loader.position[0] != 0:
+                    self.train_loader.set_position(epoch=0)
+                for batch in self.train_loader:
+                    self.model(batch.wav.to(self.device))
+                    quantizer.discard_update()
+                    count += 1
+                    if quantizer.initialised:
+                        break
+        logger.info("Codebooks started by k-means on %d batches", count)
+
+    def train(self) -> dict[str, float]:
+        """One epoch of updates."""
+        self.model.train()
+        if self.adversarial is not None:
+            self.adversarial.train()
+        self.train_loader.set_position(epoch=self.epoch, update=0)
+        total = self.cfg.optim.updates_per_epoch
+        averager, recent = Averager(), Averager()
+        progress = self.log_progress(
+            "train", self.train_loader, total=total, updates=max(1, total // self._log_every())
+        )
+        bad_steps = 0
+        for batch in progress:
+            metrics, good = self.train_step(batch)
+            if good:
+                averager.update(metrics, len(batch.wav))
+                recent.update(metrics, len(batch.wav))
+            else:
+                bad_steps += 1
+            if progress.update():
+                progress.update(**recent.averages)
+                recent = Averager()
+        averages = distrib.average_metrics(averager.averages)
+        averages["bad_steps"] = bad_steps
+        averages["lr"] = self.optimizer.param_groups[0]["lr"]
+        if self.adversarial is not None:
+            averages["d_lr"] = self.adversarial.optimizer.param_groups[0]["lr"]
+            if distrib.is_rank_zero():
+                for line in discriminator_table(averages):
+                    logger.info(line)
+        return averages
+
+    def _log_every(self) -> int:
+        every = int(self.cfg.logging.every)
+        if every < 1:
+            raise ValueError(f"logging.every must be >= 1, got {every}.")
+        return every
+
+    def train_step(self, batch: Batch) -> tuple[dict[str, torch.Tensor], bool]:
+        """One update of the discriminators and one of the generator.
+
+        Returns:
+            Metrics (0-dim tensors), and whether the generator was updated: a step whose gradient
+            is not finite is left out, by a decision that all ranks share.
+        """
+        real = batch.wav.to(self.device, non_blocking=True)
+        result = self.model(real)
+        fake = result.x
+        metrics = dict(result.metrics)
+        losses: dict[str, torch.Tensor] = {}
+        if self.adversarial is not None:
+            self.adversarial.train_adv(fake, real)
+            metrics.update(self.adversarial.metrics)
+            if self.adversarial.active:
+                adv, feat = self.adversarial(fake, real)
+                losses.update(self._wanted({"adv": adv, "feat": feat}))
+        losses.update(self.reconstruction_losses(fake, real))
+        penalty = result.penalty
+        weighted = None if penalty is None else self.weights.get(PENALTY, 0.0) * penalty
+
+        self.optimizer.zero_grad()
+        self.balancer.backward(losses, fake, weighted)
+        parameters = list(self.model.parameters())
+        distrib.sync_gradients(parameters, len(real))
+        max_norm = self.cfg.optim.max_norm or float("inf")
+        norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm)
+        metrics.update({name: loss.detach() for name, loss in losses.items()})
+        if penalty is not None:
+            metrics[PENALTY] = penalty.detach()
+        metrics.update(self.balancer.metrics)
+        metrics["grad_norm"] = norm
+        metrics["bandwidth"] = result.bandwidth
+        # The gradients are the same on all ranks, and so is what is decided from them.
+        good = bool(norm.isfinite())
+        self._finish_step(good, metrics, batch)
+        return metrics, good
+
+    def _finish_step(self, good: bool, metrics: dict[str, torch.Tensor], batch: Batch) -> None:
+        quantizer = self.model.quantizer
+        self.updates += 1
+        if good:
+            self.optimizer.step()
+            metrics.update(quantizer.apply_update())
+            self.bad_steps_in_row = 0
+        else:
+            quantizer.discard_update()
+            self.bad_steps_in_row += 1
+            bad = [name for name, value in metrics.items() if not torch.isfinite(value)]
+            logger.warning(
+                "Update %d left out, its gradient is not finite. Not finite: %s. Files: %s",
+                self.updates,
+                ", ".join(bad),
+                ", ".join(sorted({str(info.path) for info in batch.infos})),
+            )
+            if self.bad_steps_in_row >= self.cfg.optim.max_bad_steps:
+                raise RuntimeError(
+                    f"{self.bad_steps_in_row} updates in a row had gradients that are not finite "
+                    f"(optim.max_bad_steps); not finite in the last: {', '.join(bad)}. "
+                    f"The last good state is in {self.checkpoint_path}."
+                )
+        self.schedule.step()
+        if self.ema is not None and good:
+            self.ema.step()
+
+    def _wanted(self, losses: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {name: loss for name, loss in losses.items() if name in self.weights}
+
+    def reconstruction_losses(
+        self, fake: torch.Tensor, real: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Losses between waveforms `[B, C, T]`; those with weight 0 without a graph."""
+        values = {}
+        for name, loss in self.losses.items():
+            with torch.set_grad_enabled(torch.is_grad_enabled() and self.weights[name] > 0):
+                values[name] = loss(fake, real)
+        return values
+
+    # -- the other stages, inside `inference()`
+
+    def valid(self) -> dict[str, float]:
+        """Losses on segments that are the same at each epoch."""
+        averager = Averager()
+        count = 0
+        for batch in self.valid_loader:
+            real = batch.wav.to(self.device, non_blocking=True)
+            fake = self.model(real).x
+            metrics = self.reconstruction_losses(fake, real)
+            if self.adversarial is not None and self.adversarial.active:
+                adv, feat = self.adversarial(fake, real)
+                metrics.update(self._wanted({"adv": adv, "feat": feat}))
+                metrics.update(self.adversarial.metrics)
+            averager.update(metrics, len(real))
+            count += len(real)
+        return distrib.average_metrics(averager.averages, count)
+
+    def evaluate(self) -> dict[str, float]:
+        """Metrics on whole files."""
+        return self.evaluation(self.model, self.evaluate_files, self.device)
+
+    def generate(self) -> dict[str, Any]:
+        """Reconstructions with their originals and spectrograms, for the first few files."""
+        if distrib.is_rank_zero():
+            folder = self.folder / "samples" / str(self.epoch)
+            samples = generate_samples(
+                self.model, self.generate_files, folder, self.cfg.generate.bandwidths, self.device
+            )
+            for sample in samples:
+                for name, wav in sample.waves.items():
+                    self.log_audio(
+                        "generate", f"{sample.name}/{name}", wav, self.cfg.sample_rate
+                    )
+                self.log_image("generate", f"{sample.name}/spectrograms", sample.picture)
+            logger.info("Samples of %d files in %s", len(samples), folder)
+        distrib.barrier()
+        return {}

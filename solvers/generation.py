@@ -1,0 +1,85 @@
+"""Reconstructions to hear and to see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from adversarial_trainer import audio
+from adversarial_trainer.data import FileDataset
+from adversarial_trainer.models.encodec import EncodecModel
+
+from .pictures import draw_spectrograms
+
+
+@dataclass
+class Sample:
+    """What was made of one file.
+
+    Attributes:
+        name: its stem, made unique.
+        waves: 'original' and '<bandwidth>kbps' -> waveform `[C, T]`.
+        picture: spectrograms of the original and of the lowest and highest bandwidth, `[3, H, W]`.
+    """
+
+    name: str
+    waves: dict[str, torch.Tensor]
+    picture: torch.Tensor
+
+
+def codebook_counts(model: EncodecModel, wanted: str | Sequence[int]) -> list[int]:
+    """The numbers of codebooks to reconstruct with, in rising order.
+
+    Args:
+        wanted: a list of numbers, or 'all': those the quantizer was trained for, where it says,
+            else the highest alone.
+    """
+    if isinstance(wanted, str):
+        if wanted != "all":
+            raise ValueError(f"generate.bandwidths={wanted}: use all or a list of codebook counts.")
+        return model.quantizer.trained_counts
+    for n in wanted:
+        if not 1 <= n <= model.total_codebooks:
+            raise ValueError(
+                f"generate.bandwidths={list(wanted)}: numbers of codebooks are in "
+                f"1..{model.total_codebooks}."
+            )
+    return sorted(set(wanted))
+
+
+@torch.no_grad()
+def generate_samples(
+    model: EncodecModel,
+    files: FileDataset,
+    folder: Path,
+    bandwidths: str | Sequence[int],
+    device: torch.device,
+) -> list[Sample]:
+    """Write originals, reconstructions (wav) and spectrograms (PNG) of all `files` to `folder`.
+
+    Args:
+        model: in eval mode.
+        bandwidths: see `codebook_counts`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    counts = codebook_counts(model, bandwidths)
+    samples = []
+    for index in range(len(files)):
+        wav, meta = files[index]
+        name = f"{index:02d}_{Path(meta.path).stem}"
+        codes, scale = model.encode(wav[None].to(device))
+        waves = {"original": wav}
+        for n in counts:
+            decoded = model.decode(codes[:, :n], scale)[0, :, : wav.shape[-1]]
+            waves[f"{model.bandwidth_of(n):.2f}kbps"] = decoded.cpu()
+        for title, wave in waves.items():
+            audio.write(folder / f"{name}_{title}.wav", wave, model.sample_rate)
+        titles = list(waves)
+        shown = {t: waves[t] for t in dict.fromkeys([titles[0], titles[1], titles[-1]])}
+        picture = draw_spectrograms(
+            shown, model.sample_rate, folder / f"{name}_spectrograms.png"
+        )
+        samples.append(Sample(name, waves, picture))
+    return samples

@@ -1,0 +1,58 @@
+"""Spectrogram pictures of originals and reconstructions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from adversarial_trainer.modules.spectral import Spectrogram
+
+FLOOR_DB = -80.0
+
+
+def spectrogram_db(wav: torch.Tensor, n_fft: int = 1024, hop_length: int = 256) -> np.ndarray:
+    """Magnitudes in dB of a full-scale sine, floored at -80. Shape: `[C, T]` -> `[F, frames]`."""
+    magnitude = Spectrogram(n_fft, hop_length, power=1)(wav.mean(0)) / (n_fft / 4)
+    return (20 * magnitude.clamp(min=1e-9).log10()).clamp(min=FLOOR_DB).numpy()
+
+
+def draw_spectrograms(
+    waves: dict[str, torch.Tensor], sample_rate: int, path: Path
+) -> torch.Tensor:
+    """Draw titled waveforms' spectrograms below one another on one scale; write a PNG to `path`.
+
+    Args:
+        waves: title -> waveform `[C, T]`.
+        sample_rate: in Hz.
+        path: of the PNG.
+
+    Returns:
+        The picture `[3, H, W]`, bytes.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 2.2 * len(waves)), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.subplots(len(waves), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    for axis, (title, wav) in zip(axes, waves.items(), strict=True):
+        duration = wav.shape[-1] / sample_rate
+        image = axis.imshow(
+            spectrogram_db(wav),
+            origin="lower",
+            aspect="auto",
+            cmap="magma",
+            vmin=FLOOR_DB,
+            vmax=0,
+            extent=(0, duration, 0, sample_rate / 2000),
+        )
+        axis.set_title(title, fontsize=9, loc="left")
+        axis.set_ylabel("kHz", fontsize=8)
+        axis.tick_params(labelsize=7)
+    axes[-1].set_xlabel("seconds", fontsize=8)
+    figure.colorbar(image, ax=axes, label="dB of full scale", pad=0.01)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    figure.savefig(path, dpi=figure.dpi)
+    return torch.from_numpy(pixels).permute(2, 0, 1)  # [H, W, 3] -> [3, H, W]

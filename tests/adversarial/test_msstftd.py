@@ -1,0 +1,148 @@
+import encodec.msstftd
+import numpy as np
+import pytest
+import scipy.signal
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from adversarial_trainer.adversarial.discriminators import (
+    DiscriminatorSTFT,
+    MultiScaleSTFTDiscriminator,
+)
+from adversarial_trainer.adversarial.discriminators.msstftd import ComplexSpectrogram
+
+SMALL = {'n_ffts': [64, 32], 'hop_lengths': [16, 8], 'win_lengths': [64, 32]}
+
+
+@pytest.mark.parametrize('length', [2048, 3001, 7000])
+@pytest.mark.parametrize('channels', [1, 2])
+def test_equals_the_published_encodec(length, channels):
+    """Loads its state dict (weight_g / weight_v) and gives its outputs; PITFALLS 17."""
+    torch.manual_seed(0)
+    reference = encodec.msstftd.MultiScaleSTFTDiscriminator(filters=8, in_channels=channels)
+    disc = MultiScaleSTFTDiscriminator(filters=8, in_channels=channels)
+    state = reference.state_dict()
+    assert 'discriminators.0.convs.1.conv.weight_g' in state
+    disc.load_state_dict(state)
+    x = torch.randn(2, channels, length)
+    logits, fmaps = disc(x)
+    wanted_logits, wanted_fmaps = reference(x)
+    assert disc.num_discriminators == reference.num_discriminators == 3
+    for ours, theirs in zip(logits, wanted_logits, strict=True):
+        assert torch.allclose(ours, theirs, rtol=0, atol=1e-5)
+    for ours, theirs in zip(fmaps, wanted_fmaps, strict=True):
+        assert len(ours) == len(theirs) == 5  # without the logits
+        for a, b in zip(ours, theirs, strict=True):
+            assert torch.allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_first_convolution_has_no_norm():
+    """PITFALLS 17: as published, so that weights stay interchangeable."""
+    disc = DiscriminatorSTFT(4)
+    has_norm = [hasattr(layer.conv, 'parametrizations') for layer in [*disc.convs, disc.conv_post]]
+    assert has_norm == [False, True, True, True, True, True]
+    assert 'spec_transform.window' in disc.state_dict()
+
+
+@pytest.mark.parametrize('normalized', [True, False])
+def test_spectrogram_against_scipy(normalized):
+    spec = ComplexSpectrogram(64, 16, 64, normalized).double()
+    x = torch.randn(1, 2, 500, dtype=torch.float64)
+    z = spec(x)
+    window = spec.window.numpy()
+    _, _, wanted = scipy.signal.stft(
+        x.numpy(), window=window, nperseg=64, noverlap=48, boundary=None, padded=False)
+    wanted = wanted * window.sum()  # scipy divides by the window's sum
+    if normalized:
+        wanted = wanted / np.sqrt((window ** 2).sum())
+    assert z.dtype == torch.float64 and z.shape == (1, 4, 28, 33)
+    assert np.allclose(z[:, :2].transpose(2, 3), wanted.real, atol=1e-9)
+    assert np.allclose(z[:, 2:].transpose(2, 3), wanted.imag, atol=1e-9)
+
+
+@settings(deadline=None, max_examples=20)
+@given(length=st.integers(1, 200), channels=st.integers(1, 3), batch=st.integers(1, 2),
+       sep=st.booleans())
+def test_any_length(length, channels, batch, sep):
+    disc = MultiScaleSTFTDiscriminator(2, channels, sep_channels=sep, **SMALL)
+    x = torch.randn(batch, channels, length, requires_grad=True)
+    logits, fmaps = disc(x)
+    items = batch * channels if sep else batch
+    for logit, fmap, n_fft, hop in zip(logits, fmaps, (64, 32), (16, 8), strict=True):
+        frames = max(length - n_fft, 0) // hop + 1
+        assert logit.shape[:3] == (items, 1, frames) and logit.isfinite().all()
+        assert len(fmap) == 5
+    sum(logit.sum() for logit in logits).backward()
+    assert x.grad.isfinite().all() and x.grad.abs().sum() > 0
+
+
+def test_short_input_is_padded_with_silence():
+    torch.manual_seed(0)
+    disc = DiscriminatorSTFT(2, n_fft=64, hop_length=16, win_length=64)
+    x = torch.randn(1, 1, 20)
+    assert torch.equal(disc(x)[0], disc(F.pad(x, (22, 22)))[0])
+
+
+def test_separate_channels_are_separate_items():
+    """PITFALLS 12."""
+    torch.manual_seed(0)
+    disc = MultiScaleSTFTDiscriminator(2, in_channels=2, sep_channels=True, **SMALL)
+    x = torch.randn(3, 2, 300)
+    logits, fmaps = disc(x)
+    for b in range(3):
+        for c in range(2):
+            alone, alone_maps = disc(x[b:b + 1, c:c + 1])
+            for sub in range(2):
+                item = 2 * b + c
+                assert torch.allclose(logits[sub][item], alone[sub][0], atol=1e-6)
+                assert torch.allclose(fmaps[sub][0][item], alone_maps[sub][0][0], atol=1e-6)
+    together = MultiScaleSTFTDiscriminator(2, in_channels=2, **SMALL)
+    assert together(x)[0][0].shape[0] == 3
+
+
+def test_filters_scale_above_one():
+    """PITFALLS 11: crashed in AudioCraft and encodec."""
+    disc = DiscriminatorSTFT(4, n_fft=64, hop_length=16, win_length=64, filters_scale=2,
+                             max_filters=24)
+    convs = [layer.conv for layer in [*disc.convs, disc.conv_post]]
+    assert [(c.in_channels, c.out_channels) for c in convs] == [
+        (2, 4), (4, 8), (8, 16), (16, 24), (24, 24), (24, 1)]
+    assert disc(torch.randn(1, 1, 100))[0].isfinite().all()
+
+
+def test_spectrogram_is_float32_under_autocast():
+    """PITFALLS 29. A bfloat16 STFT would be off by 1e-2."""
+    disc = DiscriminatorSTFT(2, n_fft=64, hop_length=16, win_length=64)
+    x = torch.randn(1, 1, 500)
+    with torch.autocast('cpu', torch.bfloat16):
+        z = disc.spec_transform(x)
+        logits, _ = disc(x)
+    assert z.dtype == torch.float32 and torch.equal(z, disc.spec_transform(x))
+    assert logits.dtype == torch.bfloat16
+    half = disc.spec_transform(x.bfloat16())
+    assert half.dtype == torch.bfloat16
+    assert torch.equal(half, disc.spec_transform(x.bfloat16().float()).bfloat16())
+
+
+def test_gradient_in_double_precision():
+    disc = DiscriminatorSTFT(2, n_fft=16, hop_length=8, win_length=12, dilations=[1],
+                             activation='Tanh').double()
+    x = torch.randn(1, 1, 24, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: disc(x)[0], x)
+
+
+def test_equal_fft_sizes_have_different_names():
+    disc = MultiScaleSTFTDiscriminator(1, n_ffts=[64, 32, 64], hop_lengths=[16, 8, 32],
+                                       win_lengths=[64, 32, 64])
+    assert disc.names == ['fft64', 'fft32', 'fft64_2']
+
+
+@pytest.mark.parametrize('key, value', [
+    ('hop_lengths', [256]), ('win_lengths', [2048, 2048, 512]), ('kernel_size', [3]),
+    ('kernel_size', [2, 9]), ('dilations', [0]), ('stride', 2), ('n_ffts', None),
+    ('filters_scale', 0), ('in_channels', '1'), ('norm', 'batch')])
+def test_wrong_values_are_named(key, value):
+    with pytest.raises(ValueError, match=key.removesuffix('s')):
+        MultiScaleSTFTDiscriminator(4, **{key: value})

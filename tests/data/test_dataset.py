@@ -1,0 +1,233 @@
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from adversarial_trainer import audio
+from adversarial_trainer.data import (
+    AudioMeta,
+    FileDataset,
+    SegmentDataset,
+    SegmentInfo,
+    TrainBatches,
+    scan,
+)
+
+RATE = 24_000
+
+
+def make(path: Path, seconds: float, rate: int = RATE, channels: int = 1, seed: int = 0) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    wav = torch.rand(channels, round(seconds * rate), generator=generator) - 0.5
+    audio.write(path, wav, rate)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    make(tmp_path / "a.wav", 3.0, 44_100, 2, 1)
+    make(tmp_path / "b.flac", 2.0, 24_000, 1, 2)
+    make(tmp_path / "c.ogg", 2.5, 48_000, 2, 3)
+    make(tmp_path / "d.mp3", 3.0, 16_000, 1, 4)
+    make(tmp_path / "e.wav", 0.2, 44_100, 1, 5)
+    make(tmp_path / "f.wav", 2.0, 22_051, 1, 6)  # no small kernel from this rate
+    return tmp_path
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_segments_are_slices_of_the_converted_file(folder: Path, channels: int) -> None:
+    dataset = SegmentDataset(scan(folder, progress=False).files, 0.5, RATE, channels)
+    wholes = {}
+    for path in folder.iterdir():
+        wav, rate = audio.read(path)
+        wholes[str(path)] = audio.convert(wav, rate, RATE, channels)
+    starts: dict[str, set[int]] = {}
+    for index in range(150):
+        wav, info = dataset[3, index]
+        assert wav.shape == (channels, 12_000) and wav.dtype == torch.float32
+        whole, start = wholes[info.path], round(info.start * RATE)
+        starts.setdefault(info.path, set()).add(start)
+        expected = whole[:, start : start + 12_000]
+        torch.testing.assert_close(wav[:, : expected.shape[1]], expected, atol=1e-5, rtol=0)
+        assert info.pad == 12_000 - expected.shape[1]
+        assert torch.equal(wav[:, expected.shape[1] :], torch.zeros(channels, info.pad))
+        assert info.duration == pytest.approx(expected.shape[1] / RATE)
+        assert (info.epoch, info.index, info.skipped) == (3, index, ())
+    assert starts.keys() == wholes.keys()
+    short = str(folder / "e.wav")
+    assert starts.pop(short) == {0}
+    assert all(len(s) > 5 for s in starts.values())
+
+
+def test_only_the_segment_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path / "a.wav", 60.0, 44_100)
+    read = []
+    original = soundfile.SoundFile.read
+
+    def count(self: soundfile.SoundFile, frames: int = -1, **rest: object) -> np.ndarray:
+        read.append(frames)
+        return original(self, frames, **rest)
+
+    dataset = SegmentDataset([AudioMeta(str(tmp_path / "a.wav"), 60.0, 44_100)], 1.0, RATE, 1)
+    monkeypatch.setattr(soundfile.SoundFile, "read", count)
+    for index in range(5):
+        dataset[0, index]
+    assert max(read) < 44_100 + 1000
+
+
+def segments(dataset: SegmentDataset, epoch: int, count: int) -> list[tuple[str, float]]:
+    infos = [dataset.segment(epoch, index)[1] for index in range(count)]
+    return [(info.path, info.start) for info in infos]
+
+
+def test_seed_epoch_and_index_never_collide(folder: Path) -> None:
+    """PITFALLS 22: in AudioCraft (epoch, seed) pairs collide."""
+    metas = [AudioMeta(str(folder / "a.wav"), 3.0, 44_100)]
+    seen = set()
+    values = (0, 1, 2, 2**32, 2**32 + 1, 2**63)
+    for seed in values:
+        dataset = SegmentDataset(metas, 0.01, RATE, 1, seed=seed)
+        assert segments(dataset, 1, 3) == segments(dataset, 1, 3)
+        for epoch in values:
+            seen.add(tuple(segments(dataset, epoch, 6)))
+            first = dataset.segment(epoch, 2**40)[1].start, dataset.segment(epoch, 0)[1].start
+            assert first[0] != first[1]
+    assert len(seen) == len(values) ** 2
+
+
+def test_draw_follows_duration_and_weight(tmp_path: Path) -> None:
+    plan = [("a", 1.0, None), ("b", 3.0, 1.0), ("c", 2.0, 2.0), ("d", 2.0, 0.0)]
+    metas = []
+    for name, seconds, weight in plan:
+        make(tmp_path / f"{name}.wav", seconds)
+        metas.append(AudioMeta(str(tmp_path / f"{name}.wav"), seconds, RATE, weight=weight))
+    dataset = SegmentDataset(metas, 0.01, RATE, 1)
+    drawn = segments(dataset, 0, 2000)
+    for (name, *_), expected in zip(plan, (1 / 8, 3 / 8, 4 / 8, 0), strict=True):
+        count = sum(os.path.basename(path)[0] == name for path, _ in drawn)
+        assert count / 2000 == pytest.approx(expected, abs=0.04)
+    # Positions are even over the file, its last segment included.
+    positions = [start for path, start in drawn if path.endswith("b.wav")]
+    quarters = np.histogram(positions, 4, (0, 2.99))[0] / len(positions)
+    assert quarters == pytest.approx(0.25, abs=0.07)
+
+
+def test_segment_of_the_whole_file_and_of_one_sample(tmp_path: Path) -> None:
+    make(tmp_path / "a.wav", 1.0)
+    metas = scan(tmp_path, progress=False).files
+    whole, _ = audio.read(metas[0].path)
+    assert torch.equal(SegmentDataset(metas, 1.0, RATE, 1)[0, 0][0], whole)
+    wav, info = SegmentDataset(metas, 1 / RATE, RATE, 1)[0, 0]
+    assert wav.shape == (1, 1) and wav[0, 0] == whole[0, round(info.start * RATE)]
+    with pytest.raises(ValueError, match="segment_duration"):
+        SegmentDataset(metas, 1e-9, RATE, 1)
+    with pytest.raises(ValueError, match="none of 0 files"):
+        SegmentDataset([], 1.0, RATE, 1)
+
+
+@pytest.mark.parametrize("harm", ["delete", "truncate", "nan", "text", "fifo", "shorter"])
+def test_a_file_that_breaks_later_is_skipped(
+    tmp_path: Path, harm: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in "abc":
+        make(tmp_path / f"{name}.flac", 3.0, seed=ord(name))
+    dataset = SegmentDataset(scan(tmp_path, progress=False).files, 0.5, RATE, 1)
+    before = [dataset.segment(0, index) for index in range(60)]
+    broken = tmp_path / "b.flac"
+    if harm == "truncate":
+        broken.write_bytes(broken.read_bytes()[: broken.stat().st_size // 4])
+    else:
+        broken.unlink()
+    if harm == "nan":
+        data = np.full(3 * RATE, np.nan, np.float32)
+        soundfile.write(broken, data, RATE, format="WAV", subtype="FLOAT")
+    elif harm == "text":
+        broken.write_text("no audio")
+    elif harm == "fifo":
+        os.mkfifo(broken)
+    elif harm == "shorter":  # still good: read as it is now
+        make(broken, 0.25)
+    touched = 0
+    for index, (wav, info) in enumerate(before):
+        now, now_info = dataset[0, index]
+        if info.path != str(broken):
+            assert torch.equal(now, wav) and now_info == info  # others do not notice
+            continue
+        again, again_info = dataset.segment(0, index)
+        assert torch.equal(now, again) and now_info == again_info
+        if harm == "shorter":
+            assert now_info.path == str(broken) and now_info.pad == 6000
+        elif harm != "truncate" or now_info.path != str(broken):
+            touched += 1
+            assert now_info.path != str(broken)
+            assert [path for path, _ in now_info.skipped] == [str(broken)]
+    assert dataset.skips.counts[str(broken)] == touched
+    if harm != "shorter":
+        assert touched > 5
+        warnings = [r for r in caplog.records if r.levelno == logging.WARNING]
+        assert len(warnings) == 1 and "b.flac" in caplog.text
+
+
+def test_channels_that_do_not_convert_are_skipped(tmp_path: Path) -> None:
+    make(tmp_path / "six.wav", 2.0, channels=6)
+    make(tmp_path / "two.wav", 1.0, channels=2)
+    metas = scan(tmp_path, progress=False).files
+    infos = [SegmentDataset(metas, 0.1, RATE, 2).segment(0, index)[1] for index in range(20)]
+    assert all(info.path.endswith("two.wav") for info in infos)
+    assert any("6 channels into 2" in info.skipped[0][1] for info in infos if info.skipped)
+    mono = [SegmentDataset(metas, 0.1, RATE, 1).segment(0, index)[1] for index in range(20)]
+    assert any(info.path.endswith("six.wav") for info in mono)
+
+
+@pytest.mark.parametrize("count, tried", [(3, 3), (30, 10)])
+def test_when_nothing_can_be_read_it_ends(tmp_path: Path, count: int, tried: int) -> None:
+    metas = [AudioMeta(f"{tmp_path}/{n}.wav", 1.0, RATE) for n in range(count)]
+    with pytest.raises(RuntimeError, match="epoch 4, item 7") as error:
+        SegmentDataset(metas, 0.1, RATE, 1)[4, 7]
+    assert str(error.value).count("No such file") == tried
+    assert sum(f"{n}.wav'" in str(error.value) for n in range(count)) >= min(tried, 3)
+
+
+def test_mp3_without_a_header_has_a_guessed_length(tmp_path: Path) -> None:
+    make(tmp_path / "a.mp3", 5.0)
+    data = (tmp_path / "a.mp3").read_bytes()
+    (tmp_path / "a.mp3").write_bytes(data[len(data) // 2 :])
+    metas = scan(tmp_path, progress=False).files
+    assert audio.info(metas[0].path).duration != metas[0].duration
+    dataset = SegmentDataset(metas, 0.5, 48_000, 1)
+    assert all(not dataset.segment(0, index)[1].skipped for index in range(50))
+    assert FileDataset(metas, RATE, 1)[0][0].shape[1] == round(metas[0].duration * RATE)
+
+
+def test_whole_files(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    metas = scan(folder, progress=False).files
+    dataset = FileDataset(metas, RATE, 1)
+    limited = FileDataset(metas, RATE, 1, max_duration=0.3)
+    assert len(dataset) == len(metas) == 6
+    for index, meta in enumerate(metas):
+        wav, rate = audio.read(meta.path)
+        expected = audio.convert(wav, rate, RATE, 1)
+        whole, whole_meta = dataset[index]
+        assert whole_meta is meta and torch.equal(whole, expected)
+        short, _ = limited[index]
+        assert short.shape[1] == min(7200, whole.shape[1])
+        torch.testing.assert_close(short, whole[:, :7200], atol=1e-5, rtol=0)
+    os.unlink(metas[1].path)
+    with pytest.raises(FileNotFoundError):
+        dataset[1]
+    assert [index for index, _, _ in dataset.readable()] == [0, 2, 3, 4, 5]
+    assert [index for index, _, _ in dataset.readable(range(1, 6, 2))] == [3, 5]
+    assert dataset.skips.counts == {metas[1].path: 2} and caplog.text.count("left out") == 1
+    with pytest.raises(ValueError, match="max_duration"):
+        FileDataset(metas, RATE, 1, max_duration=0)
+
+
+def test_info_names_a_bad_batch(folder: Path) -> None:
+    dataset = SegmentDataset(scan(folder, progress=False).files, 0.1, RATE, 1)
+    (batch,) = TrainBatches(dataset, 3, 1)
+    assert all(isinstance(info, SegmentInfo) for info in batch.infos)
+    for wav, info in zip(batch.wav, batch.infos, strict=True):
+        assert torch.equal(wav, dataset.segment(info.epoch, info.index)[0])

@@ -1,0 +1,101 @@
+import multiprocessing
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from adversarial_trainer import audio
+from adversarial_trainer.data import STAGES, AudioMeta, resolve_stage_metas, save_manifest
+
+
+def make(folder: Path, count: int) -> Path:
+    for number in range(count):
+        wav = torch.rand(1, 2400, generator=torch.Generator().manual_seed(number)) - 0.5
+        audio.write(folder / f"{number}.wav", wav, 24_000)
+    return folder
+
+
+def paths(metas: list[AudioMeta]) -> set[str]:
+    return {meta.path for meta in metas}
+
+
+def test_folder_and_its_manifest_give_one_split(tmp_path: Path) -> None:
+    folder = make(tmp_path / "a", 12)
+    from_folder = resolve_stage_metas(folder)
+    assert set(from_folder) == set(STAGES)
+    everything = [meta for part in from_folder.values() for meta in part]
+    relative = [
+        AudioMeta(os.path.basename(m.path), m.duration, m.sample_rate, m.amplitude)
+        for m in everything
+    ]
+    save_manifest(folder / "data.jsonl.gz", relative)
+    for arguments in ({"manifest": folder / "data.jsonl.gz"}, {"path": folder / "data.jsonl.gz"}):
+        from_manifest = resolve_stage_metas(**arguments)
+        assert {s: paths(p) for s, p in from_manifest.items()} == {
+            s: paths(p) for s, p in from_folder.items()
+        }
+
+
+def test_stages_of_their_own_are_left_out_of_the_split(tmp_path: Path) -> None:
+    root = make(tmp_path / "a", 8)
+    make(root / "held", 3)
+    (tmp_path / "link").symlink_to(root / "held")
+    parts = resolve_stage_metas(root, stages={"valid": tmp_path / "link", "train": None})
+    assert paths(parts["valid"]) == {f"{tmp_path}/link/{n}.wav" for n in range(3)}
+    rest = parts["train"] + parts["evaluate"] + parts["generate"]
+    assert paths(rest) == {f"{root}/{n}.wav" for n in range(8)} and len(rest) == 8
+
+
+def test_every_stage_of_its_own_needs_no_common_source(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folders = {stage: make(tmp_path / stage, 1) for stage in STAGES}
+    parts = resolve_stage_metas(stages=folders)
+    assert {s: paths(p) for s, p in parts.items()} == {s: {f"{folders[s]}/0.wav"} for s in STAGES}
+    assert "also in train" not in caplog.text
+    resolve_stage_metas(stages=folders | {"valid": folders["train"]})
+    assert "1 of 1 valid files are also in train" in caplog.text
+
+
+def test_errors_name_the_key(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"dset\.path='/nowhere'"):
+        resolve_stage_metas("/nowhere")
+    with pytest.raises(FileNotFoundError, match=r"dset\.stages\.valid='/nowhere'"):
+        resolve_stage_metas(make(tmp_path / "a", 4), stages={"valid": "/nowhere"})
+    with pytest.raises(FileNotFoundError, match=r"dset\.manifest='/x\.jsonl'"):
+        resolve_stage_metas(manifest="/x.jsonl")
+    with pytest.raises(ValueError, match=r"valid, evaluate, generate: set dset\.path"):
+        resolve_stage_metas(stages={"train": tmp_path / "a"})
+    with pytest.raises(ValueError, match="not both"):
+        resolve_stage_metas("/a", manifest="/b.jsonl")
+    with pytest.raises(ValueError, match=r"dset\.stages\.test.*Choices: train"):
+        resolve_stage_metas("/a", stages={"test": "/b"})
+
+
+def _rank(number: int, folder: str, queue: "multiprocessing.Queue") -> None:
+    store = f"file://{folder}/store"
+    torch.distributed.init_process_group("gloo", store, rank=number, world_size=2)
+    # Rank 1 is shown an empty folder: it has to take rank 0's word.
+    root = Path(folder) / ("a" if number == 0 else "empty")
+    good = resolve_stage_metas(root)
+    try:
+        resolve_stage_metas("/nowhere" if number == 0 else root)
+    except FileNotFoundError as error:
+        queue.put((number, good, str(error)))
+    torch.distributed.destroy_process_group()
+
+
+def test_all_ranks_work_on_one_list(tmp_path: Path) -> None:
+    make(tmp_path / "a", 6)
+    (tmp_path / "empty").mkdir()
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    ranks = [context.Process(target=_rank, args=(n, str(tmp_path), queue)) for n in range(2)]
+    for rank in ranks:
+        rank.start()
+    results = sorted((queue.get(timeout=60) for _ in ranks), key=lambda result: result[0])
+    for rank in ranks:
+        rank.join(30)
+    assert results[0][1] == results[1][1] and len(results[0][1]["train"]) > 0
+    assert all("/nowhere" in message for _, _, message in results)

@@ -1,0 +1,198 @@
+"""Mel, multi-scale mel and STFT losses, and SI-SNR: references, invariants, edge cases."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torchaudio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adversarial_trainer.losses import (
+    LOSSES,
+    SISNR,
+    MelSpectrogramL1Loss,
+    MRSTFTLoss,
+    MultiScaleMelSpectrogramLoss,
+    STFTLoss,
+)
+
+NEEDS_RATE = {"mel", "msspec", "sisnr"}
+
+
+def build(name: str) -> torch.nn.Module:
+    return LOSSES.build(name, **({"sample_rate": 24000} if name in NEEDS_RATE else {}))
+
+
+def pair(length: int = 4000, batch: int = 3, channels: int = 2) -> tuple[torch.Tensor, ...]:
+    gen = torch.Generator().manual_seed(0)
+    real = 0.3 * torch.randn(batch, channels, length, generator=gen, dtype=torch.float64)
+    noise = 0.1 * torch.randn(batch, channels, length, generator=gen, dtype=torch.float64)
+    return real + noise, real
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_mean_over_items(name: str) -> None:
+    """Splitting a batch changes nothing, so N ranks equal one."""
+    loss, (fake, real) = build(name), pair()
+    fake = fake * torch.tensor([1.0, 0.1, 2.0])[:, None, None]  # items of different levels
+    parts = torch.stack([loss(fake[i : i + 1], real[i : i + 1]) for i in range(3)])
+    assert loss(fake, real).shape == ()
+    assert torch.allclose(loss(fake, real), parts.mean(), rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_grows_with_the_noise_and_is_least_for_equal_inputs(name: str) -> None:
+    loss, (fake, real) = build(name), pair()
+    levels = [0.0, 0.01, 0.1, 1.0]
+    values = [loss(real + level * (fake - real), real).item() for level in levels]
+    assert values == sorted(values) and values[0] < values[1]
+    if name != "sisnr":
+        assert values[0] == 0
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@settings(deadline=None, max_examples=12)
+@given(length=st.integers(1, 1500))
+def test_any_length_gives_finite_gradients(name: str, length: int) -> None:
+    loss = build(name)
+    for real in (torch.zeros(1, 1, length), torch.rand(1, 1, length)):
+        for scale in (0.0, 1.0):
+            fake = (scale * torch.rand(1, 1, length)).requires_grad_()
+            value = loss(fake, real)
+            value.backward()
+            assert value.isfinite() and fake.grad is not None and fake.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["mel", "msspec", "mrstft"])
+def test_gradient_of_float64(name: str) -> None:
+    small = {"mel": {"n_fft": 64, "hop_length": 16, "win_length": 64, "n_mels": 8},
+             "msspec": {"range_start": 4, "range_end": 6, "n_mels": 6},
+             "mrstft": {"n_ffts": [32, 16], "hop_lengths": [8, 5], "win_lengths": [20, 16]}}
+    rate = {"sample_rate": 24000} if name in NEEDS_RATE else {}
+    loss = LOSSES.build(name, **small[name], **rate)
+    fake, real = pair(50, 2, 1)
+    assert torch.autograd.gradcheck(lambda x: loss(x, real), fake.requires_grad_())
+
+
+@pytest.mark.parametrize("name", sorted(set(LOSSES) - {"l1", "l2"}))
+def test_precision_under_autocast(name: str) -> None:
+    """PITFALLS 29: the value does not change under bfloat16 autocast."""
+    loss, (fake, real) = build(name), pair()
+    fake, real = fake.float(), real.float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = loss(fake, real)
+    assert value.dtype == torch.float32
+    assert torch.allclose(value, loss(fake, real), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(set(LOSSES) - {"l1", "l2"}))
+def test_shapes_must_agree(name: str) -> None:
+    with pytest.raises(ValueError, match=r"\[2, 100\].*\[2, 1, 100\]"):
+        build(name)(torch.zeros(2, 100), torch.zeros(2, 1, 100))
+
+
+def framed(x: torch.Tensor, size: int, hop: int) -> torch.Tensor:
+    """Windowed power spectra of AudioCraft's framing, ceil(T / hop) frames, by hand."""
+    side = (size - hop) // 2
+    padded = np.pad(x.numpy(), ((0, 0), (0, 0), (side, side)), mode="reflect")
+    count = math.ceil(x.shape[-1] / hop)
+    padded = np.pad(padded, ((0, 0), (0, 0), (0, (count - 1) * hop + size - padded.shape[-1])))
+    frames = np.stack([padded[..., i * hop : i * hop + size] for i in range(count)], -1)
+    window = torch.hann_window(size, dtype=torch.float64).numpy()
+    spectrum = np.fft.rfft(frames * window[:, None], axis=-2)
+    return torch.from_numpy(np.abs(spectrum) ** 2)
+
+
+def test_msspec_is_encodecs_formula() -> None:
+    """Scales without empty filters, against numpy framing and torchaudio's filters."""
+    fake, real = pair(3001)
+    expected, total = 0.0, 0.0
+    for size in (512, 1024):
+        fb = torchaudio.functional.melscale_fbanks(size // 2 + 1, 64.0, 12000, 32, 24000).double()
+        norm = torch.hann_window(size, dtype=torch.float64).square().sum()
+        mels = [(framed(x, size, size // 4).mT @ fb).mT / norm for x in (fake, real)]
+        logs = [torch.log10(1e-5 + mel) for mel in mels]
+        alpha = math.sqrt(size - 1)
+        expected += (mels[0] - mels[1]).abs().mean() + alpha * (logs[0] - logs[1]).pow(2).mean()
+        total += 1 + alpha
+    loss = MultiScaleMelSpectrogramLoss(24000, 9, 11, n_mels=32, alphas=True)
+    assert torch.allclose(loss(fake, real), expected / total, rtol=1e-5)
+    loss = MultiScaleMelSpectrogramLoss(24000, 9, 11, n_mels=32)
+    assert loss.alphas == [1.0, 1.0] and loss.total == 4.0
+
+
+@pytest.mark.parametrize("log", [True, False])
+def test_mel_l1_is_torchaudios(log: bool) -> None:
+    fake, real = pair(2048)
+    transform = torchaudio.transforms.MelSpectrogram(
+        24000, 1024, hop_length=256, f_min=64.0, n_mels=64, center=False
+    ).double()
+    mels = [transform(torch.nn.functional.pad(x, (384, 384), mode="reflect")) for x in (fake, real)]
+    if log:
+        mels = [torch.log10(mel + 1e-5) for mel in mels]
+    expected = (mels[0] - mels[1]).abs().mean()
+    assert torch.allclose(MelSpectrogramL1Loss(24000, log=log)(fake, real), expected, rtol=1e-5)
+
+
+def test_stft_loss_is_parallel_wavegans_formula() -> None:
+    fake, real = pair(2000, batch=1)
+    window = torch.hann_window(600, dtype=torch.float64)
+    mags = [
+        torch.stft(x[0], 1024, 120, 600, window, return_complex=True).abs() for x in (fake, real)
+    ]
+    convergence = (mags[1] - mags[0]).norm() / mags[1].norm()
+    log_error = (mags[1].log() - mags[0].log()).abs().mean()
+    expected = 0.3 * convergence + 0.7 * log_error
+    loss = STFTLoss(factor_sc=0.3, factor_mag=0.7)
+    assert torch.allclose(loss(fake, real), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_device_and_dtype_follow(name: str) -> None:
+    """PITFALLS 19: nothing stays on the CPU, and nothing waits for the device ('meta' has no
+    values, so that `.item()` or a branch on one would raise)."""
+    loss = build(name)
+    assert loss(*pair()).dtype == torch.float64
+    loss.to("meta")
+    fake = torch.zeros(2, 1, 3000, device="meta", requires_grad=True)
+    value = loss(fake, torch.zeros(2, 1, 3000, device="meta"))
+    value.backward()
+    assert value.is_meta and fake.grad is not None
+
+
+def test_mrstft_resolutions() -> None:
+    fake, real = pair()
+    one = STFTLoss(512, 50, 240)
+    assert torch.allclose(MRSTFTLoss([512] * 2, [50] * 2, [240] * 2)(fake, real), one(fake, real))
+    with pytest.raises(ValueError, match="one entry for each"):
+        MRSTFTLoss(n_ffts=(512, 256))
+
+
+@pytest.mark.parametrize("segment", [None, 20, 0.01])
+def test_sisnr_of_a_known_mixture(segment: float | None) -> None:
+    """PITFALLS 19: segment=None works. Tone plus orthogonal tone at -20 dB, any gain and offset."""
+    t = torch.arange(24000, dtype=torch.float64) / 24000
+    tone, other = torch.sin(2 * math.pi * 300 * t), torch.cos(2 * math.pi * 300 * t)
+    real = tone.expand(2, 1, -1)
+    fake = 0.5 + 3.0 * (tone + 0.1 * other).expand(2, 1, -1)
+    value = SISNR(24000, segment=segment, epsilon=1e-12)(fake, real)
+    assert value.item() == pytest.approx(-20.0, abs=1e-6)
+
+
+def test_sisnr_segments_cover_the_end() -> None:
+    """Noise in the last samples alone is heard by the last segment."""
+    real = torch.randn(1, 1, 1050, dtype=torch.float64)
+    fake = real.clone()
+    fake[..., 1040:] = 0
+    loss = SISNR(1000, segment=0.1, overlap=0.5)
+    assert loss(fake, real) > loss(real, real) + 1.0
+
+
+@pytest.mark.parametrize("kwargs", [{"segment": 0}, {"overlap": 1.0}])
+def test_sisnr_parameters(kwargs: dict) -> None:
+    with pytest.raises(ValueError, match=next(iter(kwargs))):
+        SISNR(24000, **kwargs)

@@ -1,0 +1,347 @@
+"""Residual vector quantizer: values, gradients, state."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+from encodec.quantization.vq import ResidualVectorQuantizer as EncodecRVQ
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from adversarial_trainer.quantization import DummyQuantizer, ResidualVectorQuantizer
+
+
+def build(**kwargs) -> ResidualVectorQuantizer:
+    defaults = {"dimension": 6, "n_q": 3, "bins": 16, "kmeans_init": False}
+    return ResidualVectorQuantizer(**{**defaults, **kwargs})
+
+
+def snapshot(rvq):
+    return {key: value.clone() for key, value in rvq.state_dict().items()}
+
+
+def same(a, b):
+    assert a.keys() == b.keys()
+    return all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.fixture
+def encodec_pair():
+    """The package's quantizer with trained-like codebooks, and ours with its state."""
+    torch.manual_seed(0)
+    theirs = EncodecRVQ(dimension=16, n_q=6, bins=64, kmeans_init=True, kmeans_iters=5)
+    theirs.train()
+    for _ in range(3):
+        theirs(torch.randn(4, 16, 60), 75)
+    theirs.eval()
+    ours = ResidualVectorQuantizer(dimension=16, n_q=6, bins=64)
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    return theirs, ours.eval()
+
+
+def test_encodec_state_loads_both_ways(encodec_pair):
+    theirs, ours = encodec_pair
+    theirs.load_state_dict(ours.state_dict(), strict=True)
+    assert ours.initialised
+
+
+def test_encodec_codes_and_latents(encodec_pair):
+    theirs, ours = (module.double() for module in encodec_pair)
+    x = torch.randn(3, 16, 50, dtype=torch.float64)
+    codes = theirs.encode(x, 75)  # [K, B, T]
+    assert torch.equal(ours.encode(x), codes.transpose(0, 1))
+    torch.testing.assert_close(ours.decode(codes.transpose(0, 1)), theirs.decode(codes))
+    result = ours(x, 75.0)
+    expected = theirs(x, 75)
+    torch.testing.assert_close(result.x, expected.quantized)
+    torch.testing.assert_close(result.bandwidth, expected.bandwidth.float())
+    assert torch.equal(result.codes, codes.transpose(0, 1))
+
+
+def test_encodec_training_step(encodec_pair):
+    """One EMA step gives the package's codebooks (no dead codes: theirs are replaced wrongly)."""
+    theirs, ours = (module.double().train() for module in encodec_pair)
+    for layer in theirs.vq.layers:
+        layer._codebook.threshold_ema_dead_code = 0
+    for book in ours.codebooks:
+        book.dead_code_threshold = 0
+    x = torch.randn(3, 16, 50, dtype=torch.float64)
+    theirs(x, 75)
+    ours(x, 75.0)
+    for (key, a), b in zip(ours.state_dict().items(), theirs.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, msg=key)
+
+
+def test_forward_is_encode_decode():
+    rvq = build().eval()
+    x = torch.randn(2, 6, 9)
+    result = rvq(x, 75.0)
+    assert torch.equal(result.codes, rvq.encode(x))
+    assert torch.equal(result.x, rvq.decode(result.codes))
+    rvq.set_num_codebooks(2)
+    assert rvq.encode(x).shape == (2, 2, 9)
+    assert torch.equal(rvq.encode(x), result.codes[:, :2])
+    assert rvq(x, 75.0).codes.shape == (2, 2, 9)
+
+
+def test_more_codebooks_are_closer():
+    torch.manual_seed(0)
+    rvq = ResidualVectorQuantizer(4, n_q=4, bins=32)
+    x = torch.randn(8, 4, 64)
+    rvq(x, 75.0)
+    rvq.eval()
+    errors = []
+    for n in range(1, 5):
+        rvq.set_num_codebooks(n)
+        errors.append(F.mse_loss(rvq(x, 75.0).x, x).item())
+    assert errors[0] < 0.6 and all(b < 0.7 * a for a, b in zip(errors, errors[1:], strict=False))
+
+
+@pytest.mark.parametrize(("n", "expected"), [(1, 0.75), (8, 6.0), (32, 24.0)])
+def test_bandwidth(n, expected):
+    """PITFALLS 9: EnCodec 24 kHz: n codebooks x 10 bits x 75 Hz, whatever the length."""
+    rvq = ResidualVectorQuantizer(4, n_q=32, bins=1024, kmeans_init=False).eval()
+    rvq.set_num_codebooks(n)
+    for length in (1, 40):
+        assert rvq(torch.randn(2, 4, length), 75.0).bandwidth.item() == pytest.approx(expected)
+    assert rvq(torch.randn(2, 4, 5), 62.5).bandwidth.item() == pytest.approx(expected * 62.5 / 75)
+
+
+def naive(rvq, x):
+    """Autograd through the definition, layer by layer."""
+    residual, quantized, losses = x, 0, []
+    for book in rvq.codebooks[: rvq.n_q]:
+        rows = residual.transpose(1, 2)
+        distances = (rows.unsqueeze(2) - book.embed).square().sum(-1)
+        chosen = book.embed[distances.argmin(-1)].transpose(1, 2).detach()
+        losses.append(F.mse_loss(residual, chosen))
+        residual = residual - chosen
+        quantized = quantized + chosen
+    return x + (quantized - x).detach(), torch.stack(losses).mean()
+
+
+def test_gradients_match_autograd():
+    rvq = build(n_q=4).double().train()
+    rvq.set_num_codebooks(3)
+    x = torch.randn(2, 6, 11, dtype=torch.float64, requires_grad=True)
+    direction = torch.randn(2, 6, 11, dtype=torch.float64)
+    expected, expected_penalty = naive(rvq, x)
+    (wanted,) = torch.autograd.grad((expected * direction).sum() + 0.7 * expected_penalty, x)
+    result = rvq(x, 75.0)
+    torch.testing.assert_close(result.x, expected)
+    torch.testing.assert_close(result.penalty, expected_penalty)
+    (grad,) = torch.autograd.grad((result.x * direction).sum() + 0.7 * result.penalty, x)
+    torch.testing.assert_close(grad, wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_straight_through_alone():
+    """Outside the penalty, the gradient is that of the identity."""
+    x = torch.randn(2, 6, 5, requires_grad=True)
+    (grad,) = torch.autograd.grad(build().train()(x, 75.0).x.sum(), x)
+    assert torch.equal(grad, torch.ones_like(x))
+
+
+def test_eval_learns_nothing_and_has_no_penalty():
+    rvq = build().eval()
+    before = snapshot(rvq)
+    result = rvq(torch.randn(2, 6, 50), 75.0)
+    assert same(before, rvq.state_dict())
+    assert result.penalty.item() == 0
+
+
+@pytest.mark.parametrize("use", ["forward", "encode", "decode"])
+def test_eval_never_initialises(use):
+    """PITFALLS 8: an error that says so, and codebooks as they were."""
+    rvq = build(kmeans_init=True).eval()
+    before = snapshot(rvq)
+    x = torch.randn(2, 6, 50)
+    calls = {
+        "forward": lambda: rvq(x, 75.0),
+        "encode": lambda: rvq.encode(x),
+        "decode": lambda: rvq.decode(torch.zeros(1, 3, 5, dtype=torch.long)),
+    }
+    with pytest.raises(RuntimeError, match="k-means"):
+        calls[use]()
+    assert same(before, rvq.state_dict())
+
+
+def test_dropout_choices():
+    """Draws differ over steps, follow the choices, and do not exceed the codebooks in use."""
+    rvq = build(n_q=8, q_dropout=1.0, dropout_choices=[1, 2, 4, 8]).train()
+    x = torch.randn(1, 6, 4)
+    drawn = [rvq(x, 75.0).codes.shape[1] for _ in range(60)]
+    assert set(drawn) == {1, 2, 4, 8}
+    rvq.set_num_codebooks(4)
+    assert {rvq(x, 75.0).codes.shape[1] for _ in range(60)} == {1, 2, 4}
+    rvq.eval()
+    assert rvq(x, 75.0).codes.shape[1] == 4
+
+
+def test_dropout_probability_and_bandwidth():
+    rvq = build(n_q=4, q_dropout=0.5).train()
+    x = torch.randn(1, 6, 4)
+    results = [rvq(x, 75.0) for _ in range(200)]
+    counts = [result.codes.shape[1] for result in results]
+    # n = 4 unless dropout (1/2) draws one of 1..3 (3/4): 5/8; +-4 sigma is 0.14
+    assert abs(counts.count(4) / 200 - 0.625) < 0.14
+    for n, result in zip(counts, results, strict=True):
+        assert result.bandwidth.item() == pytest.approx(n * 4 * 75 / 1000)
+
+
+def test_dropout_ignores_the_global_rng():
+    """PITFALLS 7: equal generators draw equally, whatever the global RNG; it is left alone."""
+    counts = []
+    for seed in (0, 1):
+        rvq = build(q_dropout=1.0, generator=torch.Generator().manual_seed(5)).train()
+        torch.manual_seed(seed)
+        x = torch.randn(1, 6, 4)
+        state = torch.get_rng_state()
+        counts.append([rvq(x, 75.0).codes.shape[1] for _ in range(20)])
+        assert torch.equal(state, torch.get_rng_state())
+    assert counts[0] == counts[1] and len(set(counts[0])) == 3
+
+
+def test_dropped_codebooks_keep_their_averages():
+    rvq = build(n_q=3, q_dropout=1.0, dropout_choices=[1]).train()
+    before = snapshot(rvq)
+    rvq(torch.randn(2, 6, 20), 75.0)
+    for key, value in rvq.state_dict().items():
+        changed = not torch.equal(before[key], value)
+        assert changed == (key.startswith("vq.layers.0.") and "inited" not in key), key
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e30])
+def test_bad_numbers_change_nothing(bad):
+    rvq = build().train()
+    x = torch.randn(2, 6, 20)
+    rvq(x, 75.0)
+    before = snapshot(rvq)
+    bad_x = x.clone()
+    bad_x[1, 2, 3] = bad
+    rvq(bad_x, 75.0)
+    assert same(before, rvq.state_dict())
+    rvq(x, 75.0)
+    assert not same(before, rvq.state_dict())
+    assert all(value.isfinite().all() for value in rvq.state_dict().values())
+
+
+def test_deferred_update():
+    now, later = build().train(), build().train()
+    later.load_state_dict(now.state_dict())
+    later.generator.set_state(now.generator.get_state())
+    later.defer_updates = True
+    before = snapshot(later)
+    x = torch.randn(2, 6, 20)
+    later(x, 75.0)
+    assert same(before, later.state_dict())
+    with pytest.raises(RuntimeError, match="discard_update"):
+        later(x, 75.0)
+    later.discard_update()
+    assert later.apply_update() == {}
+    assert same(before, later.state_dict())
+
+    later.generator.set_state(now.generator.get_state())
+    immediate = now(x, 75.0).metrics
+    held = later(x, 75.0).metrics
+    assert "replaced" in immediate and "replaced" not in held
+    assert later.apply_update() == {"replaced": immediate["replaced"]}
+    assert same(now.state_dict(), later.state_dict())
+
+
+def test_metrics():
+    """Usage and perplexity of a codebook whose codes are known."""
+    rvq = build(n_q=1, bins=4, dimension=2)
+    corners = torch.tensor([[1.0, 1], [1, -1], [-1, 1], [-1, -1]])
+    rvq.codebooks[0].start(corners, torch.ones(4))
+    x = corners[[0, 0, 1, 1]].t()[None]  # [1, D, T]
+    for metrics in (rvq.eval()(x, 75.0).metrics, rvq.train()(x, 75.0).metrics):
+        assert metrics["usage/0"].item() == metrics["usage"].item() == 0.5
+        assert metrics["perplexity/0"].item() == pytest.approx(2.0)
+        assert metrics["perplexity"].item() == pytest.approx(2.0)
+        assert all(value.dim() == 0 for value in metrics.values())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(dtype):
+    """Distances are float32 under autocast, and for a module in half precision."""
+    rvq = build(dimension=32, n_q=4, bins=64).eval()
+    x = torch.randn(2, 32, 40).to(dtype)
+    wanted = rvq.encode(x.float())
+    result = rvq(x, 75.0)
+    assert result.x.dtype == dtype and torch.equal(result.codes, wanted)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(rvq(x.float(), 75.0).codes, wanted)
+        assert torch.equal(rvq.encode(x.float()), wanted)
+    halved = rvq.to(dtype)
+    assert halved(x, 75.0).codes.shape == wanted.shape
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 3), st.integers(0, 9), st.integers(1, 3), st.booleans())
+def test_shapes(batch, length, n_q, training):
+    """Any batch and length, none included."""
+    rvq = build(n_q=n_q).train(training)
+    result = rvq(torch.randn(batch, 6, length), 75.0)
+    assert result.x.shape == (batch, 6, length)
+    assert result.codes.shape == (batch, n_q, length)
+    assert result.penalty.isfinite()
+    assert all(value.isfinite().all() for value in rvq.state_dict().values())
+    assert rvq.eval().decode(result.codes).shape == result.x.shape
+
+
+def test_copies_are_independent():
+    rvq = build().train()
+    other = copy.deepcopy(rvq)
+    before = snapshot(other)
+    rvq(torch.randn(2, 6, 20), 75.0)
+    assert same(before, other.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"n_q": 0}, "n_q .* got 0"),
+        ({"bins": 2.5}, "bins .* got 2.5"),
+        ({"decay": 1.0}, r"decay .*\[0, 1\).* got 1.0"),
+        ({"dead_code_threshold": 2}, "dead_code_threshold .* got 2"),
+        ({"q_dropout": 1.5}, "q_dropout .* got 1.5"),
+        ({"dropout_choices": [1, 9]}, r"dropout_choices .* 1\.\.3, got 9"),
+        ({"dropout_choices": []}, "dropout_choices"),
+    ],
+)
+def test_wrong_arguments(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        build(**kwargs)
+
+
+def test_wrong_calls():
+    rvq = build().eval()
+    for n in (0, 4, -1, 1.0):
+        with pytest.raises(ValueError, match=rf"1\.\.3, got {n}"):
+            rvq.set_num_codebooks(n)
+    with pytest.raises(ValueError, match=r"\[B, 6, T\], got \[2, 5, 7\]"):
+        rvq(torch.randn(2, 5, 7), 75.0)
+    with pytest.raises(ValueError, match="frame_rate .* got 0"):
+        rvq(torch.randn(2, 6, 7), 0)
+    with pytest.raises(ValueError, match=r"0\.\.15, got 0\.\.16"):
+        rvq.decode(torch.tensor([[[0, 16]]]))
+    with pytest.raises(ValueError, match=r"1\.\.3, got 4"):
+        rvq.decode(torch.zeros(1, 4, 2, dtype=torch.long))
+    assert (rvq.total_codebooks, rvq.num_codebooks, rvq.cardinality) == (3, 3, 16)
+
+
+def test_dummy_quantizer():
+    dummy = DummyQuantizer(8)
+    x = torch.randn(2, 8, 5)
+    result = dummy(x, 50.0)
+    assert result.x is x and result.penalty is None
+    assert torch.equal(dummy.decode(result.codes), x)
+    assert result.codes.shape[1] == dummy.num_codebooks == dummy.total_codebooks
+    assert result.bandwidth.item() == pytest.approx(8 * 32 * 50 / 1000)
+    dummy.set_num_codebooks(1)
+    with pytest.raises(ValueError, match=r"1\.\.1, got 2"):
+        dummy.set_num_codebooks(2)

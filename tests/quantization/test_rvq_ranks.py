@@ -1,0 +1,126 @@
+"""N ranks compute what one would."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import distributed
+
+from adversarial_trainer import distrib
+from adversarial_trainer.quantization import ResidualVectorQuantizer
+
+STEPS = 14
+
+
+def build() -> ResidualVectorQuantizer:
+    """Everything active: gathering over batches, k-means, dropout, dead codes."""
+    rvq = ResidualVectorQuantizer(
+        dimension=6,
+        n_q=4,
+        bins=32,
+        decay=0.8,
+        kmeans_frames_per_code=3,
+        dead_code_threshold=0.3,
+        q_dropout=0.5,
+        dropout_choices=[1, 2, 4],
+        generator=distrib.shared_generator(7),
+    )
+    return rvq.double().train()
+
+
+def batch(step: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(step)
+    x = torch.randn(5, 6, 9, dtype=torch.float64, generator=generator)
+    return x * (1 + step % 3)
+
+
+def train(part: slice | None) -> tuple[dict, dict, list]:
+    rvq = build()
+    calls: list[int] = []
+    results = []
+    replaced = 0.0
+    original = distributed.all_reduce if part else None
+
+    def counted(tensor, *args, **kwargs):
+        calls.append(tensor.numel())
+        return original(tensor, *args, **kwargs)
+
+    if part:
+        distributed.all_reduce = counted
+    for step in range(STEPS):
+        x = batch(step)
+        if part and step % 4 == 3:  # now and then one rank has nothing at all
+            x = x if distrib.rank() == 1 else x[:0]
+        elif part:
+            x = x[part]
+        if step == 9 and distrib.is_rank_zero():
+            x = torch.full_like(x[:1] if len(x) else x, torch.nan)  # bad on one rank only
+        torch.manual_seed(distrib.rank())  # ranks' global RNGs differ
+        calls.clear()
+        result = rvq(x, 75.0)
+        replaced += float(result.metrics.get("replaced", 0))
+        results.append((result.codes.shape[1], result.metrics.get("perplexity/0")))
+    return rvq.state_dict(), {"replaced": replaced, "calls": list(calls)}, results
+
+
+def worker(rank: int, folder: str) -> None:
+    distributed.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
+    outcome = train(slice(0, 2) if rank == 0 else slice(2, 5))  # uneven
+    torch.save(outcome, f"{folder}/{rank}.pt")
+    distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory):
+    """(state, facts, steps) of one process alone and of each of two; this file is their script."""
+    folder = tmp_path_factory.mktemp("ranks")
+    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+    processes = [
+        subprocess.Popen([sys.executable, __file__, str(rank), str(folder)], env=env)
+        for rank in range(2)
+    ]
+    try:
+        assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    finally:
+        for process in processes:
+            process.kill()
+    return train(None), torch.load(folder / "0.pt"), torch.load(folder / "1.pt")
+
+
+def test_two_ranks_equal_one(outcomes):
+    """PITFALLS 4, 5, 6: counts, sums, k-means frames and replacements over all ranks; with uneven
+    and empty shares, dropout, and a step that is bad on one rank."""
+    (one, facts, steps), (two, two_facts, two_steps), _ = outcomes
+    assert facts["replaced"] > 0 and facts["replaced"] == two_facts["replaced"]
+    assert one.keys() == two.keys()
+    for key in one:
+        torch.testing.assert_close(two[key], one[key], rtol=1e-9, atol=1e-9, msg=key)
+    for step, (a, b) in enumerate(zip(steps, two_steps, strict=True)):
+        assert a[0] == b[0]
+        if a[1] is not None and step != 9:
+            torch.testing.assert_close(a[1], b[1])
+
+
+def test_ranks_are_equal_bit_for_bit(outcomes):
+    """PITFALLS 7: also although their global RNGs differ."""
+    _, (a, facts, steps), (b, other_facts, other_steps) = outcomes
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    assert facts == other_facts and steps == other_steps
+
+
+def test_one_message_for_all_codebooks(outcomes):
+    """Per step: the statistics, and before them one number per rank (how many frames it has)."""
+    _, (_, facts, steps), _ = outcomes
+    layers = steps[-1][0]
+    offers = 16
+    assert facts["calls"] == [2, layers * (32 * 6 + 32 + offers * 6) + 1]
+
+
+if __name__ == "__main__":
+    worker(int(sys.argv[1]), sys.argv[2])
