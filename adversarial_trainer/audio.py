@@ -1,9 +1,7 @@
 """Read, write and convert waveforms.
 
-Waveforms are float tensors `[C, T]` with nominal range [-1, 1]. Files go through soundfile
-(torchaudio has had no reader of its own since 2.9); resampling uses torchaudio's polyphase
-convolution with a longer filter than its default, which lets a 12.6 kHz tone through at -10 dB on
-the way from 44.1 to 24 kHz.
+Waveforms are float tensors `[C, T]` with nominal range [-1, 1]. Files go through soundfile:
+torchaudio has had no reader of its own since 2.9.
 """
 
 from __future__ import annotations
@@ -15,15 +13,14 @@ import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import soundfile
 import torch
-from scipy import signal
-from torchaudio.transforms import Resample
+
+from .resampling import resample
 
 logger = logging.getLogger(__name__)
 
@@ -40,12 +37,6 @@ _PCM_BITS = {"PCM_S8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 # Samples per read: a header can declare any length and up to 1024 channels, but memory is used only
 # where something is decoded. Large, because libsndfile's Opus slips between one read and the next.
 _BLOCK = 1 << 26
-
-# A Kaiser-windowed sinc with 64 zero crossings: -6 dB at 0.948 of the lower Nyquist frequency,
-# below -84 dB from 1.01 of it on. The constants are resampy's "kaiser_best".
-_ZEROS, _ROLLOFF, _BETA = 64, 0.9475937167399596, 14.769656459379492
-_MAX_KERNEL = 1 << 22
-_MAX_RATIO_TERM = 1_000_000
 
 
 class AudioError(ValueError):
@@ -218,56 +209,6 @@ def write(
                     file.write(np.ascontiguousarray(data[begin : begin + (1 << 16)]))
         except (soundfile.SoundFileError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: {error}") from error
-
-
-def reduced(from_rate: int, to_rate: int) -> tuple[int, int]:
-    """The two rates divided by their greatest common divisor."""
-    for rate in (from_rate, to_rate):
-        if rate != int(rate) or rate < 1:
-            raise ValueError(f"sample rates must be positive integers, got {rate!r}")
-    divisor = math.gcd(int(from_rate), int(to_rate))
-    low, high = int(from_rate) // divisor, int(to_rate) // divisor
-    if max(low, high) > _MAX_RATIO_TERM:
-        raise ValueError(f"cannot resample from {from_rate} to {to_rate} Hz: ratio {low}/{high}")
-    return low, high
-
-
-def resample_margin(from_rate: int, to_rate: int) -> int:
-    """Input samples on either side of a point that its resampled value depends on."""
-    low, high = reduced(from_rate, to_rate)
-    return 0 if low == high else math.ceil(_ZEROS * low / (min(low, high) * _ROLLOFF))
-
-
-def resample(wav: torch.Tensor, from_rate: int, to_rate: int) -> torch.Tensor:
-    """Resample `[..., T]` to `[..., ceil(T * to_rate / from_rate)]`.
-
-    Output sample k lies at time k / to_rate; beyond its ends `wav` counts as zero. Kept to 0.1 dB
-    up to 0.9 of the lower Nyquist frequency, -6 dB at 0.948, below -84 dB from 1.01 on. The kernel
-    is cached per pair of rates, dtype and device, and results do not depend on the number of
-    threads. Differentiable, except between rates with hardly a common divisor (44,101 and 24,000),
-    whose kernel would be too large: these go through scipy.
-    """
-    low, high = reduced(from_rate, to_rate)
-    if low == high or wav.shape[-1] == 0:
-        return wav
-    if high * (2 * resample_margin(low, high) + low) <= _MAX_KERNEL:
-        return _resampler(low, high, wav.dtype, wav.device)(wav)
-    window = _long_filter(max(low, high)).astype(wav.new_zeros(0).cpu().numpy().dtype)
-    out = signal.resample_poly(wav.detach().cpu().numpy(), high, low, axis=-1, window=window)
-    return torch.from_numpy(out).to(wav)
-
-
-@lru_cache(maxsize=32)
-def _resampler(low: int, high: int, dtype: torch.dtype, device: torch.device) -> Resample:
-    # Half-precision kernels are rounded from float32 ones.
-    exact = dtype if dtype in (torch.float32, torch.float64) else torch.float32
-    module = Resample(low, high, "sinc_interp_kaiser", _ZEROS, _ROLLOFF, _BETA, dtype=exact)
-    return module.to(device, dtype)
-
-
-@lru_cache(maxsize=4)
-def _long_filter(largest: int) -> np.ndarray:
-    return signal.firwin(2 * _ZEROS * largest + 1, _ROLLOFF / largest, window=("kaiser", _BETA))
 
 
 def convert_channels(wav: torch.Tensor, channels: int) -> torch.Tensor:

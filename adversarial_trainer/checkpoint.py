@@ -15,14 +15,19 @@ import torch
 def save(state: dict[str, Any], path: Path) -> None:
     """Write `state` to `path` so that a crash at any instant leaves the old file or the new one.
 
-    Written beside, flushed to disk, renamed; then the folder's entry is flushed too.
+    Written beside, flushed to disk, renamed; then the folder's entry is flushed too. A save that
+    fails leaves nothing behind.
     """
     temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     _sync_folder(path.parent)
 
 
@@ -37,12 +42,25 @@ def load(path: Path, map_location: str | torch.device = "cpu") -> dict[str, Any]
         raise FileNotFoundError(f"No checkpoint at {path}.")
     try:
         state = torch.load(path, map_location=map_location, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError) as exc:
-        reason = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
-        raise ValueError(f"Can't read checkpoint {path}: {reason}") from exc
+    except Exception as exc:  # damaged bytes make torch's reader raise nearly anything
+        raise ValueError(f"Can't read checkpoint {path}: {_reason(exc)}.") from exc
     if not isinstance(state, dict):
         raise ValueError(f"Checkpoint {path} holds a {type(state).__name__}, not a dictionary.")
     return state
+
+
+def _reason(exc: Exception) -> str:
+    text = str(exc)
+    if match := re.search(r"GLOBAL ([\w.]+)", text):
+        return (
+            f"it holds {match.group(1)}, and only tensors and plain containers are read: anything "
+            "else could run code"
+        )
+    if isinstance(exc, OSError):
+        return text
+    # Torch's advice here is to switch the safety off.
+    detail = "" if isinstance(exc, pickle.UnpicklingError) else f": {text.split('. ')[0]}"
+    return f"damaged, or no checkpoint ({type(exc).__name__}{detail})".replace("\n", " ")
 
 
 def keep_copy(path: Path, epoch: int, keep_last: int) -> None:
@@ -50,13 +68,18 @@ def keep_copy(path: Path, epoch: int, keep_last: int) -> None:
 
     A hard link where the file system has them: the next `save` replaces the name, not the content.
     """
+    if keep_last < 0:
+        raise ValueError(f"checkpoint.keep_last must be >= 0, got {keep_last}.")
     if keep_last > 0:
         copy = path.with_name(f"{path.stem}_{epoch}{path.suffix}")
-        copy.unlink(missing_ok=True)
+        temporary = copy.with_name(copy.name + ".tmp")
+        temporary.unlink(missing_ok=True)
         try:
-            os.link(path, copy)
+            os.link(path, temporary)
         except OSError:
-            shutil.copyfile(path, copy)
+            shutil.copyfile(path, temporary)
+        os.replace(temporary, copy)
+        temporary.unlink(missing_ok=True)  # renaming one link of a file to another does nothing
     for old in copies(path)[: -keep_last or None]:
         old.unlink()
     _sync_folder(path.parent)

@@ -86,7 +86,8 @@ def sync_gradients(parameters: Iterable[nn.Parameter], batch_size: int) -> None:
     """Replace each gradient by the whole batch's: sum_r B_r g_r / sum_r B_r.
 
     One flat all-reduce per dtype. A parameter without a gradient on this rank counts as zeros, so
-    that ranks whose graphs differ still agree on the size of the message.
+    that ranks whose graphs differ still agree on the size of the message. One that has none on any
+    rank keeps none: an optimizer leaves it alone, as it would in a single process.
 
     Args:
         parameters: those to synchronise; every rank gives the same ones.
@@ -103,42 +104,45 @@ def sync_gradients(parameters: Iterable[nn.Parameter], batch_size: int) -> None:
             (torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) * batch_size
             for p in group
         ]
-        # The item count travels in the same message, as its last element.
+        # In the same message: how many ranks have each gradient, and the number of items.
+        present = [p.grad is not None for p in group]
+        if all(present):
+            pieces.append(torch.ones(len(group), dtype=dtype, device=device))
+        else:
+            pieces.append(torch.tensor(present, dtype=dtype, device=device))
         pieces.append(torch.full((1,), batch_size, dtype=dtype, device=device))
         flat = all_reduce(torch.cat(pieces))
-        flat = flat[:-1] / flat[-1]
-        for param, part in zip(group, flat.split([p.numel() for p in group]), strict=True):
+        sizes = [p.numel() for p in group]
+        sums, holders, count = flat.split([sum(sizes), len(group), 1])
+        # Read only where this rank lacks a gradient: reading waits for the device.
+        anywhere = present if all(present) else (holders > 0).tolist()
+        for param, held, part in zip(group, anywhere, (sums / count).split(sizes), strict=True):
             grad = part.view_as(param)
-            if param.grad is None:
-                param.grad = grad.clone()
-            else:
+            if param.grad is not None:
                 param.grad.copy_(grad)
+            elif held:
+                param.grad = grad.clone()
 
 
 def average_metrics(
     metrics: Mapping[str, torch.Tensor | float], count: float = 1.0
 ) -> dict[str, float]:
-    """Average over ranks, each weighted by its `count`; one collective, one device sync.
+    """Average over ranks, each weighted by its `count`. All ranks return the same.
 
     Ranks may hold different keys (one had no batch, say): a metric is averaged over those that
-    have it. Keys missing here but present elsewhere are not returned here.
+    have it. Where all of these have a count of 0 they count alike.
     """
-    if not metrics:
-        values = torch.zeros(0, dtype=torch.float64)
-    else:
-        values = torch.stack(
-            [torch.as_tensor(v).detach().double().reshape(()).cpu() for v in metrics.values()]
-        )
+    mine = {key: float(value) for key, value in metrics.items()}
     if not is_distributed():
-        return dict(zip(metrics, values.tolist(), strict=True))
+        return mine
     gathered: list[tuple[dict[str, float], float]] = [({}, 0.0)] * world_size()
-    mine = dict(zip(metrics, values.tolist(), strict=True))
     distributed.all_gather_object(gathered, (mine, float(count)))
     averages = {}
-    for key in mine:
-        pairs = [(values[key], n) for values, n in gathered if key in values and n > 0]
-        total = sum(n for _, n in pairs)
-        averages[key] = sum(v * n for v, n in pairs) / total if total else mine[key]
+    for key in dict.fromkeys(key for values, _ in gathered for key in values):
+        pairs = [(values[key], n) for values, n in gathered if key in values]
+        # A rank without items may hold a NaN, which 0 times would not remove.
+        pairs = [(v, n) for v, n in pairs if n > 0] or [(v, 1.0) for v, _ in pairs]
+        averages[key] = sum(v * n for v, n in pairs) / sum(n for _, n in pairs)
     return averages
 
 

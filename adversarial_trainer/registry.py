@@ -31,7 +31,7 @@ class Registry(dict[str, Callable[..., Any]]):
 
     def get_class(self, name: str) -> Callable[..., Any]:
         """The class behind `name`; ValueError lists the choices for an unknown one."""
-        if name not in self:
+        if not isinstance(name, str) or name not in self:
             raise unknown_name(self.kind, name, self)
         return self[name]
 

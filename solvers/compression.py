@@ -10,6 +10,7 @@ from typing import Any
 import flashy
 import torch
 from adversarial_trainer import distrib
+from adversarial_trainer.adversarial.read_only import read_only
 from adversarial_trainer.data import (
     Batch,
     FileDataset,
@@ -18,6 +19,8 @@ from adversarial_trainer.data import (
     TrainBatches,
 )
 from adversarial_trainer.models.builders import get_model
+from adversarial_trainer.models.initialise import initialise_from_data
+from adversarial_trainer.modules.data_init import data_dependent_init
 from adversarial_trainer.optim import ModuleEMA
 from omegaconf import DictConfig
 
@@ -107,6 +110,8 @@ class CompressionSolver(BaseSolver):
     def start(self) -> None:
         if self.cfg.continue_from:
             weights.load_into(self, self.cfg.continue_from)
+        elif self.cfg.data_init:
+            self.initialise_weights()
         self.initialise_codebooks()
         if self.cfg.evaluate.at_start:
             with self.inference():
@@ -146,6 +151,19 @@ class CompressionSolver(BaseSolver):
                 with self.ema.swap():
                     yield
 
+    def initialise_weights(self) -> None:
+        """Scale the layers of generator and discriminators to the first batch, of all ranks."""
+        self.train_loader.set_position(epoch=0)
+        batch = next(iter(self.train_loader))
+        real = distrib.gather_rows(batch.wav.to(self.device))
+        initialise_from_data(self.model, real)
+        if self.adversarial is not None:
+            adversary = self.adversarial.adversary
+            with read_only(adversary):
+                data_dependent_init(adversary, lambda: adversary(real))
+        if self.ema is not None:
+            self.ema.reset()
+
     def initialise_codebooks(self) -> None:
         """Start the codebooks by k-means on the first batches, before any update."""
         quantizer = self.model.quantizer
@@ -156,8 +174,7 @@ class CompressionSolver(BaseSolver):
         # Training starts at epoch 1. The quantizer makes do with what it has after some batches.
         with torch.no_grad():
             while not quantizer.initialised:
-                if self.train_loader.position[0] != 0:
-                    self.train_loader.set_position(epoch=0)
+                self.train_loader.set_position(epoch=0)
                 for batch in self.train_loader:
                     self.model(batch.wav.to(self.device))
                     quantizer.discard_update()

@@ -46,9 +46,15 @@ class Evaluation:
         if isinstance(model.quantizer, ResidualVectorQuantizer):
             usage = CodebookUsage(model.num_codebooks, model.cardinality, device)
         mine = range(distrib.rank(), len(files), distrib.world_size())
-        bar = tqdm(mine, "Evaluate", unit="file", leave=False, disable=None if distrib.is_rank_zero() else True)
-        for index in bar:
-            wav, _ = files[index]
+        bar = tqdm(
+            files.readable(mine),
+            "Evaluate",
+            total=len(mine),
+            unit="file",
+            leave=False,
+            disable=None if distrib.is_rank_zero() else True,
+        )
+        for index, wav, _ in bar:
             real = wav[None].to(device)
             codes, scale = model.encode(real)
             fake = model.decode(codes, scale)[..., : real.shape[-1]]

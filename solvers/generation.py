@@ -66,8 +66,7 @@ def generate_samples(
     folder.mkdir(parents=True, exist_ok=True)
     counts = codebook_counts(model, bandwidths)
     samples = []
-    for index in range(len(files)):
-        wav, meta = files[index]
+    for index, wav, meta in files.readable():
         name = f"{index:02d}_{Path(meta.path).stem}"
         codes, scale = model.encode(wav[None].to(device))
         waves = {"original": wav}

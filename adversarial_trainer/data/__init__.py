@@ -1,7 +1,10 @@
 """Audio files for the stages of a run, and batches of them."""
 
-from .dataset import FileDataset, SegmentDataset, SegmentInfo, SkipLog
-from .loader import Batch, FixedBatches, TrainBatches
+from .dataset import SegmentDataset, SegmentInfo
+from .decoding import SkipLog
+from .fetching import Batch
+from .files import FileDataset
+from .loader import FixedBatches, TrainBatches
 from .manifest import AudioMeta, is_manifest, load_manifest, save_manifest
 from .scanning import ScanReport, Skipped, scan
 from .sources import load_source, resolve_stage_metas

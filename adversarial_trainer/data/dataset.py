@@ -1,23 +1,21 @@
-"""Random segments of files for training, whole files for evaluation."""
+"""Random segments of files, for training."""
 
 from __future__ import annotations
 
-import logging
 import math
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-import soundfile
 import torch
 from torch.utils.data import get_worker_info
 
 from .. import audio
+from ..resampling import reduced, resample_margin
+from .decoding import SkipLog, decode, reason_of, usable_frames
 from .manifest import AudioMeta
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +38,6 @@ class SegmentInfo:
     epoch: int
     index: int
     skipped: tuple[tuple[str, str], ...] = ()
-
-
-class SkipLog:
-    """Counts the files that broke after they were listed, and warns once about each."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-
-    def add(self, skipped: Iterable[tuple[str, str]]) -> None:
-        """Take note of `(path, reason)` pairs."""
-        for path, reason in skipped:
-            if path not in self.counts:
-                logger.warning("%r is left out: %s", path, reason)
-            self.counts[path] += 1
 
 
 class SegmentDataset:
@@ -141,7 +125,7 @@ class SegmentDataset:
             try:
                 wav, start = self._read(path, float(self._durations[number]), random.uniform())
             except (OSError, ValueError) as error:
-                skipped[number] = (path, _reason(error))
+                skipped[number] = (path, reason_of(error))
                 continue
             pad = self.length - wav.shape[-1]
             wav = torch.nn.functional.pad(wav, (0, pad))
@@ -175,9 +159,9 @@ class SegmentDataset:
         The result is that stretch of the whole file converted, start in samples of the result.
         """
         with audio.open_audio(path) as file:
-            low, high = audio.reduced(file.samplerate, self.sample_rate)
-            margin = audio.resample_margin(low, high)
-            frames = _frames(file, duration)
+            low, high = reduced(file.samplerate, self.sample_rate)
+            margin = resample_margin(low, high)
+            frames = usable_frames(file, duration)
             total = -(-frames * high // low)  # samples after resampling, rounded up
             start = math.floor(position * (max(0, total - self.length) + 1))
             stop = min(total, start + self.length)
@@ -185,68 +169,25 @@ class SegmentDataset:
             # resampling, so that these fall on the grid of the whole file's.
             block = max(0, (start * low // high - margin) // low)
             end = min(frames, -(-stop * low // high) + margin)
-            wav = _decode(file, block * low, end - block * low)
-        wav = audio.convert(wav, low, high, self.channels)
+            wav = decode(file, block * low, end - block * low)
+        with _one_thread():
+            wav = audio.convert(wav, low, high, self.channels)
         offset = start - block * high
         return wav[:, offset : offset + stop - start], start
 
 
-class FileDataset:
-    """Whole files, or their beginnings, in order; `dataset[n]` gives `(wav, meta)`.
-
-    Args:
-        metas: the files.
-        sample_rate, channels: of the result, float32 `[channels, T]`.
-        max_duration: seconds from the start of each; None for all.
-    """
-
-    def __init__(
-        self,
-        metas: Sequence[AudioMeta],
-        sample_rate: int,
-        channels: int,
-        max_duration: float | None = None,
-    ) -> None:
-        if max_duration is not None and not max_duration > 0:
-            raise ValueError(f"max_duration must be > 0 seconds or null, got {max_duration}")
-        self.metas = list(metas)
-        self.sample_rate = sample_rate
-        self.channels = channels
-        self.max_duration = max_duration
-        self.skips = SkipLog()
-
-    def __len__(self) -> int:
-        return len(self.metas)
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, AudioMeta]:
-        """Raises OSError or ValueError where the file cannot be read."""
-        meta = self.metas[index]
-        with audio.open_audio(meta.path) as file:
-            rate = file.samplerate
-            limit = _frames(file, meta.duration)
-            length = None
-            if self.max_duration is not None:
-                length = max(1, round(self.max_duration * self.sample_rate))
-                needed = math.ceil(length * rate / self.sample_rate)
-                limit = min(limit, needed + audio.resample_margin(rate, self.sample_rate))
-            wav = _decode(file, 0, limit)
-        wav = audio.convert(wav, rate, self.sample_rate, self.channels)
-        return wav[:, :length], meta
-
-    def readable(
-        self, indices: Iterable[int] | None = None
-    ) -> Iterator[tuple[int, torch.Tensor, AudioMeta]]:
-        """`(index, wav, meta)` of the files (those of `indices`) that can be read.
-
-        Warns about the others; `skips.counts` holds them.
-        """
-        for index in range(len(self)) if indices is None else indices:
-            try:
-                wav, meta = self[index]
-            except (OSError, ValueError) as error:
-                self.skips.add([(self.metas[index].path, _reason(error))])
-                continue
-            yield index, wav, meta
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Workers have one thread; the last bits of a product of matrices depend on their number."""
+    before = torch.get_num_threads()
+    if before == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _Random:
@@ -267,30 +208,3 @@ class _Random:
     def uniform(self) -> float:
         # Raw bits, because numpy may change what Generator makes of them.
         return (int(self._philox.random_raw()) >> 11) * 2.0**-53
-
-
-def _frames(file: soundfile.SoundFile, duration: float) -> int:
-    """Frames of an open file that is on record with `duration` seconds.
-
-    The header of an mp3 may say too much, the record may be of a file since replaced.
-    """
-    return min(file.frames, math.ceil(duration * file.samplerate - 1e-3))
-
-
-def _decode(file: soundfile.SoundFile, start: int, frames: int) -> torch.Tensor:
-    """That stretch as `[C, T]`. ValueError if it is empty, shorter than `frames`, or not finite."""
-    data = audio.read_frames(file, start, frames)
-    if frames <= 0:
-        raise ValueError("no samples")
-    if len(data) < frames:
-        raise ValueError(f"truncated: {len(data)} of {frames} samples decode")
-    wav = torch.from_numpy(data.T.copy())  # [T, C] -> [C, T]
-    if not bool(torch.isfinite(wav).all()):
-        raise ValueError("NaN or Inf samples")
-    return wav
-
-
-def _reason(error: OSError | ValueError) -> str:
-    if isinstance(error, audio.AudioError):
-        return error.reason
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -2,50 +2,19 @@
 
 from __future__ import annotations
 
-import atexit
-import multiprocessing
-import os
-import signal
-import threading
-import weakref
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-
-import torch
-from torch.utils.data import DataLoader
+from collections.abc import Iterator
 
 from .. import distrib
-from .dataset import SegmentDataset, SegmentInfo
-
-_Keys = list[tuple[int, int]]
-
-
-@dataclass
-class Batch:
-    """Segments `wav`, float32 `[B, C, T]`, and where each comes from."""
-
-    wav: torch.Tensor
-    infos: list[SegmentInfo]
-
-    def __len__(self) -> int:
-        return len(self.infos)
-
-    def to(self, device: torch.device | str) -> Batch:
-        """The batch with its audio on `device`; the copy does not wait if memory is pinned."""
-        return Batch(self.wav.to(device, non_blocking=True), self.infos)
-
-    def pin_memory(self) -> Batch:
-        """Called by torch's DataLoader."""
-        return Batch(self.wav.pin_memory(), self.infos)
+from .dataset import SegmentDataset
+from .fetching import Batch, Fetcher, Keys
 
 
 class TrainBatches:
     """The training batches from a position on, epoch by epoch.
 
     Item j of update u is `dataset[epoch, u * batch_size + j]`, and process r of `world_size` gets
-    those with j = r, r + world_size, ...: the global batch is the same for any number of processes
-    and workers. If `batch_size` is not a multiple of `world_size`, processes get batches that
+    the r-th contiguous part of an update's items: the global batch, in rank order, is the same for
+    any number of processes and workers. If `batch_size` is not a multiple of `world_size`, processes get batches that
     differ by one item; all get `updates_per_epoch` batches.
 
     Iterating gives the batches from `position` to the end of its epoch. `position` is that of the
@@ -76,7 +45,7 @@ class TrainBatches:
         self.batch_size = batch_size
         self.updates_per_epoch = updates_per_epoch
         self.position = (0, 0)
-        self._fetcher = _Fetcher(dataset, num_workers, pin_memory)
+        self._fetcher = Fetcher(dataset, num_workers, pin_memory)
         # Batches of one endless sequence, so that the workers read on while an epoch is validated.
         self._stream: Iterator[Batch] | None = None
         self._stream_position = (0, 0)
@@ -119,10 +88,13 @@ class TrainBatches:
         self._stream = None
         self._fetcher.close()
 
-    def _keys(self, epoch: int, update: int) -> Iterator[_Keys]:
+    def _keys(self, epoch: int, update: int) -> Iterator[Keys]:
         while True:
             first = update * self.batch_size
-            mine = range(first + self.rank, first + self.batch_size, self.world_size)
+            mine = range(
+                first + self.batch_size * self.rank // self.world_size,
+                first + self.batch_size * (self.rank + 1) // self.world_size,
+            )
             yield [(epoch, index) for index in mine]
             update += 1
             if update == self.updates_per_epoch:
@@ -158,7 +130,7 @@ class FixedBatches:
         self.dataset = dataset
         count = min(-(-total // batch_size), total // self.world_size)
         self._bounds = [total * n // count for n in range(count + 1)]
-        self._fetcher = _Fetcher(dataset, num_workers, pin_memory)
+        self._fetcher = Fetcher(dataset, num_workers, pin_memory)
 
     def __len__(self) -> int:
         return len(self._bounds) - 1
@@ -172,65 +144,6 @@ class FixedBatches:
     def close(self) -> None:
         """End the workers."""
         self._fetcher.close()
-
-
-class _Fetcher:
-    """Turns lists of dataset keys into batches, here or in workers that stay."""
-
-    def __init__(self, dataset: SegmentDataset, num_workers: int, pin_memory: bool | None) -> None:
-        if num_workers < 0:
-            raise ValueError(f"num_workers must be >= 0, got {num_workers}")
-        self.dataset = dataset
-        self.num_workers = num_workers
-        self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
-        self._source = _KeySource()
-        self._loader: DataLoader | None = None
-
-    def fetch(self, keys: Iterator[_Keys]) -> Iterator[Batch]:
-        """Batches for `keys`, read ahead of the consumer. A new call ends the one before."""
-        if self._loader is None:
-            self._loader = DataLoader(
-                self.dataset,  # type: ignore[arg-type]  # read by key, so not a torch Dataset
-                batch_sampler=self._source,
-                num_workers=self.num_workers,
-                collate_fn=_collate,
-                pin_memory=self.pin_memory,
-                persistent_workers=self.num_workers > 0,
-                worker_init_fn=_start_worker,
-                # Its base seed would otherwise be drawn from the global generator.
-                generator=torch.Generator(),
-            )
-            _close_at_exit(self)
-        self._source.keys = keys
-        with _signals_blocked():
-            batches = iter(self._loader)
-        return self._report(batches)
-
-    def _report(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        for batch in batches:
-            if self.num_workers > 0:
-                for info in batch.infos:
-                    self.dataset.skips.add(info.skipped)
-            yield batch
-
-    def close(self) -> None:
-        loader, self._loader = self._loader, None
-        iterator = getattr(loader, "_iterator", None)
-        if iterator is not None:
-            iterator._shutdown_workers()
-
-
-class _KeySource:
-    """A batch sampler whose next sequence can be exchanged between iterations."""
-
-    keys: Iterator[_Keys] = iter(())
-
-    def __iter__(self) -> Iterator[_Keys]:
-        return self.keys
-
-
-def _collate(items: Sequence[tuple[torch.Tensor, SegmentInfo]]) -> Batch:
-    return Batch(torch.stack([wav for wav, _ in items]), [info for _, info in items])
 
 
 def _place(rank: int | None, world_size: int | None) -> tuple[int, int]:
@@ -247,54 +160,3 @@ def _check_batch_size(batch_size: int, world_size: int) -> None:
             f"batch_size={batch_size} is the size over all processes and must be at least their "
             f"number, {world_size}"
         )
-
-
-# Ctrl-C and SLURM's warnings go to every process of a job; the trainer decides what to do, and may
-# need more batches to finish its step.
-_JOB_SIGNALS = {
-    getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")
-    if hasattr(signal, name) and hasattr(signal, "pthread_sigmask")
-}
-
-
-@contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """Hold signals back while workers are forked: they inherit that, and are never without it."""
-    if not _JOB_SIGNALS:
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _JOB_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _start_worker(number: int) -> None:
-    torch.set_num_threads(1)
-    if _JOB_SIGNALS:
-        signal.pthread_sigmask(signal.SIG_BLOCK, _JOB_SIGNALS)
-        parent = multiprocessing.parent_process()
-        pid = os.getppid() if parent is None else parent.pid
-        threading.Thread(target=_obey_parent, args=(pid,), daemon=True).start()
-
-
-def _obey_parent(parent: int) -> None:
-    """End on SIGTERM from `parent`; one sent to the whole job is not for a worker."""
-    while True:
-        received = signal.sigwaitinfo({signal.SIGTERM})
-        if received is not None and received.si_pid == parent:
-            os._exit(0)
-
-
-def _close_at_exit(fetcher: _Fetcher) -> None:
-    # Registered after multiprocessing's own hook, so it runs before that one.
-    reference = weakref.ref(fetcher)
-
-    def close() -> None:
-        alive = reference()
-        if alive is not None:
-            alive.close()
-
-    atexit.register(close)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
 import os
 import stat
 from collections import Counter
@@ -17,7 +16,8 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from ..audio import EXTENSIONS, AudioError, open_audio, read_frames, replacing
+from ..audio import EXTENSIONS, replacing
+from .checking import check
 from .manifest import AudioMeta, save_manifest
 from .scan_cache import Entry, load_index, save_index
 
@@ -25,10 +25,6 @@ logger = logging.getLogger(__name__)
 
 # Audio that libsndfile cannot read: worth a word, where a .txt is not.
 UNSUPPORTED = frozenset(".m4a .mp4 .aac .wma .ape .mka .webm .amr .ac3 .dsf .wv".split())
-MIN_DURATION = 0.01  # seconds
-SILENCE = 1e-5  # peak to peak; half a step of 16 bits
-RATES = (1_000, 768_000)  # Hz
-_BLOCK = 1 << 18
 
 
 class Skipped(NamedTuple):
@@ -127,7 +123,7 @@ def scan(
         ):
             pending = iter(todo)
             while chunk := list(islice(pending, 4096)):  # bounds the queue and what Ctrl-C loses
-                for checked in pool.map(_check, chunk):
+                for checked in pool.map(check, chunk):
                     found[checked.path] = checked
                     bar.update()
     finally:
@@ -208,40 +204,6 @@ def _walk(root: str, unlisted: list[Skipped], others: Counter[str]) -> Iterator[
             else:
                 yield Entry(child.path, info.st_size, info.st_mtime_ns)
         stack.extend(reversed(folders))
-
-
-def _check(entry: Entry) -> Entry:
-    """Decode the file; the entry with its meta or with the reason to leave it out."""
-    try:
-        if entry.size == 0:
-            return entry.skip("empty file: 0 bytes")
-        with open_audio(entry.path) as file:
-            # The length of an mp3 without Xing header is a guess.
-            rate, declared = file.samplerate, 0 if file.format == "MP3" else file.frames
-            if not RATES[0] <= rate <= RATES[1]:
-                return entry.skip(f"odd sample rate: {rate} Hz")
-            step = max(1, _BLOCK // file.channels)
-            frames, low, high = 0, math.inf, -math.inf
-            while len(block := read_frames(file, frames, step)):
-                # NaN goes through min and max, so one look at the ends tells.
-                bottom, top = float(block.min()), float(block.max())
-                if not -math.inf < bottom <= top < math.inf:
-                    return entry.skip(f"NaN or Inf samples: after {frames / rate:.1f} s")
-                low, high = min(low, bottom), max(high, top)
-                frames += len(block)
-    except AudioError as error:
-        return entry.skip(f"unreadable: {error.reason}")
-    except OSError as error:
-        return entry.skip(f"unreadable: {error.strerror}")
-    if frames < declared:
-        return entry.skip(f"truncated: {frames} of {declared} samples decode")
-    if frames == 0:
-        return entry.skip("empty file: no samples")
-    if frames < MIN_DURATION * rate:
-        return entry.skip(f"too short: {frames} samples at {rate} Hz")
-    if high - low < SILENCE:
-        return entry.skip("silent")
-    return entry.accept(AudioMeta(entry.path, frames / rate, rate, amplitude=max(-low, high)))
 
 
 def _write_report(path: Path, skipped: list[Skipped]) -> None:

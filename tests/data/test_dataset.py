@@ -98,6 +98,20 @@ def test_seed_epoch_and_index_never_collide(folder: Path) -> None:
     assert len(seen) == len(values) ** 2
 
 
+def test_same_bits_for_any_number_of_threads(folder: Path) -> None:
+    """From 44.1 to 16 kHz a product of matrices differs in its last bits."""
+    dataset = SegmentDataset([AudioMeta(str(folder / "a.wav"), 3.0, 44_100)], 1.0, 16_000, 1)
+    threads, results = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 4):
+            torch.set_num_threads(count)
+            results.append(torch.stack([dataset[0, index][0] for index in range(8)]))
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(results[0], results[1]) and torch.equal(results[0], results[2])
+
+
 def test_draw_follows_duration_and_weight(tmp_path: Path) -> None:
     plan = [("a", 1.0, None), ("b", 3.0, 1.0), ("c", 2.0, 2.0), ("d", 2.0, 0.0)]
     metas = []

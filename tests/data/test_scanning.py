@@ -110,13 +110,13 @@ def test_cache_notices_what_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     touch(root, "a.wav", "b.wav", "c.wav")
     (root / "d.wav").write_bytes(b"")
     checked: list[str] = []
-    original = scanning._check
+    original = scanning.check
 
     def check(entry: Entry) -> Entry:
         checked.append(os.path.basename(entry.path))
         return original(entry)
 
-    monkeypatch.setattr(scanning, "_check", check)
+    monkeypatch.setattr(scanning, "check", check)
 
     def rescan() -> tuple[list[str], list[str]]:
         checked.clear()
@@ -139,7 +139,7 @@ def test_cache_notices_what_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_interrupted_scan_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root, cache = tmp_path / "audio", tmp_path / "cache"
     touch(root, "a.wav", "b.wav", "c.wav")
-    original = scanning._check
+    original = scanning.check
 
     def stop(entry: Entry) -> Entry:
         if entry.path.endswith("c.wav"):
@@ -147,7 +147,7 @@ def test_interrupted_scan_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         return original(entry)
 
     with monkeypatch.context() as patch:
-        patch.setattr(scanning, "_check", stop)
+        patch.setattr(scanning, "check", stop)
         with pytest.raises(KeyboardInterrupt):
             scan(root, cache, workers=1, progress=False)
     report = scan(root, cache, progress=False)

@@ -1,9 +1,9 @@
-import multiprocessing
 import os
 from pathlib import Path
 
 import pytest
 import torch
+from ranks import run_ranks
 
 from adversarial_trainer import audio
 from adversarial_trainer.data import STAGES, AudioMeta, resolve_stage_metas, save_manifest
@@ -73,29 +73,18 @@ def test_errors_name_the_key(tmp_path: Path) -> None:
         resolve_stage_metas("/a", stages={"test": "/b"})
 
 
-def _rank(number: int, folder: str, queue: "multiprocessing.Queue") -> None:
-    store = f"file://{folder}/store"
-    torch.distributed.init_process_group("gloo", store, rank=number, world_size=2)
+def worker(rank: int, folder: Path) -> tuple[dict, str]:
     # Rank 1 is shown an empty folder: it has to take rank 0's word.
-    root = Path(folder) / ("a" if number == 0 else "empty")
+    root = folder / ("a" if rank == 0 else "empty")
     good = resolve_stage_metas(root)
-    try:
-        resolve_stage_metas("/nowhere" if number == 0 else root)
-    except FileNotFoundError as error:
-        queue.put((number, good, str(error)))
-    torch.distributed.destroy_process_group()
+    with pytest.raises(FileNotFoundError) as error:
+        resolve_stage_metas("/nowhere" if rank == 0 else root)
+    return good, str(error.value)
 
 
 def test_all_ranks_work_on_one_list(tmp_path: Path) -> None:
     make(tmp_path / "a", 6)
     (tmp_path / "empty").mkdir()
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    ranks = [context.Process(target=_rank, args=(n, str(tmp_path), queue)) for n in range(2)]
-    for rank in ranks:
-        rank.start()
-    results = sorted((queue.get(timeout=60) for _ in ranks), key=lambda result: result[0])
-    for rank in ranks:
-        rank.join(30)
-    assert results[0][1] == results[1][1] and len(results[0][1]["train"]) > 0
-    assert all("/nowhere" in message for _, _, message in results)
+    (good, message), (other, other_message) = run_ranks(worker, tmp_path)
+    assert good == other and len(good["train"]) > 0
+    assert "/nowhere" in message and message == other_message

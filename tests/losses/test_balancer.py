@@ -1,26 +1,19 @@
-"""The balancer against EnCodec's formula, over steps, over ranks, and with broken losses.
-
-Run as a script, this file is one rank of the distributed test.
-"""
+"""The balancer against EnCodec's formula, over steps, over ranks, and with broken losses."""
 
 from __future__ import annotations
 
 import copy
 import io
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, distributed, nn
+from ranks import run_ranks
+from torch import Tensor, nn
 
 from adversarial_trainer import distrib
 from adversarial_trainer.losses import Balancer
 
 WEIGHTS = {"a": 1.0, "b": 3.0, "c": 0.5}
-ROOT = Path(__file__).parents[2]
 
 
 def some_losses(y: Tensor, target: Tensor) -> dict[str, Tensor]:
@@ -273,16 +266,9 @@ SIZES = [3, 5]
 
 
 @pytest.fixture(scope="module")
-def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
-    """What `worker` returned on each of two gloo processes."""
-    folder = tmp_path_factory.mktemp("ranks")
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    workers = [
-        subprocess.Popen([sys.executable, __file__, str(rank), str(folder)], env=env)
-        for rank in range(2)
-    ]
-    assert [worker.wait(timeout=120) for worker in workers] == [0, 0]
-    return [torch.load(folder / f"{rank}.th", weights_only=True) for rank in range(2)]
+def two_ranks() -> list[dict]:
+    """What `worker` returned on each of two processes."""
+    return run_ranks(worker)
 
 
 @pytest.mark.parametrize("per_item", [True, False])
@@ -300,11 +286,8 @@ def test_ranks_may_differ_in_losses_and_in_nans(two_ranks: list[dict]) -> None:
     assert state["counts"] == {"a": 0.0, "b": 1.0, "c": 0.0}
 
 
-def worker(rank: int, folder: Path) -> None:
-    """One rank: writes what it got to `folder`."""
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/sync", rank=rank, world_size=2
-    )
+def worker(rank: int) -> dict:
+    """One rank of the tests above."""
     result: dict = {per_item: run_steps(rank, SIZES, per_item) for per_item in (True, False)}
     balancer = Balancer(WEIGHTS)
     y = torch.full((2, 4), 2.0, requires_grad=True)
@@ -314,9 +297,4 @@ def worker(rank: int, folder: Path) -> None:
     else:
         balancer.gradient({"a": losses["a"]}, y)
     result["uneven"] = balancer.state_dict()
-    torch.save(result, folder / f"{rank}.th")
-    distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    worker(int(sys.argv[1]), Path(sys.argv[2]))
+    return result

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+from ranks import run_ranks
 from torch import distributed
 
 from adversarial_trainer import distrib
@@ -68,29 +64,14 @@ def train(part: slice | None) -> tuple[dict, dict, list]:
     return rvq.state_dict(), {"replaced": replaced, "calls": list(calls)}, results
 
 
-def worker(rank: int, folder: str) -> None:
-    distributed.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
-    outcome = train(slice(0, 2) if rank == 0 else slice(2, 5))  # uneven
-    torch.save(outcome, f"{folder}/{rank}.pt")
-    distributed.destroy_process_group()
+def worker(rank: int) -> tuple[dict, dict, list]:
+    return train(slice(0, 2) if rank == 0 else slice(2, 5))  # uneven
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory):
-    """(state, facts, steps) of one process alone and of each of two; this file is their script."""
-    folder = tmp_path_factory.mktemp("ranks")
-    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-    processes = [
-        subprocess.Popen([sys.executable, __file__, str(rank), str(folder)], env=env)
-        for rank in range(2)
-    ]
-    try:
-        assert [process.wait(timeout=120) for process in processes] == [0, 0]
-    finally:
-        for process in processes:
-            process.kill()
-    return train(None), torch.load(folder / "0.pt"), torch.load(folder / "1.pt")
+def outcomes():
+    """(state, facts, steps) of one process alone and of each of two."""
+    return train(None), *run_ranks(worker)
 
 
 def test_two_ranks_equal_one(outcomes):
@@ -120,7 +101,3 @@ def test_one_message_for_all_codebooks(outcomes):
     layers = steps[-1][0]
     offers = 16
     assert facts["calls"] == [2, layers * (32 * 6 + 32 + offers * 6) + 1]
-
-
-if __name__ == "__main__":
-    worker(int(sys.argv[1]), sys.argv[2])

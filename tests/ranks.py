@@ -1,0 +1,92 @@
+"""Several processes in a gloo group, for tests of what ranks do together."""
+
+from __future__ import annotations
+
+import importlib.util
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed
+
+# Ranks are forked from a server that has imported what takes long, and has run nothing yet: torch
+# does not survive a fork after a backward where there is a GPU.
+_context = multiprocessing.get_context("forkserver")
+_packages = [f"adversarial_trainer.{name}" for name in ("adversarial", "data", "losses", "models")]
+_context.set_forkserver_preload(["ranks", "pytest", "torch._dynamo", *_packages])
+
+
+def run_ranks(
+    worker: Callable[..., Any], *args: Any, world_size: int = 2, limit: float = 120
+) -> list[Any]:
+    """What `worker(rank, *args)` returns on each of `world_size` processes of one group.
+
+    Args:
+        worker: a function at the top of its test file.
+        args: what `torch.save` takes, as results are.
+        limit: in seconds.
+
+    Raises:
+        AssertionError: with the output of the rank that failed first; the others, which would wait
+            for it, are killed.
+    """
+    with tempfile.TemporaryDirectory(prefix="ranks_") as name:
+        folder = Path(name)
+        torch.save(args, folder / "args.pt")
+        where = (worker.__code__.co_filename, worker.__name__, world_size, folder)
+        processes = [
+            _context.Process(target=_main, args=(rank, *where), daemon=True)
+            for rank in range(world_size)
+        ]
+        try:
+            for process in processes:
+                process.start()
+            _wait(processes, folder, limit)
+        finally:
+            for process in processes:
+                if process.pid is not None:
+                    process.kill()
+                    process.join()
+        return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(world_size)]
+
+
+def _wait(processes: Sequence[BaseProcess], folder: Path, limit: float) -> None:
+    end = time.monotonic() + limit
+    while any(process.is_alive() for process in processes):
+        if any(process.exitcode for process in processes):
+            break
+        if time.monotonic() > end:
+            raise AssertionError(f"The ranks have not finished after {limit:g} s.")
+        time.sleep(0.01)
+    for rank, process in enumerate(processes):
+        if process.exitcode:
+            log = (folder / f"{rank}.log").read_text(errors="replace")
+            raise AssertionError(f"Rank {rank} failed:\n{log[-4000:]}")
+
+
+def _main(rank: int, file: str, function: str, world_size: int, folder: Path) -> None:
+    """One rank."""
+    log = os.open(folder / f"{rank}.log", os.O_WRONLY | os.O_CREAT)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    torch.set_num_threads(1)
+    # By path: test files are in no package.
+    spec = importlib.util.spec_from_file_location("rank_module", file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"Can't import {file}.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["rank_module"] = module
+    spec.loader.exec_module(module)
+    args = torch.load(folder / "args.pt", weights_only=False)
+    store = f"file://{folder}/store"
+    distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=world_size)
+    result = getattr(module, function)(rank, *args)
+    torch.save(result, folder / f"{rank}.pt")
+    distributed.destroy_process_group()

@@ -1,0 +1,177 @@
+"""Two ranks compute what one process with the whole batch would."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from ranks import run_ranks
+from torch import Tensor, nn
+
+from adversarial_trainer import distrib
+
+SIZES = [3, 5]
+
+
+class Net(nn.Module):
+    """Weights of two dtypes, one used on rank 1 alone, one used nowhere, one frozen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.main = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 2)).double()
+        self.single = nn.Parameter(torch.randn(2, dtype=torch.float32))
+        self.on_rank_1 = nn.Parameter(torch.randn(3, dtype=torch.float64))
+        self.nowhere = nn.Parameter(torch.randn(3, dtype=torch.float64))
+        self.frozen = nn.Parameter(torch.randn(3), requires_grad=False)
+
+    def loss(self, x: Tensor, per_item: Tensor) -> Tensor:
+        """Mean over items `x`; those with `per_item` 1 use `on_rank_1` too."""
+        loss = (self.main(x) * self.single.double()).square().sum(1)
+        if per_item.any():
+            loss = loss + per_item * (self.on_rank_1**3).sum()
+        return loss.mean()
+
+
+def gradients(rank: int | None) -> dict[str, Tensor | None]:
+    torch.manual_seed(0)
+    net = Net()
+    x = torch.randn(sum(SIZES), 4, dtype=torch.float64)
+    per_item = torch.tensor([0.0] * SIZES[0] + [1.0] * SIZES[1], dtype=torch.float64)
+    if rank is not None:
+        x, per_item = x.split(SIZES)[rank], per_item.split(SIZES)[rank]
+    net.loss(x, per_item).backward()
+    if rank == 0:
+        assert net.on_rank_1.grad is None
+    # In the end every rank owns its gradients: clipping one in place must not reach another.
+    distrib.sync_gradients(net.parameters(), len(x))
+    return {name: p.grad for name, p in net.named_parameters()}
+
+
+def buffers(rank: int) -> nn.Module:
+    torch.manual_seed(rank)
+    net = nn.Sequential(nn.Conv1d(2, 3, 5), nn.BatchNorm1d(3))
+    net[0].weight.data = torch.randn(3, 5, 2).transpose(1, 2)  # not contiguous
+    net[1].num_batches_tracked.fill_(7 + rank)
+    net.register_buffer("wide", torch.randn(3, dtype=torch.float64))
+    net.register_buffer("flag", torch.tensor(rank == 0))
+    net.register_buffer("brain", torch.randn(2).bfloat16())
+    net.register_buffer("hidden", torch.randn(4), persistent=False)
+    net.register_buffer("empty", torch.zeros(0))
+    return net
+
+
+def named_tensors(module: nn.Module) -> dict[str, Tensor]:
+    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+def worker(rank: int) -> dict:
+    net = buffers(rank)
+    pointers = {name: p.data_ptr() for name, p in net.named_parameters()}
+    distrib.broadcast_module(net)
+    assert pointers == {name: p.data_ptr() for name, p in net.named_parameters()}
+    assert net[0].weight.requires_grad and net[0].weight.is_leaf
+    from_1 = torch.full((2,), float(rank))
+    distrib.broadcast([from_1], src=1)
+    rows = torch.arange(6.0).view(3, 2) + 10 * rank
+    metrics = [{"a": 1.0, "b": torch.tensor(2.0)}, {"b": 4.0, "c": 8.0}][rank]
+    nan_without_items = [{"a": 3.0}, {"a": float("nan")}][rank]
+    return {
+        "facts": (distrib.rank(), distrib.world_size(), distrib.is_rank_zero()),
+        "distributed": distrib.is_distributed(),
+        "gradients": gradients(rank),
+        "module": named_tensors(net),
+        "from_1": from_1,
+        "sum": distrib.all_reduce(torch.tensor([1, rank])),
+        "rows": distrib.gather_rows(rows[: 1 + 2 * rank]),
+        "rows_of_1": distrib.gather_rows(rows[: 3 * rank]),
+        "no_rows": distrib.gather_rows(rows[:0]),
+        "integer_rows": distrib.gather_rows(torch.full((rank + 1, 1), rank)),
+        "metrics": distrib.average_metrics(metrics, count=SIZES[rank]),
+        "no_metrics": distrib.average_metrics({}, count=3),
+        "one_rank_has_any": distrib.average_metrics({"a": 1.5} if rank else {}, count=rank),
+        "nan_without_items": distrib.average_metrics(nan_without_items, count=1 - rank),
+        "no_items": distrib.average_metrics({"a": float(rank)}, count=0),
+        "drawn": torch.rand(3, generator=distrib.shared_generator(5)),
+    }
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> list[dict]:
+    return run_ranks(worker)
+
+
+def test_who_is_who(outcomes: list[dict]) -> None:
+    assert [outcome["facts"] for outcome in outcomes] == [(0, 2, True), (1, 2, False)]
+    assert all(outcome["distributed"] for outcome in outcomes)
+
+
+def test_gradients_of_uneven_batches_are_the_whole_batchs(outcomes: list[dict]) -> None:
+    """Weighted by items, also where a rank has none; float64 to rounding, float32 beside it."""
+    alone = gradients(None)
+    first, second = (outcome["gradients"] for outcome in outcomes)
+    for name, expected in alone.items():
+        if expected is None:
+            continue
+        assert torch.equal(first[name], second[name]), name
+        accuracy = 1e-12 if expected.dtype == torch.float64 else 1e-6
+        torch.testing.assert_close(first[name], expected, rtol=accuracy, atol=accuracy)
+    assert first["on_rank_1"].abs().max() > 0
+
+
+def test_no_gradient_anywhere_stays_none(outcomes: list[dict]) -> None:
+    """Else N ranks would let Adam's weight decay and averages loose on what one leaves alone."""
+    for grads in (gradients(None), *(outcome["gradients"] for outcome in outcomes)):
+        assert grads["nowhere"] is None and grads["frozen"] is None
+
+
+def test_broadcast_takes_all_buffers_of_any_dtype(outcomes: list[dict]) -> None:
+    """PITFALLS 24: integer buffers and weights alike; memory, views and layout stay."""
+    expected = named_tensors(buffers(0))
+    other = named_tensors(buffers(1))
+    for outcome in outcomes:
+        assert outcome["module"].keys() == expected.keys()
+        for name, tensor in expected.items():
+            assert outcome["module"][name].dtype == tensor.dtype
+            assert torch.equal(outcome["module"][name], tensor), name
+        assert torch.equal(outcome["from_1"], torch.ones(2))
+    assert not torch.equal(expected["1.num_batches_tracked"], other["1.num_batches_tracked"])
+
+
+def test_gather_rows_in_rank_order(outcomes: list[dict]) -> None:
+    for outcome in outcomes:
+        assert outcome["rows"].tolist() == [[0, 1], [10, 11], [12, 13], [14, 15]]
+        assert outcome["rows_of_1"].tolist() == [[10, 11], [12, 13], [14, 15]]
+        assert outcome["no_rows"].shape == (0, 2)
+        assert outcome["integer_rows"].tolist() == [[0], [1], [1]]
+        assert outcome["sum"].tolist() == [2, 1]
+
+
+def test_metrics_are_weighted_and_equal_on_all_ranks(outcomes: list[dict]) -> None:
+    first, second = outcomes
+    assert first["metrics"] == {"a": 1.0, "b": (3 * 2.0 + 5 * 4.0) / 8, "c": 8.0}
+    assert list(first["metrics"]) == list(second["metrics"])
+    assert all(type(value) is float for value in first["metrics"].values())
+    assert first["no_metrics"] == {}
+    assert first["one_rank_has_any"] == {"a": 1.5}
+    assert first["nan_without_items"] == {"a": 3.0}
+    assert first["no_items"] == {"a": 0.5}
+    for key in ("metrics", "no_metrics", "one_rank_has_any", "nan_without_items", "no_items"):
+        assert first[key] == second[key]
+
+
+def test_shared_draws(outcomes: list[dict]) -> None:
+    assert torch.equal(outcomes[0]["drawn"], outcomes[1]["drawn"])
+
+
+def test_alone_nothing_changes() -> None:
+    assert (distrib.rank(), distrib.world_size(), distrib.is_distributed()) == (0, 1, False)
+    assert distrib.is_rank_zero()
+    x = torch.randn(3, 2)
+    assert distrib.gather_rows(x) is x and distrib.all_reduce(x) is x
+    weight = nn.Parameter(torch.ones(2))
+    distrib.sync_gradients([weight], 4)
+    assert weight.grad is None
+    distrib.broadcast_module(nn.BatchNorm1d(3))
+    distrib.barrier()
+    metrics = distrib.average_metrics({"a": torch.tensor(2.0), "b": 3}, count=0)
+    assert metrics == {"a": 2.0, "b": 3.0} and all(type(v) is float for v in metrics.values())

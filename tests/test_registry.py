@@ -1,0 +1,66 @@
+"""Names to classes: what is wrong is named, with what would be right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from adversarial_trainer.registry import Registry, parameter_names
+
+
+class Part:
+    def __init__(self, size: int, *, depth: int = 2) -> None:
+        if size < 1:
+            raise ValueError(f"size must be >= 1, got {size}.")
+        if not isinstance(depth, int):
+            raise TypeError("from inside the constructor")
+        self.size, self.depth = size, depth
+
+
+class Loose:
+    def __init__(self, name: str = "", **options: Any) -> None:
+        self.name, self.options = name, options
+
+
+PARTS = Registry("part", {"zeta": Loose, "alpha": Part})
+
+
+def test_builds() -> None:
+    part = PARTS.build("alpha", size=3, depth=4)
+    assert isinstance(part, Part) and (part.size, part.depth) == (3, 4)
+    assert PARTS.get_class("alpha") is Part and list(PARTS) == ["zeta", "alpha"]
+    # A constructor may have an argument called `name`, and take any others.
+    loose = PARTS.build("zeta", name="n", other=1)
+    assert loose.name == "n" and loose.options == {"other": 1}
+    assert parameter_names(Loose) == ["name"] and parameter_names(Part) == ["size", "depth"]
+
+
+@pytest.mark.parametrize("name", ["alhpa", "", None])
+def test_unknown_name(name: Any) -> None:
+    with pytest.raises(ValueError) as error:
+        PARTS.build(name)
+    assert str(error.value) == f"Unknown part {name!r}. Choices: alpha, zeta."
+
+
+def test_unhashable_name() -> None:
+    """As in `adversarial.discriminators=[[mpd]]`."""
+    with pytest.raises(ValueError, match=r"Unknown part \['alpha'\]\. Choices: alpha, zeta"):
+        PARTS.get_class(["alpha"])  # type: ignore[arg-type]
+
+
+def test_wrong_and_missing_keys() -> None:
+    with pytest.raises(ValueError) as error:
+        PARTS.build("alpha", size=1, kernel_size=3)
+    assert (
+        str(error.value) == "part 'alpha': has no parameter 'kernel_size'. Valid keys: size, depth."
+    )
+    with pytest.raises(ValueError, match="part 'alpha': .*'size'.*Valid keys: size, depth"):
+        PARTS.build("alpha", depth=3)
+
+
+def test_errors_of_the_constructor_pass_through() -> None:
+    with pytest.raises(ValueError, match="size must be >= 1, got 0"):
+        PARTS.build("alpha", size=0)
+    with pytest.raises(TypeError, match="from inside"):
+        PARTS.build("alpha", size=1, depth="x")
