@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from dora.hydra import HydraMain
+from dora.hydra import HydraMain, _compare_config
 from dora.link import Link
 from dora.xp import XP
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -47,27 +47,70 @@ class TrainMain(HydraMain):
     def get_xp(self, argv: Sequence[str]) -> XP:
         """The experiment that the overrides `argv` stand for."""
         for arg in argv:
-            if "=" not in arg:
-                exit_with_error(f"{arg!r} is not an override. Overrides look like key=value.")
+            if problem := self._problem(arg):
+                exit_with_error(problem)
         try:
             xp = super().get_xp(argv)
+        except OverrideParseException as exc:
+            exit_with_error(f"{exc.override!r} is no override that can be read: {_first_line(exc)}")
         except (HydraException, OmegaConfBaseException) as exc:
             exit_with_error(self._explain(exc))
+        for arg in argv:
+            if problem := self._type_problem(arg.partition("=")[0].lstrip("+"), xp.cfg):
+                exit_with_error(problem)
         # Dora reads its folder from the defaults alone; the command line has the last word here.
         self.dora.dir = Path(xp.cfg.dora.dir)
         xp.link = Link(xp.folder / self.dora.history)
         return xp
 
+    def _get_delta(self, init: DictConfig, other: DictConfig) -> list[tuple[str, Any]]:
+        # Dora's own call shares one path among all, which an error leaves in the middle.
+        return [(".".join(d.path), d.other_value) for d in _compare_config(init, other, [])]
+
+    def _problem(self, arg: str) -> str | None:
+        """What is wrong with an override before Hydra sees it: its errors here are tracebacks."""
+        key, equals, value = arg.partition("=")
+        if not key or not equals:
+            return f"{arg!r} is not an override. Overrides look like key=value."
+        group = key.lstrip("+").partition("@")[0]
+        if group in self._config_groups:
+            choices = [path.stem for path in (self.full_config_path / group).glob("*.yaml")]
+            if value in choices:
+                return None
+            hint = f" A folder of audio: dset=folder dset.path={value}." if "/" in value else ""
+            return f"{arg}: {unknown_name(group, value, choices)}{hint}"
+        node = OmegaConf.select(self._base_cfg, key)
+        if isinstance(node, DictConfig) and not value.startswith("{"):
+            keys = ", ".join(f"{key}.{name!s}" for name in node)
+            return f"{arg}: {key} has keys of its own; set these: {keys}."
+        return None
+
+    def _type_problem(self, key: str, cfg: DictConfig) -> str | None:
+        """Hydra takes words for numbers and numbers for switches; null is for any key to judge."""
+        try:
+            usual, value = (OmegaConf.select(node, key) for node in (self._base_cfg, cfg))
+        except OmegaConfBaseException:
+            return None
+        # Type by type: a bool is an int to Python.
+        kinds: dict[type, tuple[str, tuple[type, ...]]] = {
+            bool: ("true or false", (bool,)),
+            int: ("a whole number", (int,)),
+            float: ("a number", (int, float)),
+        }
+        if value is None or type(usual) not in kinds:
+            return None
+        wanted, fitting = kinds[type(usual)]
+        if type(value) in fitting:
+            return None
+        return f"{key}={value}: {wanted} is needed, as in {key}={str(usual).lower()}."
+
     def _explain(self, exc: Exception) -> str:
         text = str(exc)
-        if isinstance(exc, MissingConfigException) and exc.missing_cfg_file and exc.options:
-            group, _, name = str(exc.missing_cfg_file).rpartition("/")
-            return f"{group}={name}: {unknown_name(group, name, exc.options)}"
         if match := re.search(r"Could not override '([^']+)'", text):
             return self._explain_key(match.group(1))
         if match := re.search(r"Could not override '?([\w/@.]+)'?\.\s*No match", text):
             return f"{match.group(1)}: no such group. Groups: {', '.join(self._config_groups)}."
-        return text.splitlines()[0] if text else type(exc).__name__
+        return _first_line(exc)
 
     def _explain_key(self, key: str) -> str:
         *path, leaf = key.split(".")
@@ -87,6 +130,10 @@ class TrainMain(HydraMain):
         hint = f" Did you mean {'.'.join(filter(None, [parent, close[0]]))}?" if close else ""
         where = f" in {parent}" if parent else ""
         return f"{key}: no such key.{hint} Valid keys{where}: {', '.join(names)}."
+
+
+def _first_line(exc: Exception) -> str:
+    return str(exc).splitlines()[0] if str(exc) else type(exc).__name__
 
 
 def train_main(config_name: str) -> Callable[[Callable[[DictConfig], Any]], TrainMain]:

@@ -194,10 +194,11 @@ class CompressionSolver(BaseSolver):
         progress = self.log_progress(
             "train", self.train_loader, total=total, updates=max(1, total // self._log_every())
         )
-        bad_steps = 0
+        bad_steps, items = 0, 0
         for batch in progress:
             metrics, good = self.train_step(batch)
             if good:
+                items += len(batch)
                 averager.update(metrics, len(batch.wav))
                 recent.update(metrics, len(batch.wav))
             else:
@@ -205,7 +206,7 @@ class CompressionSolver(BaseSolver):
             if progress.update():
                 progress.update(**recent.averages)
                 recent = Averager()
-        averages = distrib.average_metrics(averager.averages)
+        averages = distrib.average_metrics(averager.averages, items)
         averages["bad_steps"] = bad_steps
         averages["lr"] = self.optimizer.param_groups[0]["lr"]
         if self.adversarial is not None:

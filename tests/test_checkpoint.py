@@ -239,6 +239,7 @@ def test_a_copy_does_not_change_at_the_next_save(
     checkpoint.keep_copy(path, 1, 2)
     assert path.samefile(copy) == links
     checkpoint.keep_copy(path, 1, 2)  # again, as a run does that was stopped right after
+    assert names(tmp_path) == ["checkpoint.th", "checkpoint_1.th"]
     checkpoint.save({"value": "new"}, path)
     assert (value(copy), value(path)) == ("old", "new")
     checkpoint.keep_copy(path, 1, 2)

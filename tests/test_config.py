@@ -215,7 +215,7 @@ def test_main_file_fits(key: str, constructor: Callable[..., Any], injected: lis
 
 
 def test_main_file_fits_dora() -> None:
-    """Dora ignores unknown keys of its own node and stops at those of slurm, at a launch."""
+    """Dora stops at keys it does not know, at the start or at a launch."""
     cfg = composed()
     assert set(cfg.evaluate.metrics) == METRICS.keys()
     for node, kind in ((cfg.slurm, SlurmConfig), (cfg.dora, DoraConfig)):
@@ -360,11 +360,10 @@ def test_what_changes_nothing_is_not_in_the_signature(tmp_path: Path) -> None:
 
 def test_what_changes_the_result_is_in_the_signature() -> None:
     changes = [
-        *("optim.lr=1e-5", "seed=1", "losses.mel=1", "losses.l1=2", "dset.path=/data"),
-        *("dset=folder", "dataset.batch_size=2", "dataset.segment_duration=2."),
-        *("adversarial.loss=mse", "adversarial.optim.lr=1e-5", "adversarial.mpd.filters=3"),
-        *("adversarial=none", "model.seanet.lstm=1", "quantizer.n_q=4", "schedule=cosine"),
-        *("optim.updates_per_epoch=7", "optim.ema.decay=0.5", "channels=2", "continue_from=abc"),
+        *("optim.lr=1e-5", "seed=1", "losses.mel=1", "dset.path=/data", "dset=folder"),
+        *("dataset.batch_size=2", "dataset.segment_duration=2.", "optim.updates_per_epoch=7"),
+        *("adversarial=none", "adversarial.loss=mse", "adversarial.mpd.filters=3"),
+        *("model.seanet.lstm=1", "quantizer.n_q=4", "schedule=cosine"),
     ]
     signatures = [signature(), *(signature(change) for change in changes)]
     twice = [s for s in changes if signatures.count(signatures[changes.index(s) + 1]) > 1]

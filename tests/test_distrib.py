@@ -41,7 +41,6 @@ def gradients(rank: int | None) -> dict[str, Tensor | None]:
     net.loss(x, per_item).backward()
     if rank == 0:
         assert net.on_rank_1.grad is None
-    # In the end every rank owns its gradients: clipping one in place must not reach another.
     distrib.sync_gradients(net.parameters(), len(x))
     return {name: p.grad for name, p in net.named_parameters()}
 
