@@ -24,6 +24,7 @@ USER_ERRORS = (ValueError, FileNotFoundError, NotADirectoryError, PermissionErro
 
 def init_process(cfg: DictConfig) -> None:
     """Logging, threads, process group and random seeds of this process."""
+    spec = get_distrib_spec()
     level = getattr(logging, str(cfg.logging.level).upper(), None)
     if not isinstance(level, int):
         raise ValueError(f"logging.level={cfg.logging.level}: use DEBUG, INFO, WARNING or ERROR.")
@@ -32,11 +33,11 @@ def init_process(cfg: DictConfig) -> None:
         # Flashy colours log files too.
         if isinstance(handler, logging.FileHandler) or not sys.stderr.isatty():
             handler.setFormatter(logging.Formatter(LOG_FORMAT, "%m-%d %H:%M:%S"))
+        if spec.rank > 0 and not isinstance(handler, logging.FileHandler):
+            handler.setLevel(logging.WARNING)  # the first process says it all
     if cfg.num_threads is not None:
-        if int(cfg.num_threads) < 1:
-            raise ValueError(f"num_threads must be >= 1 or null, got {cfg.num_threads}.")
-        torch.set_num_threads(int(cfg.num_threads))
-    if get_distrib_spec().world_size > 1:
+        torch.set_num_threads(cfg.num_threads)
+    if spec.world_size > 1:
         use_cuda = torch.cuda.is_available() and not str(cfg.device).startswith("cpu")
         flashy.distrib.init(backend="nccl" if use_cuda else "gloo")
     random.seed(cfg.seed)
@@ -47,9 +48,10 @@ def init_process(cfg: DictConfig) -> None:
 @train_main(config_name="config")
 def main(cfg: DictConfig) -> Any:
     """Train one experiment, from where it stands to `optim.epochs`; returns the last metrics."""
-    from solvers import get_solver  # the solvers import torch's heavier parts
+    from solvers import check_config, get_solver  # they import torch's heavier parts
 
     try:
+        check_config(cfg)
         init_process(cfg)
         solver = get_solver(cfg)
         if cfg.show:
@@ -58,7 +60,13 @@ def main(cfg: DictConfig) -> Any:
     except USER_ERRORS as exc:
         logger.debug("In full:", exc_info=True)
         exit_with_error(exc)
-    return solver.run()
+    try:
+        metrics = solver.run()
+    except FloatingPointError as exc:  # training diverged
+        exit_with_error(exc)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    return metrics
 
 
 if __name__ == "__main__":

@@ -54,7 +54,9 @@ def main() -> None:
     print(f"See:     {relative}/*.png   (spectrograms of both)")
     print(f"Model:   {os.path.relpath(run)}/checkpoint.th")
     print(f"Curves:  .venv/bin/tensorboard --logdir {os.path.relpath(run)}/tensorboard")
-    print("\nNext, your own audio:  .venv/bin/dora run solver=tiny dset=folder dset.path=/data/audio")
+    print(
+        "\nNext, your own audio:  .venv/bin/dora run solver=tiny dset=folder dset.path=/data/audio"
+    )
     print("and the real thing:    .venv/bin/dora run solver=encodec dset=folder dset.path=...")
     if worse:
         sys.exit(f"These did not improve: {', '.join(worse)}. Please report this.")

@@ -18,6 +18,7 @@ import:
         adv, feat = adv_loss(fake, real)      # losses for the generator
         ...                                   # adv_loss.metrics says who is winning
 """
+
 from adversarial_trainer.adversarial.adversarial_loss import AdversarialLoss
 from adversarial_trainer.adversarial.criteria import (
     LOSS_TYPES,
@@ -38,19 +39,19 @@ from adversarial_trainer.adversarial.discriminators import (
 from adversarial_trainer.adversarial.feature_matching import FeatLossType, FeatureMatchingLoss
 
 __all__ = [
-    'DISCRIMINATORS',
-    'LOSS_TYPES',
-    'AdvLossType',
-    'AdversarialLoss',
-    'FeatLossType',
-    'FeatureMatchingLoss',
-    'JointDiscriminator',
-    'MultiDiscriminator',
-    'MultiPeriodDiscriminator',
-    'MultiScaleDiscriminator',
-    'MultiScaleSTFTDiscriminator',
-    'decision_threshold',
-    'get_adv_criterion',
-    'get_fake_criterion',
-    'get_real_criterion',
+    "DISCRIMINATORS",
+    "LOSS_TYPES",
+    "AdvLossType",
+    "AdversarialLoss",
+    "FeatLossType",
+    "FeatureMatchingLoss",
+    "JointDiscriminator",
+    "MultiDiscriminator",
+    "MultiPeriodDiscriminator",
+    "MultiScaleDiscriminator",
+    "MultiScaleSTFTDiscriminator",
+    "decision_threshold",
+    "get_adv_criterion",
+    "get_fake_criterion",
+    "get_real_criterion",
 ]

@@ -1,4 +1,5 @@
 """The adversarial game: trains the discriminators, and gives the generator its losses."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -47,15 +48,26 @@ class AdversarialLoss(nn.Module):
         num_updates, num_skipped: Updates made, and dropped for a gradient that was not finite.
     """
 
-    def __init__(self, adversary: nn.Module, optimizer: torch.optim.Optimizer, loss: AdvLossType,
-                 loss_real: AdvLossType, loss_fake: AdvLossType,
-                 loss_feat: FeatLossType | None = None, normalize: bool = True, *,
-                 max_norm: float = 0., every: int = 1, probability: float = 1.,
-                 start_step: int = 0, scheduler: Any = None,
-                 generator: torch.Generator | None = None):
+    def __init__(
+        self,
+        adversary: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        loss: AdvLossType,
+        loss_real: AdvLossType,
+        loss_fake: AdvLossType,
+        loss_feat: FeatLossType | None = None,
+        normalize: bool = True,
+        *,
+        max_norm: float = 0.0,
+        every: int = 1,
+        probability: float = 1.0,
+        start_step: int = 0,
+        scheduler: Any = None,
+        generator: torch.Generator | None = None,
+    ):
         super().__init__()
         if not max_norm >= 0:
-            raise ValueError(f'max_norm must be at least 0 (0 does not clip), got {max_norm!r}.')
+            raise ValueError(f"max_norm must be at least 0 (0 does not clip), got {max_norm!r}.")
         self.adversary = adversary
         distrib.broadcast_module(adversary)
         self.optimizer = optimizer
@@ -108,7 +120,7 @@ class AdversarialLoss(nn.Module):
         with torch.enable_grad():
             loss, metrics = self._backward(fake.detach(), real.detach())
 
-        parameters = [p for group in self.optimizer.param_groups for p in group['params']]
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         distrib.sync_gradients(parameters, fake.shape[0])
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if not norm.isfinite().item():
@@ -122,7 +134,7 @@ class AdversarialLoss(nn.Module):
             self.scheduler.step()
         self.updated = True
         self.num_updates += 1
-        self.metrics = {'d_loss': loss, 'd_grad_norm': norm, **metrics}
+        self.metrics = {"d_loss": loss, "d_grad_norm": norm, **metrics}
         return loss
 
     def _backward(self, fake: Tensor, real: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -135,8 +147,9 @@ class AdversarialLoss(nn.Module):
             fake_logits, _ = part(fake)
             real_logits, _ = part(real)
             # There are n parts of one sub-discriminator, or one part of n.
-            loss = self._normalized(self._adversary_loss(fake_logits, real_logits),
-                                    len(parts) * len(fake_logits))
+            loss = self._normalized(
+                self._adversary_loss(fake_logits, real_logits), len(parts) * len(fake_logits)
+            )
             loss.backward()
             losses.append(loss.detach())
             on_fake += [logits.detach() for logits in fake_logits]
@@ -144,13 +157,17 @@ class AdversarialLoss(nn.Module):
         return _total(losses), self._describe(on_real, on_fake)
 
     def _adversary_loss(self, fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
-        return _total([_apply(self.loss_fake, on_fake) + _apply(self.loss_real, on_real)
-                       for on_fake, on_real in zip(fake, real, strict=True)])
+        return _total(
+            [
+                _apply(self.loss_fake, on_fake) + _apply(self.loss_real, on_real)
+                for on_fake, on_real in zip(fake, real, strict=True)
+            ]
+        )
 
     def _describe(self, real: Sequence[Tensor], fake: Sequence[Tensor]) -> dict[str, Tensor]:
-        names = getattr(self.adversary, 'names', None)
+        names = getattr(self.adversary, "names", None)
         if not isinstance(names, list | tuple) or len(names) != len(fake):
-            names = [f'sub{index + 1}' for index in range(len(fake))]
+            names = [f"sub{index + 1}" for index in range(len(fake))]
         return discriminator_metrics(names, real, fake, self.threshold)
 
     # Generator's side
@@ -188,48 +205,63 @@ class AdversarialLoss(nn.Module):
                     real_logits, real_maps = part(real)
                 on_real += real_logits
                 if self.loss_feat is not None:
-                    feat += [self.loss_feat(of_fake, of_real)
-                             for of_fake, of_real in zip(fake_maps, real_maps, strict=True)]
+                    feat += [
+                        self.loss_feat(of_fake, of_real)
+                        for of_fake, of_real in zip(fake_maps, real_maps, strict=True)
+                    ]
         if not self.training:
             with torch.no_grad():
                 d_loss = self._normalized(self._adversary_loss(on_fake, on_real), len(on_fake))
-            self.metrics = {'d_loss': d_loss, **self._describe(on_real, on_fake)}
-        return (self._normalized(_total(adv), len(adv)),
-                self._normalized(_total(feat), len(feat)) if feat else zero)
+            self.metrics = {"d_loss": d_loss, **self._describe(on_real, on_fake)}
+        return (
+            self._normalized(_total(adv), len(adv)),
+            self._normalized(_total(feat), len(feat)) if feat else zero,
+        )
 
     # State
 
-    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str,
-                            keep_vars: bool) -> None:
+    def _save_to_state_dict(
+        self, destination: dict[str, Any], prefix: str, keep_vars: bool
+    ) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        destination[prefix + 'optimizer'] = self.optimizer.state_dict()
-        destination[prefix + 'progress'] = {
-            'num_updates': self.num_updates, 'num_skipped': self.num_skipped,
-            'schedule': self.schedule.state_dict(),
-            'scheduler': None if self.scheduler is None else self.scheduler.state_dict()}
+        destination[prefix + "optimizer"] = self.optimizer.state_dict()
+        destination[prefix + "progress"] = {
+            "num_updates": self.num_updates,
+            "num_skipped": self.num_skipped,
+            "schedule": self.schedule.state_dict(),
+            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+        }
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, local_metadata: Any,
-                              strict: bool, missing_keys: list[str], unexpected_keys: list[str],
-                              error_msgs: list[str]) -> None:
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
         """Loads AudioCraft's layout too, which has no 'progress': counters then stay."""
-        optimizer = state_dict.pop(prefix + 'optimizer', None)
-        progress = state_dict.pop(prefix + 'progress', None)
-        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing_keys,
-                                      unexpected_keys, error_msgs)
+        optimizer = state_dict.pop(prefix + "optimizer", None)
+        progress = state_dict.pop(prefix + "progress", None)
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
         if optimizer is not None:
             try:
                 # Copied: torch's optimizers go on to update the very tensors that they are given.
                 self.optimizer.load_state_dict(deepcopy(optimizer))
             except ValueError as error:
-                error_msgs.append(f'{prefix}optimizer: {error}')
+                error_msgs.append(f"{prefix}optimizer: {error}")
         elif strict:
-            missing_keys.append(prefix + 'optimizer')
+            missing_keys.append(prefix + "optimizer")
         if progress is not None:
-            self.num_updates = progress['num_updates']
-            self.num_skipped = progress['num_skipped']
-            self.schedule.load_state_dict(progress['schedule'])
-            if self.scheduler is not None and progress['scheduler'] is not None:
-                self.scheduler.load_state_dict(progress['scheduler'])
+            self.num_updates = progress["num_updates"]
+            self.num_skipped = progress["num_skipped"]
+            self.schedule.load_state_dict(progress["schedule"])
+            if self.scheduler is not None and progress["scheduler"] is not None:
+                self.scheduler.load_state_dict(progress["scheduler"])
 
 
 def _apply(criterion: AdvLossType, logits: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ max(0, 1 - D) (arXiv 2210.13438, section 3.4).
 Each takes logits of any shape and returns a 0-dim tensor of their dtype and device. Empty logits
 give a zero that is still part of the graph, where a plain mean would give NaN.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from torch.nn import functional as F
 
 AdvLossType = Callable[[Tensor], Tensor]
 
-LOSS_TYPES = ('mse', 'hinge', 'hinge2')
+LOSS_TYPES = ("mse", "hinge", "hinge2")
 
 
 def _mean(x: Tensor) -> Tensor:
@@ -58,17 +59,24 @@ def hinge_fake_loss(x: Tensor) -> Tensor:
     return _mean(F.relu(1 + x))
 
 
-_ADV: dict[str, AdvLossType] = {'mse': mse_loss, 'hinge': hinge_loss, 'hinge2': hinge2_loss}
+_ADV: dict[str, AdvLossType] = {"mse": mse_loss, "hinge": hinge_loss, "hinge2": hinge2_loss}
 _REAL: dict[str, AdvLossType] = {
-    'mse': mse_real_loss, 'hinge': hinge_real_loss, 'hinge2': hinge_real_loss}
+    "mse": mse_real_loss,
+    "hinge": hinge_real_loss,
+    "hinge2": hinge_real_loss,
+}
 _FAKE: dict[str, AdvLossType] = {
-    'mse': mse_fake_loss, 'hinge': hinge_fake_loss, 'hinge2': hinge_fake_loss}
+    "mse": mse_fake_loss,
+    "hinge": hinge_fake_loss,
+    "hinge2": hinge_fake_loss,
+}
 
 
 def _choose(table: dict[str, AdvLossType], loss_type: str) -> AdvLossType:
     if loss_type not in table:
         raise ValueError(
-            f'Unknown adversarial loss {loss_type!r}. Choices: {", ".join(LOSS_TYPES)}')
+            f"Unknown adversarial loss {loss_type!r}. Choices: {', '.join(LOSS_TYPES)}"
+        )
     return table[loss_type]
 
 
@@ -96,4 +104,4 @@ def decision_threshold(loss: str | AdvLossType) -> float:
     """
     if isinstance(loss, str):
         loss = get_real_criterion(loss)
-    return 0.5 if loss in (mse_loss, mse_real_loss, mse_fake_loss) else 0.
+    return 0.5 if loss in (mse_loss, mse_real_loss, mse_fake_loss) else 0.0

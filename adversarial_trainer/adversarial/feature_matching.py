@@ -1,4 +1,5 @@
 """Feature matching: the distance between a discriminator's maps of fake and of real audio."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -28,8 +29,13 @@ class FeatureMatchingLoss(nn.Module):
         - output: 0-dim
     """
 
-    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor] = nn.L1Loss(),  # noqa: B008
-                 normalize: bool = True, *, relative: bool = False):
+    def __init__(
+        self,
+        loss: Callable[[Tensor, Tensor], Tensor] = nn.L1Loss(),  # noqa: B008
+        normalize: bool = True,
+        *,
+        relative: bool = False,
+    ):
         super().__init__()
         self.loss = loss
         self.normalize = normalize
@@ -37,17 +43,24 @@ class FeatureMatchingLoss(nn.Module):
 
     def forward(self, fmap_fake: Sequence[Tensor], fmap_real: Sequence[Tensor]) -> Tensor:
         if not fmap_fake or len(fmap_fake) != len(fmap_real):
-            raise ValueError('Feature matching wants as many fake maps as real ones and at least '
-                             f'one, got {len(fmap_fake)} fake and {len(fmap_real)} real.')
-        total = torch.stack([
-            self._distance(index, fake, real.detach())
-            for index, (fake, real) in enumerate(zip(fmap_fake, fmap_real, strict=True))]).sum()
+            raise ValueError(
+                "Feature matching wants as many fake maps as real ones and at least "
+                f"one, got {len(fmap_fake)} fake and {len(fmap_real)} real."
+            )
+        total = torch.stack(
+            [
+                self._distance(index, fake, real.detach())
+                for index, (fake, real) in enumerate(zip(fmap_fake, fmap_real, strict=True))
+            ]
+        ).sum()
         return total / len(fmap_fake) if self.normalize else total
 
     def _distance(self, index: int, fake: Tensor, real: Tensor) -> Tensor:
         if fake.shape != real.shape:
-            raise ValueError(f'Feature map {index} of fake and real differ in shape: '
-                             f'{tuple(fake.shape)} and {tuple(real.shape)}.')
+            raise ValueError(
+                f"Feature map {index} of fake and real differ in shape: "
+                f"{tuple(fake.shape)} and {tuple(real.shape)}."
+            )
         if not fake.numel():
             return fake.sum()  # zero, in the graph
         distance = self.loss(fake, real)

@@ -1,4 +1,5 @@
 """Run a module without leaving a trace in it."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -30,14 +31,14 @@ def read_only(module: nn.Module) -> Iterator[None]:
 
     try:
         for parameter in module.parameters():
-            switch_off(parameter, 'requires_grad')
+            switch_off(parameter, "requires_grad")
         for child in module.modules():
             if isinstance(child, _SpectralNorm) or any(
-                    isinstance(hook, _SpectralNormHook)
-                    for hook in child._forward_pre_hooks.values()):
-                switch_off(child, 'training')
+                isinstance(hook, _SpectralNormHook) for hook in child._forward_pre_hooks.values()
+            ):
+                switch_off(child, "training")
             elif isinstance(child, _BatchNorm) and child.training:
-                switch_off(child, 'track_running_stats')
+                switch_off(child, "track_running_stats")
         yield
     finally:
         for owner, attribute, value in reversed(saved):

@@ -1,4 +1,5 @@
 """Who is winning: what the discriminators say about real and fake audio."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -8,8 +9,9 @@ from torch import Tensor
 
 
 @torch.no_grad()
-def discriminator_metrics(names: Sequence[str], real: Sequence[Tensor], fake: Sequence[Tensor],
-                          threshold: float) -> dict[str, Tensor]:
+def discriminator_metrics(
+    names: Sequence[str], real: Sequence[Tensor], fake: Sequence[Tensor], threshold: float
+) -> dict[str, Tensor]:
     """Mean logits and accuracy, per sub-discriminator and averaged over them.
 
     Args:
@@ -24,15 +26,15 @@ def discriminator_metrics(names: Sequence[str], real: Sequence[Tensor], fake: Se
         out.
     """
     metrics: dict[str, Tensor] = {}
-    columns: dict[str, list[Tensor]] = {'d_real': [], 'd_fake': [], 'd_acc': []}
+    columns: dict[str, list[Tensor]] = {"d_real": [], "d_fake": [], "d_acc": []}
     for name, on_real, on_fake in zip(names, real, fake, strict=True):
         if not on_real.numel() or not on_fake.numel():
             continue
         on_real, on_fake = on_real.detach(), on_fake.detach()
         hits = (on_real > threshold).float().mean() + (on_fake < threshold).float().mean()
-        row = {'d_real': on_real.mean(), 'd_fake': on_fake.mean(), 'd_acc': hits / 2}
+        row = {"d_real": on_real.mean(), "d_fake": on_fake.mean(), "d_acc": hits / 2}
         for key, value in row.items():
-            metrics[f'{key}/{name}'] = value
+            metrics[f"{key}/{name}"] = value
             columns[key].append(value)
     for key, values in columns.items():
         if values:

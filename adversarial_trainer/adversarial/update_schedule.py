@@ -1,4 +1,5 @@
 """When the discriminators are updated: one decision a step, the same on every rank."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -23,16 +24,21 @@ class UpdateSchedule:
         generator: CPU generator in the same state on all ranks. None makes one.
     """
 
-    def __init__(self, every: int = 1, probability: float = 1., start_step: int = 0,
-                 generator: torch.Generator | None = None):
+    def __init__(
+        self,
+        every: int = 1,
+        probability: float = 1.0,
+        start_step: int = 0,
+        generator: torch.Generator | None = None,
+    ):
         if every < 1:
-            raise ValueError(f'every must be at least 1, got {every!r}.')
+            raise ValueError(f"every must be at least 1, got {every!r}.")
         if not 0 <= probability <= 1:
-            raise ValueError(f'probability must be in [0, 1], got {probability!r}.')
+            raise ValueError(f"probability must be in [0, 1], got {probability!r}.")
         if start_step < 0:
-            raise ValueError(f'start_step must be at least 0, got {start_step!r}.')
-        if generator is not None and generator.device.type != 'cpu':
-            raise ValueError(f'generator must be on the CPU, got one on {generator.device}.')
+            raise ValueError(f"start_step must be at least 0, got {start_step!r}.")
+        if generator is not None and generator.device.type != "cpu":
+            raise ValueError(f"generator must be on the CPU, got one on {generator.device}.")
         self.every = every
         self.probability = probability
         self.start_step = start_step
@@ -58,8 +64,8 @@ class UpdateSchedule:
         return torch.rand((), generator=self.generator).item() < self.probability
 
     def state_dict(self) -> dict[str, Any]:
-        return {'num_steps': self.num_steps, 'generator': self.generator.get_state()}
+        return {"num_steps": self.num_steps, "generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.num_steps = state['num_steps']
-        self.generator.set_state(state['generator'].cpu())
+        self.num_steps = state["num_steps"]
+        self.generator.set_state(state["generator"].cpu())

@@ -24,9 +24,7 @@ class CodebookUsage:
             needs its GPU here.
     """
 
-    def __init__(
-        self, num_codebooks: int, bins: int, device: torch.device | str = "cpu"
-    ) -> None:
+    def __init__(self, num_codebooks: int, bins: int, device: torch.device | str = "cpu") -> None:
         if num_codebooks < 1 or bins < 2:
             raise ValueError(
                 "CodebookUsage needs num_codebooks >= 1 and bins >= 2, got "

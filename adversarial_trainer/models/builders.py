@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,6 +17,22 @@ from adversarial_trainer.registry import Registry, parameter_names
 MODELS = Registry("model", {"encodec": EncodecModel})
 ENCODERS = Registry("encoder", {"seanet": SEANetEncoder})
 DECODERS = Registry("decoder", {"seanet": SEANetDecoder})
+
+
+class ConfigError(ValueError):
+    """What is wrong in a configuration, with the key."""
+
+
+@contextmanager
+def naming(key: str) -> Iterator[None]:
+    """Begin the message of what goes wrong inside with `key`, the innermost one where nested."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except (TypeError, ValueError) as exc:
+        text = str(exc)
+        raise ConfigError(text if text.startswith(key) else f"{key}: {text}") from exc
 
 
 def to_params(cfg: DictConfig | dict[str, Any]) -> dict[str, Any]:
@@ -40,7 +58,8 @@ def get_quantizer(
     params["dimension"] = dimension
     if "generator" in parameter_names(QUANTIZERS.get_class(name)):
         params["generator"] = generator
-    return QUANTIZERS.build(name, **params)
+    with naming("quantizer"):
+        return QUANTIZERS.build(name, **params)
 
 
 def get_model(cfg: DictConfig, generator: torch.Generator | None = None) -> EncodecModel:
@@ -49,16 +68,16 @@ def get_model(cfg: DictConfig, generator: torch.Generator | None = None) -> Enco
     name = params.pop("name")
     shared = params.pop("seanet")
     shared = {**shared, "channels": cfg.channels, "causal": params["causal"]}
-    encoder = ENCODERS.build("seanet", **{**shared, **params.pop("encoder")})
-    decoder = DECODERS.build("seanet", **{**shared, **params.pop("decoder")})
-    quantizer = get_quantizer(cfg.quantizer, encoder.dimension, generator)
-    return MODELS.build(
-        name,
-        encoder=encoder,
-        decoder=decoder,
-        quantizer=quantizer,
-        frame_rate=cfg.sample_rate / encoder.hop_length,
-        sample_rate=cfg.sample_rate,
-        channels=cfg.channels,
-        **params,
-    )
+    with naming("model"):
+        encoder = ENCODERS.build("seanet", **{**shared, **params.pop("encoder")})
+        decoder = DECODERS.build("seanet", **{**shared, **params.pop("decoder")})
+        return MODELS.build(
+            name,
+            encoder=encoder,
+            decoder=decoder,
+            quantizer=get_quantizer(cfg.quantizer, encoder.dimension, generator),
+            frame_rate=cfg.sample_rate / encoder.hop_length,
+            sample_rate=cfg.sample_rate,
+            channels=cfg.channels,
+            **params,
+        )

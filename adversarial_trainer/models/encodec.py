@@ -30,21 +30,31 @@ class EncodecModel(nn.Module):
             The volume is of the whole item, so it needs causal=False.
     """
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module, quantizer: BaseQuantizer,
-                 frame_rate: float, sample_rate: int, channels: int, causal: bool = False,
-                 renormalize: bool = False) -> None:
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        quantizer: BaseQuantizer,
+        frame_rate: float,
+        sample_rate: int,
+        channels: int,
+        causal: bool = False,
+        renormalize: bool = False,
+    ) -> None:
         super().__init__()
         if causal and renormalize:
-            raise ValueError("renormalize=True needs causal=False: an item's volume is only known "
-                             "at its end")
-        parts = {'encoder': encoder, 'decoder': decoder, 'quantizer': quantizer}
-        _check_equal('channels', parts, {'model': channels})
-        _check_equal('dimension', parts)
-        hop_length = _check_equal('hop_length', parts)
+            raise ValueError(
+                "renormalize=True needs causal=False: an item's volume is only known at its end"
+            )
+        parts = {"encoder": encoder, "decoder": decoder, "quantizer": quantizer}
+        _check_equal("channels", parts, {"model": channels})
+        _check_equal("dimension", parts)
+        hop_length = _check_equal("hop_length", parts)
         if hop_length and not math.isclose(frame_rate, sample_rate / hop_length, rel_tol=1e-6):
             raise ValueError(
                 f"frame_rate must be sample_rate / hop_length = {sample_rate} / {hop_length} = "
-                f"{sample_rate / hop_length:.10g} (not rounded), got {frame_rate}")
+                f"{sample_rate / hop_length:.10g} (not rounded), got {frame_rate}"
+            )
         self.encoder = encoder
         self.decoder = decoder
         self.quantizer = quantizer
@@ -90,10 +100,11 @@ class EncodecModel(nn.Module):
     def set_target_bandwidth(self, bandwidth: float) -> None:
         """Use as many codebooks as give `bandwidth` kb/s, one of `bandwidths` up to a rounding
         of 0.5 %."""
-        n = min(range(1, self.total_codebooks + 1),
-                key=lambda n: abs(self.bandwidth_of(n) - bandwidth))
+        n = min(
+            range(1, self.total_codebooks + 1), key=lambda n: abs(self.bandwidth_of(n) - bandwidth)
+        )
         if not math.isclose(self.bandwidth_of(n), bandwidth, rel_tol=5e-3):
-            choices = ', '.join(f'{value:.4g}' for value in self.bandwidths)
+            choices = ", ".join(f"{value:.4g}" for value in self.bandwidths)
             raise ValueError(f"This model has no bandwidth of {bandwidth} kb/s. Choices: {choices}")
         self.set_num_codebooks(n)
 
@@ -129,10 +140,12 @@ class EncodecModel(nn.Module):
         result = self.quantizer(self.encoder(audio), self.frame_rate)
         out = self.decoder(result.x)
         if out.shape[-1] < x.shape[-1]:
-            raise ValueError(f"the decoder gave {out.shape[-1]} samples for an input of "
-                             f"{x.shape[-1]}: its hop length is not the encoder's")
+            raise ValueError(
+                f"the decoder gave {out.shape[-1]} samples for an input of "
+                f"{x.shape[-1]}: its hop length is not the encoder's"
+            )
         # Encoder and decoder work on whole hops; under autocast the result may be half precision.
-        result.x = self.postprocess(out[..., :x.shape[-1]].to(x.dtype), scale)
+        result.x = self.postprocess(out[..., : x.shape[-1]].to(x.dtype), scale)
         return result
 
     def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -156,21 +169,29 @@ class EncodecModel(nn.Module):
         return self.quantizer.decode(codes)
 
     def _check_audio(self, x: torch.Tensor) -> None:
-        if (x.dim() != 3 or x.shape[1] != self.channels or x.shape[2] == 0
-                or not x.is_floating_point()):
+        if (
+            x.dim() != 3
+            or x.shape[1] != self.channels
+            or x.shape[2] == 0
+            or not x.is_floating_point()
+        ):
             raise ValueError(
                 f"audio must be floats of shape [B, C, T], with C={self.channels} channels in "
-                f"this model and T >= 1; got {x.dtype} {list(x.shape)}")
+                f"this model and T >= 1; got {x.dtype} {list(x.shape)}"
+            )
 
 
-def _check_equal(name: str, parts: Mapping[str, nn.Module],
-                 known: Mapping[str, int] | None = None) -> int | None:
+def _check_equal(
+    name: str, parts: Mapping[str, nn.Module], known: Mapping[str, int] | None = None
+) -> int | None:
     """The value of the attribute `name`, alike in all parts that have it; None if none has."""
     values = {key: getattr(part, name) for key, part in parts.items() if hasattr(part, name)}
     values.update(known or {})
     if len(set(values.values())) > 1:
-        raise ValueError(f"{name} must agree, got "
-                         + ', '.join(f'{key}: {value}' for key, value in values.items()))
+        raise ValueError(
+            f"{name} must agree, got "
+            + ", ".join(f"{key}: {value}" for key, value in values.items())
+        )
     return next(iter(values.values()), None)
 
 

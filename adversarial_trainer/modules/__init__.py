@@ -17,8 +17,20 @@ from .norm import fold_weight_norm
 from .seanet import SEANetDecoder, SEANetEncoder, SEANetResnetBlock
 
 __all__ = [
-    'NormConv1d', 'NormConv2d', 'NormConvTranspose1d', 'SConv1d', 'SConvTranspose1d', 'SLSTM',
-    'SEANetDecoder', 'SEANetEncoder', 'SEANetResnetBlock', 'StreamableConv1d',
-    'StreamableConvTranspose1d', 'StreamableLSTM', 'fold_weight_norm', 'pad1d', 'pad_for_conv1d',
-    'unpad1d',
+    "NormConv1d",
+    "NormConv2d",
+    "NormConvTranspose1d",
+    "SConv1d",
+    "SConvTranspose1d",
+    "SLSTM",
+    "SEANetDecoder",
+    "SEANetEncoder",
+    "SEANetResnetBlock",
+    "StreamableConv1d",
+    "StreamableConvTranspose1d",
+    "StreamableLSTM",
+    "fold_weight_norm",
+    "pad1d",
+    "pad_for_conv1d",
+    "unpad1d",
 ]

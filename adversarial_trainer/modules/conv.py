@@ -16,11 +16,12 @@ from torch.nn import functional as F
 
 from .norm import apply_parametrization_norm, get_norm_module
 
-PAD_MODES = ('constant', 'reflect', 'replicate')
+PAD_MODES = ("constant", "reflect", "replicate")
 
 
-def get_extra_padding_for_conv1d(x: torch.Tensor, kernel_size: int, stride: int,
-                                 padding_total: int = 0) -> int:
+def get_extra_padding_for_conv1d(
+    x: torch.Tensor, kernel_size: int, stride: int, padding_total: int = 0
+) -> int:
     """Samples to add at the end of `x` [..., T], which will get `padding_total` more, so that
     the last window is full.
 
@@ -33,14 +34,16 @@ def get_extra_padding_for_conv1d(x: torch.Tensor, kernel_size: int, stride: int,
     return hops * stride + kernel_size - padding_total - length
 
 
-def pad_for_conv1d(x: torch.Tensor, kernel_size: int, stride: int,
-                   padding_total: int = 0) -> torch.Tensor:
+def pad_for_conv1d(
+    x: torch.Tensor, kernel_size: int, stride: int, padding_total: int = 0
+) -> torch.Tensor:
     """Add the zeros of `get_extra_padding_for_conv1d` at the end of `x` [..., T]."""
     return F.pad(x, (0, get_extra_padding_for_conv1d(x, kernel_size, stride, padding_total)))
 
 
-def pad1d(x: torch.Tensor, paddings: tuple[int, int], mode: str = 'constant',
-          value: float = 0.) -> torch.Tensor:
+def pad1d(
+    x: torch.Tensor, paddings: tuple[int, int], mode: str = "constant", value: float = 0.0
+) -> torch.Tensor:
     """Pad the last axis of `x` [B, C, T] by `paddings` (left, right), for any T >= 1.
 
     torch reflects at most T - 1 samples. A shorter input is first lengthened with zeros, as in
@@ -51,11 +54,11 @@ def pad1d(x: torch.Tensor, paddings: tuple[int, int], mode: str = 'constant',
         raise ValueError(f"paddings must be >= 0, got {paddings}")
     if left == right == 0:
         return x
-    if mode != 'reflect':
-        return F.pad(x, paddings, mode, value if mode == 'constant' else None)
+    if mode != "reflect":
+        return F.pad(x, paddings, mode, value if mode == "constant" else None)
     missing = max(0, max(left, right) - x.shape[-1] + 1)
-    padded = F.pad(F.pad(x, (0, missing)) if missing else x, paddings, 'reflect')
-    return padded[..., :padded.shape[-1] - missing]
+    padded = F.pad(F.pad(x, (0, missing)) if missing else x, paddings, "reflect")
+    return padded[..., : padded.shape[-1] - missing]
 
 
 def unpad1d(x: torch.Tensor, paddings: tuple[int, int]) -> torch.Tensor:
@@ -63,7 +66,7 @@ def unpad1d(x: torch.Tensor, paddings: tuple[int, int]) -> torch.Tensor:
     left, right = paddings
     if left < 0 or right < 0 or left + right > x.shape[-1]:
         raise ValueError(f"cannot remove {paddings} samples from a length of {x.shape[-1]}")
-    return x[..., left: x.shape[-1] - right]
+    return x[..., left : x.shape[-1] - right]
 
 
 class NormConv1d(nn.Module):
@@ -76,8 +79,14 @@ class NormConv1d(nn.Module):
         args, kwargs: those of `nn.Conv1d`.
     """
 
-    def __init__(self, *args: Any, causal: bool = False, norm: str = 'none',
-                 norm_kwargs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        causal: bool = False,
+        norm: str = "none",
+        norm_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__()
         self.conv = apply_parametrization_norm(nn.Conv1d(*args, **kwargs), norm)
         self.norm = get_norm_module(self.conv, causal, norm, **(norm_kwargs or {}))
@@ -90,8 +99,13 @@ class NormConv1d(nn.Module):
 class NormConv2d(nn.Module):
     """`nn.Conv2d` in `conv`, then the norm of its output in `norm`. Arguments: `NormConv1d`."""
 
-    def __init__(self, *args: Any, norm: str = 'none',
-                 norm_kwargs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        norm: str = "none",
+        norm_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__()
         self.conv = apply_parametrization_norm(nn.Conv2d(*args, **kwargs), norm)
         self.norm = get_norm_module(self.conv, False, norm, **(norm_kwargs or {}))
@@ -105,8 +119,14 @@ class NormConvTranspose1d(nn.Module):
     """`nn.ConvTranspose1d` in `convtr`, then the norm of its output in `norm`. Arguments:
     `NormConv1d`."""
 
-    def __init__(self, *args: Any, causal: bool = False, norm: str = 'none',
-                 norm_kwargs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        causal: bool = False,
+        norm: str = "none",
+        norm_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__()
         self.convtr = apply_parametrization_norm(nn.ConvTranspose1d(*args, **kwargs), norm)
         self.norm = get_norm_module(self.convtr, causal, norm, **(norm_kwargs or {}))
@@ -131,10 +151,20 @@ class StreamableConv1d(nn.Module):
         pad_mode: 'constant' (zeros), 'reflect' or 'replicate'.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1,
-                 dilation: int = 1, groups: int = 1, bias: bool = True, causal: bool = False,
-                 norm: str = 'none', norm_kwargs: Mapping[str, Any] | None = None,
-                 pad_mode: str = 'reflect') -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = True,
+        causal: bool = False,
+        norm: str = "none",
+        norm_kwargs: Mapping[str, Any] | None = None,
+        pad_mode: str = "reflect",
+    ) -> None:
         super().__init__()
         if pad_mode not in PAD_MODES:
             raise ValueError(f"Unknown pad_mode {pad_mode!r}. Choices: {', '.join(PAD_MODES)}")
@@ -142,13 +172,26 @@ class StreamableConv1d(nn.Module):
         if not 1 <= stride <= self.effective_kernel_size:
             raise ValueError(
                 f"stride must be between 1 and the kernel's extent, got stride={stride} with "
-                f"kernel_size={kernel_size}, dilation={dilation} ({self.effective_kernel_size})")
+                f"kernel_size={kernel_size}, dilation={dilation} ({self.effective_kernel_size})"
+            )
         if stride > 1 and dilation > 1:
-            warnings.warn(f"StreamableConv1d with stride={stride} and dilation={dilation}: "
-                          "some samples may be read by no tap", stacklevel=2)
-        self.conv = NormConv1d(in_channels, out_channels, kernel_size, stride, dilation=dilation,
-                               groups=groups, bias=bias, causal=causal, norm=norm,
-                               norm_kwargs=norm_kwargs)
+            warnings.warn(
+                f"StreamableConv1d with stride={stride} and dilation={dilation}: "
+                "some samples may be read by no tap",
+                stacklevel=2,
+            )
+        self.conv = NormConv1d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            dilation=dilation,
+            groups=groups,
+            bias=bias,
+            causal=causal,
+            norm=norm,
+            norm_kwargs=norm_kwargs,
+        )
         self.stride = stride
         self.causal = causal
         self.pad_mode = pad_mode
@@ -173,20 +216,39 @@ class StreamableConvTranspose1d(nn.Module):
         norm, norm_kwargs: see `NormConv1d`.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1,
-                 causal: bool = False, norm: str = 'none', trim_right_ratio: float = 1.,
-                 norm_kwargs: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        causal: bool = False,
+        norm: str = "none",
+        trim_right_ratio: float = 1.0,
+        norm_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__()
-        if not 0. <= trim_right_ratio <= 1.:
+        if not 0.0 <= trim_right_ratio <= 1.0:
             raise ValueError(f"trim_right_ratio must be in [0, 1], got {trim_right_ratio}")
-        if not causal and trim_right_ratio != 1.:
-            raise ValueError(f"trim_right_ratio={trim_right_ratio} needs causal=True: otherwise "
-                             "both sides are trimmed alike")
+        if not causal and trim_right_ratio != 1.0:
+            raise ValueError(
+                f"trim_right_ratio={trim_right_ratio} needs causal=True: otherwise "
+                "both sides are trimmed alike"
+            )
         if not 1 <= stride <= kernel_size:
-            raise ValueError("stride must be between 1 and kernel_size, got "
-                             f"stride={stride}, kernel_size={kernel_size}")
-        self.convtr = NormConvTranspose1d(in_channels, out_channels, kernel_size, stride,
-                                          causal=causal, norm=norm, norm_kwargs=norm_kwargs)
+            raise ValueError(
+                "stride must be between 1 and kernel_size, got "
+                f"stride={stride}, kernel_size={kernel_size}"
+            )
+        self.convtr = NormConvTranspose1d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            causal=causal,
+            norm=norm,
+            norm_kwargs=norm_kwargs,
+        )
         self.causal = causal
         self.trim_right_ratio = trim_right_ratio
         padding = kernel_size - stride

@@ -12,10 +12,8 @@ from torch.nn.utils.parametrizations import _SpectralNorm
 Convolution = nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d
 
 
-def data_dependent_init(
-    module: nn.Module, forward: Callable[[], object]
-) -> list[nn.Module]:
-    """Scale and shift each convolution so that, on the given data, its output has mean 0, variance 1.
+def data_dependent_init(module: nn.Module, forward: Callable[[], object]) -> list[nn.Module]:
+    """Scale and shift each convolution so that its output, on given data, has mean 0, variance 1.
 
     Salimans and Kingma (arXiv 1602.07868, section 3). With torch's default weights the signal
     shrinks from layer to layer: what an untrained SEANet encoder puts out varies by 1e-4 of its
@@ -77,10 +75,10 @@ def scale_parameter(conv: nn.Module) -> nn.Parameter | None:
     if not parametrize.is_parametrized(conv, "weight"):
         weight = conv.weight
         return weight if isinstance(weight, nn.Parameter) else None
-    chain = conv.parametrizations["weight"]  # type: ignore[index]
-    if any(isinstance(step, _SpectralNorm) for step in chain):
+    chain = conv.get_submodule("parametrizations.weight")
+    if any(isinstance(step, _SpectralNorm) for step in chain.children()):
         return None
-    return chain.original0  # weight norm's magnitude
+    return chain.get_parameter("original0")  # weight norm's magnitude
 
 
 def _per_channel(values: Tensor, like: Tensor) -> Tensor:

@@ -12,16 +12,17 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrizations, parametrize
 
-CONV_NORMALIZATIONS = ('none', 'weight_norm', 'spectral_norm', 'layer_norm', 'time_group_norm')
+CONV_NORMALIZATIONS = ("none", "weight_norm", "spectral_norm", "layer_norm", "time_group_norm")
 
-Module = TypeVar('Module', bound=nn.Module)
+Module = TypeVar("Module", bound=nn.Module)
 
 # Old-style suffix (torch.nn.utils.weight_norm / spectral_norm, on the parameter `weight`)
 # to the suffix under torch.nn.utils.parametrizations.
-_WEIGHT_NORM_KEYS = {'weight_g': 'original0', 'weight_v': 'original1'}
-_SPECTRAL_NORM_KEYS = {'weight_orig': 'original', 'weight_u': '0._u', 'weight_v': '0._v'}
+_WEIGHT_NORM_KEYS = {"weight_g": "original0", "weight_v": "original1"}
+_SPECTRAL_NORM_KEYS = {"weight_orig": "original", "weight_u": "0._u", "weight_v": "0._v"}
 _NEW_STYLE_KEY = re.compile(
-    r'^(?P<prefix>|.*\.)parametrizations\.weight\.(?P<suffix>original[01]?|0\._[uv])$')
+    r"^(?P<prefix>|.*\.)parametrizations\.weight\.(?P<suffix>original[01]?|0\._[uv])$"
+)
 
 
 def check_norm(norm: str) -> None:
@@ -30,15 +31,15 @@ def check_norm(norm: str) -> None:
         raise ValueError(f"Unknown norm {norm!r}. Choices: {', '.join(CONV_NORMALIZATIONS)}")
 
 
-def apply_parametrization_norm(module: Module, norm: str = 'none') -> Module:
+def apply_parametrization_norm(module: Module, norm: str = "none") -> Module:
     """Put weight or spectral norm on `module.weight`, in place; the other norms change nothing.
 
     State dicts of the old-style `torch.nn.utils.weight_norm` and `spectral_norm` load as they are.
     """
     check_norm(norm)
-    if norm == 'weight_norm':
+    if norm == "weight_norm":
         parametrizations.weight_norm(module)
-    elif norm == 'spectral_norm':
+    elif norm == "spectral_norm":
         parametrizations.spectral_norm(module)
         # torch has such a hook for weight_norm only.
         module.register_load_state_dict_pre_hook(_load_old_spectral_norm)
@@ -56,8 +57,9 @@ class ConvLayerNorm(nn.LayerNorm):
         return super().forward(x).movedim(-1, 1)  # [B, C, ...]
 
 
-def get_norm_module(module: nn.Module, causal: bool = False, norm: str = 'none',
-                    **norm_kwargs: Any) -> nn.Module:
+def get_norm_module(
+    module: nn.Module, causal: bool = False, norm: str = "none", **norm_kwargs: Any
+) -> nn.Module:
     """The module that normalises the output of the convolution `module`; an identity for
     'none' and for the norms that act on the weight.
 
@@ -66,21 +68,22 @@ def get_norm_module(module: nn.Module, causal: bool = False, norm: str = 'none',
         norm_kwargs: arguments of `ConvLayerNorm` or `nn.GroupNorm`.
     """
     check_norm(norm)
-    if norm not in ('layer_norm', 'time_group_norm'):
+    if norm not in ("layer_norm", "time_group_norm"):
         if norm_kwargs:
             raise ValueError(f"norm {norm!r} takes no arguments, got {sorted(norm_kwargs)}")
         return nn.Identity()
-    if norm == 'time_group_norm' and causal:
-        raise ValueError("norm 'time_group_norm' averages over time and cannot be causal. "
-                         "Choices for causal=True: "
-                         + ', '.join(n for n in CONV_NORMALIZATIONS if n != 'time_group_norm'))
+    if norm == "time_group_norm" and causal:
+        raise ValueError(
+            "norm 'time_group_norm' averages over time and cannot be causal. "
+            "Choices for causal=True: "
+            + ", ".join(n for n in CONV_NORMALIZATIONS if n != "time_group_norm")
+        )
     if not isinstance(module, _ConvNd):
         raise ValueError(f"norm {norm!r} needs a convolution, got {type(module).__name__}")
-    if norm == 'layer_norm' and module.out_channels == 1:
-        raise ValueError("norm 'layer_norm' over a single channel erases the signal; "
-                         f"got {module}")
+    if norm == "layer_norm" and module.out_channels == 1:
+        raise ValueError(f"norm 'layer_norm' over a single channel erases the signal; got {module}")
     try:
-        if norm == 'layer_norm':
+        if norm == "layer_norm":
             return ConvLayerNorm(module.out_channels, **norm_kwargs)
         return nn.GroupNorm(1, module.out_channels, **norm_kwargs)
     except TypeError as error:
@@ -92,29 +95,31 @@ def fold_weight_norm(module: Module) -> Module:
     work. For inference: state dicts then hold plain `weight` entries."""
     for child in module.modules():
         if _has_norm(child, parametrizations._WeightNorm):
-            parametrize.remove_parametrizations(child, 'weight', leave_parametrized=True)
+            parametrize.remove_parametrizations(child, "weight", leave_parametrized=True)
     return module
 
 
 def export_old_style_keys(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Rename parametrisation entries to those of the old-style `torch.nn.utils.weight_norm` and
     `spectral_norm`, which encodec, AudioCraft and transformers read. Other keys are kept."""
-    old_names = {new: old for keys in (_WEIGHT_NORM_KEYS, _SPECTRAL_NORM_KEYS)
-                 for old, new in keys.items()}
+    old_names = {
+        new: old for keys in (_WEIGHT_NORM_KEYS, _SPECTRAL_NORM_KEYS) for old, new in keys.items()
+    }
     exported = {}
     for key, value in state_dict.items():
         match = _NEW_STYLE_KEY.match(key)
-        exported[match['prefix'] + old_names[match['suffix']] if match else key] = value
+        exported[match["prefix"] + old_names[match["suffix"]] if match else key] = value
     return exported
 
 
-def convert_old_keys(state_dict: Mapping[str, torch.Tensor],
-                     module: nn.Module) -> dict[str, torch.Tensor]:
+def convert_old_keys(
+    state_dict: Mapping[str, torch.Tensor], module: nn.Module
+) -> dict[str, torch.Tensor]:
     """Inverse of `export_old_style_keys`, for the norms that `module` has. `load_state_dict` of
     modules made by `apply_parametrization_norm` does the same by itself."""
     converted = dict(state_dict)
     for name, child in module.named_modules():
-        prefix = name + '.' if name else ''
+        prefix = name + "." if name else ""
         if _has_norm(child, parametrizations._WeightNorm):
             _rename(converted, prefix, _WEIGHT_NORM_KEYS)
         elif _has_norm(child, parametrizations._SpectralNorm):
@@ -123,18 +128,19 @@ def convert_old_keys(state_dict: Mapping[str, torch.Tensor],
 
 
 def _has_norm(module: nn.Module, kind: type[nn.Module]) -> bool:
-    if not parametrize.is_parametrized(module, 'weight'):
+    if not parametrize.is_parametrized(module, "weight"):
         return False
-    stack = module.parametrizations['weight']  # type: ignore[index]
+    stack = module.parametrizations["weight"]  # type: ignore[index]
     return isinstance(stack[0], kind)
 
 
 def _rename(state_dict: dict[str, Any], prefix: str, keys: Mapping[str, str]) -> None:
     if all(prefix + old in state_dict for old in keys):
         for old, new in keys.items():
-            state_dict[f'{prefix}parametrizations.weight.{new}'] = state_dict.pop(prefix + old)
+            state_dict[f"{prefix}parametrizations.weight.{new}"] = state_dict.pop(prefix + old)
 
 
-def _load_old_spectral_norm(module: nn.Module, state_dict: dict[str, Any], prefix: str,
-                            *unused: Any) -> None:
+def _load_old_spectral_norm(
+    module: nn.Module, state_dict: dict[str, Any], prefix: str, *unused: Any
+) -> None:
     _rename(state_dict, prefix, _SPECTRAL_NORM_KEYS)

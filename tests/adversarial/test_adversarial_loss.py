@@ -19,22 +19,30 @@ from adversarial_trainer.adversarial import (
 
 
 def build(name):
-    if name == 'msstftd':
+    if name == "msstftd":
         return MultiScaleSTFTDiscriminator(
-            2, n_ffts=[64, 32], hop_lengths=[16, 8], win_lengths=[64, 32], dilations=[1, 2])
-    if name == 'mpd':
+            2, n_ffts=[64, 32], hop_lengths=[16, 8], win_lengths=[64, 32], dilations=[1, 2]
+        )
+    if name == "mpd":
         return MultiPeriodDiscriminator(periods=[2, 3], filters=1, max_filters=4)
-    if name == 'msd':  # with spectral norm, whose state depends on the order of the passes
-        return MultiScaleDiscriminator(filters=4, max_filters=8, groups=[1] * 4,
-                                       scale_norms=['spectral_norm', 'weight_norm'])
-    return JointDiscriminator({name: build(name) for name in ('msstftd', 'mpd', 'msd')})
+    if name == "msd":  # with spectral norm, whose state depends on the order of the passes
+        return MultiScaleDiscriminator(
+            filters=4, max_filters=8, groups=[1] * 4, scale_norms=["spectral_norm", "weight_norm"]
+        )
+    return JointDiscriminator({name: build(name) for name in ("msstftd", "mpd", "msd")})
 
 
-def wrap(adversary, loss='hinge', feat=True, **kwargs):
+def wrap(adversary, loss="hinge", feat=True, **kwargs):
     optimizer = torch.optim.SGD(adversary.parameters(), lr=1e-2)
     return AdversarialLoss(
-        adversary, optimizer, get_adv_criterion(loss), get_real_criterion(loss),
-        get_fake_criterion(loss), FeatureMatchingLoss() if feat else None, **kwargs)
+        adversary,
+        optimizer,
+        get_adv_criterion(loss),
+        get_real_criterion(loss),
+        get_fake_criterion(loss),
+        FeatureMatchingLoss() if feat else None,
+        **kwargs,
+    )
 
 
 def audio(dtype=torch.float32, batch=2, length=300):
@@ -48,10 +56,15 @@ def close(a, b, tolerance=1e-10):
 
 
 def state_of(module):
-    return ({name: value.clone() for name, value in module.state_dict().items()
-             if isinstance(value, torch.Tensor)},
-            [None if p.grad is None else p.grad.clone() for p in module.parameters()],
-            [p.requires_grad for p in module.parameters()])
+    return (
+        {
+            name: value.clone()
+            for name, value in module.state_dict().items()
+            if isinstance(value, torch.Tensor)
+        },
+        [None if p.grad is None else p.grad.clone() for p in module.parameters()],
+        [p.requires_grad for p in module.parameters()],
+    )
 
 
 def assert_same_state(before, after):
@@ -62,9 +75,14 @@ def assert_same_state(before, after):
     assert before[2] == after[2]
 
 
-@pytest.mark.parametrize('name, loss, normalize', [
-    *((name, loss, True) for name in ('msstftd', 'mpd', 'msd') for loss in LOSS_TYPES),
-    ('joint', 'hinge2', True), ('joint', 'mse', False)])
+@pytest.mark.parametrize(
+    "name, loss, normalize",
+    [
+        *((name, loss, True) for name in ("msstftd", "mpd", "msd") for loss in LOSS_TYPES),
+        ("joint", "hinge2", True),
+        ("joint", "mse", False),
+    ],
+)
 def test_equals_the_plain_way(name, loss, normalize):
     """One sub-discriminator after the other gives what all at once do: loss, gradients of the
     discriminators, both generator losses and their gradients, in double precision."""
@@ -77,8 +95,13 @@ def test_equals_the_plain_way(name, loss, normalize):
 
     d_loss = adv_loss.train_adv(fake, real)
     on_fake, on_real = plain(fake.detach())[0], plain(real)[0]
-    plain_d_loss = sum(get_fake_criterion(loss)(f) + get_real_criterion(loss)(r)
-                       for f, r in zip(on_fake, on_real, strict=True)) / count
+    plain_d_loss = (
+        sum(
+            get_fake_criterion(loss)(f) + get_real_criterion(loss)(r)
+            for f, r in zip(on_fake, on_real, strict=True)
+        )
+        / count
+    )
     plain_d_loss.backward()
     assert close(d_loss, plain_d_loss.detach()) and not d_loss.requires_grad
     assert fake.grad is None
@@ -88,20 +111,25 @@ def test_equals_the_plain_way(name, loss, normalize):
 
     plain.load_state_dict(adversary.state_dict())
     for module in plain.modules():  # forward must not advance spectral norm
-        if type(module).__name__ == '_SpectralNorm':
+        if type(module).__name__ == "_SpectralNorm":
             module.eval()
     adv, feat = adv_loss(fake, real)
     logits, maps = plain(fake)
     real_maps = [[m.detach() for m in fmap] for fmap in plain(real)[1]]
     plain_adv = sum(get_adv_criterion(loss)(x) for x in logits) / count
-    plain_feat = sum(sum((a - b).abs().mean() for a, b in zip(f, r, strict=True)) / len(f)
-                     for f, r in zip(maps, real_maps, strict=True)) / count
+    plain_feat = (
+        sum(
+            sum((a - b).abs().mean() for a, b in zip(f, r, strict=True)) / len(f)
+            for f, r in zip(maps, real_maps, strict=True)
+        )
+        / count
+    )
     for ours, theirs in ((adv, plain_adv), (feat, plain_feat)):
         assert ours.shape == () and close(ours, theirs)
         assert close(*(torch.autograd.grad(x, fake, retain_graph=True)[0] for x in (ours, theirs)))
 
 
-@pytest.mark.parametrize('name', ['msstftd', 'msd'])
+@pytest.mark.parametrize("name", ["msstftd", "msd"])
 def test_forward_leaves_the_discriminators_as_they_were(name):
     adv_loss = wrap(build(name))
     fake, real = audio()
@@ -121,7 +149,7 @@ def test_forward_leaves_the_discriminators_as_they_were(name):
 
 def test_train_adv_leaves_the_generator_alone():
     generator = nn.Conv1d(1, 1, 3, padding=1)
-    adv_loss = wrap(build('mpd'))
+    adv_loss = wrap(build("mpd"))
     _, real = audio()
     fake = generator(real)
     before = state_of(adv_loss.adversary)
@@ -136,20 +164,24 @@ def test_train_adv_leaves_the_generator_alone():
 
 def test_each_sub_discriminator_is_done_before_the_next():
     """The first one's activations are free before the second begins."""
-    adversary = build('mpd')
+    adversary = build("mpd")
     log = []
     for index, sub in enumerate(adversary.discriminators):
-        sub.register_forward_hook(lambda *_, i=index: log.append(f'forward {i}'))
-        sub.conv_post.conv.bias.register_hook(lambda _, i=index: log.append(f'backward {i}'))
+        sub.register_forward_hook(lambda *_, i=index: log.append(f"forward {i}"))
+        sub.conv_post.conv.bias.register_hook(lambda _, i=index: log.append(f"backward {i}"))
     wrap(adversary).train_adv(*audio())
     assert [entry for i, entry in enumerate(log) if entry not in log[:i]] == [
-        'forward 0', 'backward 0', 'forward 1', 'backward 1']
-    assert log.index('forward 1') > len(log) - 1 - log[::-1].index('backward 0')
+        "forward 0",
+        "backward 0",
+        "forward 1",
+        "backward 1",
+    ]
+    assert log.index("forward 1") > len(log) - 1 - log[::-1].index("backward 0")
 
 
 def test_no_feature_loss():
     """PITFALLS 14: feat is then a zero that may be trained on; nobody runs the real audio."""
-    adversary = build('mpd')
+    adversary = build("mpd")
     adv_loss = wrap(adversary, feat=False)
     passes = []
     for sub in adversary.discriminators:
@@ -162,7 +194,7 @@ def test_no_feature_loss():
 
 
 def test_start_step_every_and_metrics():
-    adv_loss = wrap(build('mpd'), start_step=2, every=2)
+    adv_loss = wrap(build("mpd"), start_step=2, every=2)
     fake, real = audio()
     seen = []
     for _ in range(5):
@@ -179,10 +211,10 @@ def test_start_step_every_and_metrics():
     assert adv_loss.num_updates == 2
 
 
-@pytest.mark.parametrize('loss, threshold', [('mse', 0.5), ('hinge', 0), ('hinge2', 0)])
+@pytest.mark.parametrize("loss, threshold", [("mse", 0.5), ("hinge", 0), ("hinge2", 0)])
 def test_metrics_say_who_is_winning(loss, threshold):
     torch.manual_seed(0)
-    adversary = build('joint')
+    adversary = build("joint")
     adv_loss = wrap(adversary, loss)
     fake, real = audio()
     with torch.no_grad():  # in eval mode, so that spectral norm does not advance
@@ -197,37 +229,37 @@ def test_metrics_say_who_is_winning(loss, threshold):
     for name, f, r in zip(adversary.names, on_fake, on_real, strict=True):
         accuracy = ((r > threshold).double().mean() + (f < threshold).double().mean()) / 2
         means.append(accuracy.item())
-        assert metrics[f'd_acc/{name}'].item() == pytest.approx(accuracy.item(), abs=1e-6)
-        assert metrics[f'd_real/{name}'].item() == pytest.approx(r.mean().item(), abs=1e-6)
-        assert metrics[f'd_fake/{name}'].item() == pytest.approx(f.mean().item(), abs=1e-6)
-    assert metrics['d_acc'].item() == pytest.approx(sum(means) / 6, abs=1e-6)
-    assert 'mpd.period2' in adversary.names and 'd_loss' in metrics
+        assert metrics[f"d_acc/{name}"].item() == pytest.approx(accuracy.item(), abs=1e-6)
+        assert metrics[f"d_real/{name}"].item() == pytest.approx(r.mean().item(), abs=1e-6)
+        assert metrics[f"d_fake/{name}"].item() == pytest.approx(f.mean().item(), abs=1e-6)
+    assert metrics["d_acc"].item() == pytest.approx(sum(means) / 6, abs=1e-6)
+    assert "mpd.period2" in adversary.names and "d_loss" in metrics
 
     adv_loss.train()
     d_loss = adv_loss.train_adv(fake, real)
-    assert adv_loss.metrics.keys() == metrics.keys() | {'d_grad_norm'}
-    assert torch.equal(adv_loss.metrics['d_loss'], d_loss)
+    assert adv_loss.metrics.keys() == metrics.keys() | {"d_grad_norm"}
+    assert torch.equal(adv_loss.metrics["d_loss"], d_loss)
     assert all(v.shape == () and not v.requires_grad for v in adv_loss.metrics.values())
 
 
 def test_clipping():
-    adversary = build('mpd')
+    adversary = build("mpd")
     adv_loss = wrap(adversary, max_norm=1e-3)
     adv_loss.train_adv(*audio())
     norm = torch.cat([p.grad.flatten() for p in adversary.parameters()]).norm()
     assert norm.item() == pytest.approx(1e-3, rel=1e-2)
-    assert adv_loss.metrics['d_grad_norm'] > 1e-2  # before clipping
-    with pytest.raises(ValueError, match='max_norm.*-1'):
+    assert adv_loss.metrics["d_grad_norm"] > 1e-2  # before clipping
+    with pytest.raises(ValueError, match="max_norm.*-1"):
         wrap(adversary, max_norm=-1)
 
 
 def test_update_that_is_not_finite_is_dropped():
-    adv_loss = wrap(build('mpd'))
+    adv_loss = wrap(build("mpd"))
     fake, real = audio()
     adv_loss.train_adv(fake, real)
     before = state_of(adv_loss.adversary)[0]
     broken = fake.detach().clone()
-    broken[0, 0, 7] = float('nan')
+    broken[0, 0, 7] = float("nan")
     assert adv_loss.train_adv(broken, real).isnan()
     after = state_of(adv_loss.adversary)[0]
     assert all(torch.equal(before[k], after[k]) for k in before)
@@ -238,20 +270,20 @@ def test_update_that_is_not_finite_is_dropped():
 
 
 def test_scheduler_steps_with_the_updates():
-    adversary = build('mpd')
-    optimizer = torch.optim.SGD(adversary.parameters(), lr=1.)
+    adversary = build("mpd")
+    optimizer = torch.optim.SGD(adversary.parameters(), lr=1.0)
     scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
-    criteria = [get('mse') for get in (get_adv_criterion, get_real_criterion, get_fake_criterion)]
+    criteria = [get("mse") for get in (get_adv_criterion, get_real_criterion, get_fake_criterion)]
     adv_loss = AdversarialLoss(adversary, optimizer, *criteria, every=2, scheduler=scheduler)
     for _ in range(4):
         adv_loss.train_adv(*audio())
-    assert optimizer.param_groups[0]['lr'] == 0.25
+    assert optimizer.param_groups[0]["lr"] == 0.25
 
 
 def test_bfloat16_logits_are_averaged_in_float32():
-    adv_loss = wrap(build('mpd'))
+    adv_loss = wrap(build("mpd"))
     fake, real = audio()
-    with torch.autocast('cpu', torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16):
         d_loss = adv_loss.train_adv(fake, real)
         adv, _ = adv_loss(fake, real)
     assert d_loss.dtype == adv.dtype == torch.float32 and adv_loss.updated
@@ -277,27 +309,39 @@ def test_any_other_adversary_works():
     torch.manual_seed(0)
     adversary = Own().double()
     plain = copy.deepcopy(adversary)
-    adv_loss = wrap(adversary, 'mse')
+    adv_loss = wrap(adversary, "mse")
     fake, real = audio(torch.float64)
     d_loss = adv_loss.train_adv(fake, real)
-    total = sum(f.square().mean() + (r - 1).square().mean()
-                for f, r in zip(plain(fake.detach())[0], plain(real)[0], strict=True)) / 2
+    total = (
+        sum(
+            f.square().mean() + (r - 1).square().mean()
+            for f, r in zip(plain(fake.detach())[0], plain(real)[0], strict=True)
+        )
+        / 2
+    )
     total.backward()
     assert close(d_loss, total.detach())
-    assert all(close(a.grad, b.grad) for a, b in zip(
-        adversary.parameters(), plain.parameters(), strict=True) if b.grad.norm() > 1e-12)
+    assert all(
+        close(a.grad, b.grad)
+        for a, b in zip(adversary.parameters(), plain.parameters(), strict=True)
+        if b.grad.norm() > 1e-12
+    )
     before = state_of(adversary)
     sum(adv_loss(fake, real)).backward()
     assert_same_state(before, state_of(adversary))
-    assert 'd_acc/sub2' in adv_loss.metrics
+    assert "d_acc/sub2" in adv_loss.metrics
 
 
-@pytest.mark.parametrize('broken, message', [
-    (lambda z: z, 'must return .logits, feature maps.*Tensor'),
-    (lambda z: (z, [[z]]), 'list of tensors as logits, got Tensor'),
-    (lambda z: ([], []), 'logits, got a list of 0'),
-    (lambda z: ([z, z], [[z]]), '2 lists of feature maps.*list of 1'),
-    (lambda z: ([z], [z]), 'lists of tensors as feature maps, got Tensor')])
+@pytest.mark.parametrize(
+    "broken, message",
+    [
+        (lambda z: z, "must return .logits, feature maps.*Tensor"),
+        (lambda z: (z, [[z]]), "list of tensors as logits, got Tensor"),
+        (lambda z: ([], []), "logits, got a list of 0"),
+        (lambda z: ([z, z], [[z]]), "2 lists of feature maps.*list of 1"),
+        (lambda z: ([z], [z]), "lists of tensors as feature maps, got Tensor"),
+    ],
+)
 def test_adversary_that_returns_something_else(broken, message):
     with pytest.raises(ValueError, match=message):
         wrap(Own(broken)).train_adv(*audio())
@@ -309,7 +353,7 @@ def test_empty_logits_are_left_out():
     adv_loss = wrap(adversary)
     fake, real = audio()
     assert adv_loss.train_adv(fake, real).isfinite()
-    assert 'd_acc/sub1' in adv_loss.metrics and 'd_acc/sub2' not in adv_loss.metrics
+    assert "d_acc/sub1" in adv_loss.metrics and "d_acc/sub2" not in adv_loss.metrics
     adv, feat = adv_loss(fake, real)
     (adv + feat).backward()
     assert fake.grad.isfinite().all() and fake.grad.abs().sum() > 0

@@ -13,20 +13,27 @@ from adversarial_trainer.adversarial import (
     get_real_criterion,
 )
 
-SMALL = {'n_ffts': [64, 32], 'hop_lengths': [16, 8], 'win_lengths': [64, 32]}
+SMALL = {"n_ffts": [64, 32], "hop_lengths": [16, 8], "win_lengths": [64, 32]}
 
 
 def wrap(adversary, lr=1e-3, schedule=True, **kwargs):
     optimizer = torch.optim.Adam(adversary.parameters(), lr=lr, betas=(0.5, 0.9))
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 10) if schedule else None
     return AdversarialLoss(
-        adversary, optimizer, get_adv_criterion('hinge'), get_real_criterion('hinge'),
-        get_fake_criterion('hinge'), scheduler=scheduler, **kwargs)
+        adversary,
+        optimizer,
+        get_adv_criterion("hinge"),
+        get_real_criterion("hinge"),
+        get_fake_criterion("hinge"),
+        scheduler=scheduler,
+        **kwargs,
+    )
 
 
 def msd():
-    return MultiScaleDiscriminator(filters=4, max_filters=8, groups=[1] * 4,
-                                   scale_norms=['spectral_norm', 'weight_norm'])
+    return MultiScaleDiscriminator(
+        filters=4, max_filters=8, groups=[1] * 4, scale_norms=["spectral_norm", "weight_norm"]
+    )
 
 
 def batches(count):
@@ -44,8 +51,7 @@ def test_resumes_exactly_through_a_safe_file():
     file = io.BytesIO()
     torch.save(first.state_dict(), file)
     file.seek(0)
-    second = wrap(msd(), probability=0.6, start_step=1,
-                  generator=torch.Generator().manual_seed(99))
+    second = wrap(msd(), probability=0.6, start_step=1, generator=torch.Generator().manual_seed(99))
     second.load_state_dict(torch.load(file, weights_only=True))
     assert second.num_updates == first.num_updates > 0
     for fake, real in batches(8):
@@ -53,7 +59,7 @@ def test_resumes_exactly_through_a_safe_file():
         assert first.updated == second.updated
     for a, b in zip(first.adversary.parameters(), second.adversary.parameters(), strict=True):
         assert torch.equal(a, b)
-    assert first.optimizer.param_groups[0]['lr'] == second.optimizer.param_groups[0]['lr'] < 1e-3
+    assert first.optimizer.param_groups[0]["lr"] == second.optimizer.param_groups[0]["lr"] < 1e-3
 
 
 def test_goes_on_from_audiocrafts_state():
@@ -65,8 +71,13 @@ def test_goes_on_from_audiocrafts_state():
 
     def step(fake, real):
         optimizer.zero_grad()
-        loss = sum(torch.relu(1 + f).mean() + torch.relu(1 - r).mean()
-                   for f, r in zip(theirs(fake)[0], theirs(real)[0], strict=True)) / 2
+        loss = (
+            sum(
+                torch.relu(1 + f).mean() + torch.relu(1 - r).mean()
+                for f, r in zip(theirs(fake)[0], theirs(real)[0], strict=True)
+            )
+            / 2
+        )
         loss.backward()
         optimizer.step()
         return loss
@@ -74,13 +85,13 @@ def test_goes_on_from_audiocrafts_state():
     data = [batch.double() for batch in batches(5)]
     for fake, real in data[:3]:
         step(fake, real)
-    state = {f'adversary.{key}': value for key, value in theirs.state_dict().items()}
-    state['optimizer'] = optimizer.state_dict()
-    assert any(key.endswith('weight_g') for key in state)
+    state = {f"adversary.{key}": value for key, value in theirs.state_dict().items()}
+    state["optimizer"] = optimizer.state_dict()
+    assert any(key.endswith("weight_g") for key in state)
 
     ours = wrap(MultiScaleSTFTDiscriminator(2, **SMALL).double(), schedule=False)
     ours.load_state_dict(state)
-    assert 'optimizer' in state  # the caller's dictionary is left alone
+    assert "optimizer" in state  # the caller's dictionary is left alone
     for fake, real in data[3:]:
         loss, wanted = ours.train_adv(fake, real), step(fake, real)
         assert loss.item() == pytest.approx(wanted.item(), rel=1e-9)
@@ -93,23 +104,23 @@ def test_without_optimizer_state():
     """PITFALLS 15."""
     adv_loss = wrap(msd())
     state = adv_loss.state_dict()
-    del state['optimizer']
+    del state["optimizer"]
     with pytest.raises(RuntimeError, match='Missing key.*"optimizer"'):
         adv_loss.load_state_dict(state)
     result = adv_loss.load_state_dict(state, strict=False)
-    assert result.missing_keys == ['optimizer'] and result.unexpected_keys == []
+    assert result.missing_keys == ["optimizer"] and result.unexpected_keys == []
 
 
 def test_optimizer_of_other_parameters_is_named():
     adv_loss = wrap(msd())
     state = adv_loss.state_dict()
-    state['optimizer'] = torch.optim.Adam([torch.zeros(1)]).state_dict()
-    with pytest.raises(RuntimeError, match='optimizer: '):
+    state["optimizer"] = torch.optim.Adam([torch.zeros(1)]).state_dict()
+    with pytest.raises(RuntimeError, match="optimizer: "):
         adv_loss.load_state_dict(state)
 
 
 def test_nested_in_another_module():
-    holder = torch.nn.ModuleDict({'a': wrap(msd()), 'b': wrap(msd())})
+    holder = torch.nn.ModuleDict({"a": wrap(msd()), "b": wrap(msd())})
     state = holder.state_dict()
-    assert {'a.optimizer', 'b.optimizer', 'a.progress'} <= set(state)
+    assert {"a.optimizer", "b.optimizer", "a.progress"} <= set(state)
     holder.load_state_dict(state)

@@ -13,22 +13,29 @@ from adversarial_trainer.adversarial.discriminators import (
     ScaleDiscriminator,
 )
 
-PAIRS = [(MultiPeriodDiscriminator, PeriodDiscriminator, {'period'}, {'periods'}),
-         (MultiScaleDiscriminator, ScaleDiscriminator, {'norm'},
-          {'scale_norms', 'downsample_factor'}),
-         (MultiScaleSTFTDiscriminator, DiscriminatorSTFT, {'n_fft', 'hop_length', 'win_length'},
-          {'n_ffts', 'hop_lengths', 'win_lengths', 'sep_channels'})]
+PAIRS = [
+    (MultiPeriodDiscriminator, PeriodDiscriminator, {"period"}, {"periods"}),
+    (MultiScaleDiscriminator, ScaleDiscriminator, {"norm"}, {"scale_norms", "downsample_factor"}),
+    (
+        MultiScaleSTFTDiscriminator,
+        DiscriminatorSTFT,
+        {"n_fft", "hop_length", "win_length"},
+        {"n_ffts", "hop_lengths", "win_lengths", "sep_channels"},
+    ),
+]
 
 
 def families():
     return {
-        'msstftd': MultiScaleSTFTDiscriminator(
-            2, n_ffts=[64, 32], hop_lengths=[16, 8], win_lengths=[64, 32]),
-        'mpd': MultiPeriodDiscriminator(periods=[2, 3], filters=1, max_filters=4),
-        'msd': MultiScaleDiscriminator(filters=4, max_filters=8, scale_norms=['weight_norm'] * 2)}
+        "msstftd": MultiScaleSTFTDiscriminator(
+            2, n_ffts=[64, 32], hop_lengths=[16, 8], win_lengths=[64, 32]
+        ),
+        "mpd": MultiPeriodDiscriminator(periods=[2, 3], filters=1, max_filters=4),
+        "msd": MultiScaleDiscriminator(filters=4, max_filters=8, scale_norms=["weight_norm"] * 2),
+    }
 
 
-@pytest.mark.parametrize('multi, single, only_single, only_multi', PAIRS)
+@pytest.mark.parametrize("multi, single, only_single, only_multi", PAIRS)
 def test_the_whole_spells_out_its_parts_arguments(multi, single, only_single, only_multi):
     """Configuration files are bound to signatures: no argument may hide in **kwargs, and the
     defaults must be the sub-discriminator's."""
@@ -37,7 +44,7 @@ def test_the_whole_spells_out_its_parts_arguments(multi, single, only_single, on
     assert all(whole[key].default == part[key].default for key in set(whole) & set(part))
 
 
-@pytest.mark.parametrize('name', ['msstftd', 'mpd', 'msd'])
+@pytest.mark.parametrize("name", ["msstftd", "mpd", "msd"])
 def test_forward_one_is_a_part_of_forward(name):
     disc = families()[name]
     x = torch.randn(2, 1, 200)
@@ -53,28 +60,36 @@ def test_joint_is_its_families_in_turn():
     parts = families()
     joint = JointDiscriminator(parts)
     x = torch.randn(2, 1, 200)
-    assert joint.names == ['msstftd.fft64', 'msstftd.fft32', 'mpd.period2', 'mpd.period3',
-                           'msd.scale1', 'msd.scale2']
+    assert joint.names == [
+        "msstftd.fft64",
+        "msstftd.fft32",
+        "mpd.period2",
+        "mpd.period3",
+        "msd.scale1",
+        "msd.scale2",
+    ]
     assert joint.num_discriminators == 6
     logits, fmaps = joint(x)
     wanted = [out for family in parts.values() for out in family(x)[0]]
     assert all(torch.equal(a, b) for a, b in zip(logits, wanted, strict=True))
     assert [len(fmap) for fmap in fmaps] == [5, 5, 6, 6, 7, 7]
-    assert (sum(p.numel() for p in joint.parameters())
-            == sum(p.numel() for family in parts.values() for p in family.parameters()))
+    assert sum(p.numel() for p in joint.parameters()) == sum(
+        p.numel() for family in parts.values() for p in family.parameters()
+    )
 
 
 def test_joint_refuses_what_it_cannot_join():
-    with pytest.raises(ValueError, match='at least one'):
+    with pytest.raises(ValueError, match="at least one"):
         JointDiscriminator({})
     with pytest.raises(ValueError, match="'conv' must be a MultiDiscriminator, got Conv1d"):
-        JointDiscriminator({'conv': torch.nn.Conv1d(1, 1, 1)})
+        JointDiscriminator({"conv": torch.nn.Conv1d(1, 1, 1)})
 
 
 def test_registry():
-    assert isinstance(DISCRIMINATORS.build('mpd', periods=[2], filters=1, max_filters=2),
-                      MultiPeriodDiscriminator)
+    assert isinstance(
+        DISCRIMINATORS.build("mpd", periods=[2], filters=1, max_filters=2), MultiPeriodDiscriminator
+    )
     with pytest.raises(ValueError, match="'mdp'.*mpd.*msd.*msstftd"):
-        DISCRIMINATORS.get_class('mdp')
+        DISCRIMINATORS.get_class("mdp")
     with pytest.raises(ValueError, match="'period'.*periods"):
-        DISCRIMINATORS.build('mpd', period=[2])
+        DISCRIMINATORS.build("mpd", period=[2])

@@ -11,7 +11,7 @@ from adversarial_trainer.adversarial.discriminators import (
     ScaleDiscriminator,
 )
 
-TINY = {'filters': 4, 'max_filters': 8}
+TINY = {"filters": 4, "max_filters": 8}
 
 
 def weight_of(conv):
@@ -24,8 +24,14 @@ def test_layers_are_melgans():
     disc = ScaleDiscriminator()
     convs = [disc.convs[0][1].conv, *[layer.conv for layer in disc.convs[1:]], disc.conv_post.conv]
     assert [tuple(conv.weight.shape) for conv in convs] == [
-        (16, 1, 15), (64, 4, 41), (256, 4, 41), (1024, 4, 41), (1024, 4, 41), (1024, 1024, 5),
-        (1, 1024, 3)]
+        (16, 1, 15),
+        (64, 4, 41),
+        (256, 4, 41),
+        (1024, 4, 41),
+        (1024, 4, 41),
+        (1024, 1024, 5),
+        (1, 1024, 3),
+    ]
     assert [conv.stride for conv in convs] == [(1,), (4,), (4,), (4,), (4,), (1,), (1,)]
     assert [conv.groups for conv in convs] == [1, 4, 16, 64, 256, 1, 1]
     weights = 240 + 41 * 4 * (64 + 256 + 1024 + 1024) + 1024 * 1024 * 5 + 1024 * 3
@@ -35,17 +41,24 @@ def test_layers_are_melgans():
 
 def test_against_functional_reference():
     torch.manual_seed(0)
-    disc = ScaleDiscriminator(2, 3, filters=4, max_filters=32, downsample_scales=[2, 4],
-                              groups=[2, 1]).double()
+    disc = ScaleDiscriminator(
+        2, 3, filters=4, max_filters=32, downsample_scales=[2, 4], groups=[2, 1]
+    ).double()
     x = torch.randn(2, 2, 201, dtype=torch.float64)
     logits, fmap = disc(x)
 
-    z = F.pad(x, (7, 7), mode='reflect')
+    z = F.pad(x, (7, 7), mode="reflect")
     strides, paddings, groups = (1, 2, 4, 1), (0, 10, 20, 2), (1, 2, 1, 1)
     layers = [disc.convs[0][1], *disc.convs[1:]]
     for i, layer in enumerate(layers):
-        z = F.conv1d(z, weight_of(layer.conv), layer.conv.bias, stride=strides[i],
-                     padding=paddings[i], groups=groups[i])
+        z = F.conv1d(
+            z,
+            weight_of(layer.conv),
+            layer.conv.bias,
+            stride=strides[i],
+            padding=paddings[i],
+            groups=groups[i],
+        )
         z = torch.where(z > 0, z, 0.2 * z)
         assert torch.allclose(fmap[i], z, rtol=0, atol=1e-12)
     z = F.conv1d(z, weight_of(disc.conv_post.conv), disc.conv_post.conv.bias, padding=1)
@@ -68,28 +81,34 @@ def test_scales_really_downsample():
         assert torch.allclose(heard[scale], expected, atol=1e-6)
         assert torch.equal(logits[scale], disc.discriminators[scale](heard[scale])[0])
         padded = F.pad(expected, (2, 2))
-        expected = torch.stack([padded[..., i:i + 4].mean(-1)
-                                for i in range(0, padded.shape[-1] - 3, 2)], dim=-1)
+        expected = torch.stack(
+            [padded[..., i : i + 4].mean(-1) for i in range(0, padded.shape[-1] - 3, 2)], dim=-1
+        )
 
 
 def test_later_scales_do_not_hear_the_highest_frequency():
     """A tone at the Nyquist frequency is averaged away before the second scale."""
     torch.manual_seed(0)
-    disc = MultiScaleDiscriminator(scale_norms=['weight_norm'] * 2, **TINY)
+    disc = MultiScaleDiscriminator(scale_norms=["weight_norm"] * 2, **TINY)
     x = torch.zeros(1, 1, 1000)
-    tone = torch.tensor([1., -1.]).repeat(500).view(1, 1, -1)
+    tone = torch.tensor([1.0, -1.0]).repeat(500).view(1, 1, -1)
     inside = slice(50, -50)  # away from the pooling's zero padding
     assert disc.sub_input(1, tone)[..., inside].abs().max() < 1e-6
     assert (disc.forward_one(0, tone)[0] - disc.forward_one(0, x)[0]).abs().max() > 1e-4
 
 
 def test_state_dict_keys_are_audiocrafts():
-    disc = MultiScaleDiscriminator(scale_norms=['spectral_norm'], downsample_scales=[4], **TINY)
-    layers = ['convs.0.1', 'convs.1', 'convs.2', 'conv_post']
-    names = ['bias', 'parametrizations.weight.original', 'parametrizations.weight.0._u',
-             'parametrizations.weight.0._v']
+    disc = MultiScaleDiscriminator(scale_norms=["spectral_norm"], downsample_scales=[4], **TINY)
+    layers = ["convs.0.1", "convs.1", "convs.2", "conv_post"]
+    names = [
+        "bias",
+        "parametrizations.weight.original",
+        "parametrizations.weight.0._u",
+        "parametrizations.weight.0._v",
+    ]
     assert set(disc.state_dict()) == {
-        f'discriminators.0.{layer}.conv.{name}' for layer in layers for name in names}
+        f"discriminators.0.{layer}.conv.{name}" for layer in layers for name in names
+    }
 
 
 @settings(deadline=None, max_examples=20)
@@ -106,7 +125,7 @@ def test_any_length(length, channels, factor):
     assert x.grad.isfinite().all()
 
 
-@pytest.mark.parametrize('pad', ['ReflectionPad1d', 'ReplicationPad1d', 'ZeroPad1d'])
+@pytest.mark.parametrize("pad", ["ReflectionPad1d", "ReplicationPad1d", "ZeroPad1d"])
 def test_pads_of_one_sample(pad):
     assert ScaleDiscriminator(pad=pad, **TINY)(torch.ones(1, 1, 1))[0].shape == (1, 1, 1)
 
@@ -116,11 +135,23 @@ def test_inner_kernels_keep_the_length():
     assert disc(torch.randn(1, 1, 1024))[0].shape[-1] == 4
 
 
-@pytest.mark.parametrize('key, value', [
-    ('kernel_sizes', [4, 3]), ('groups', [4, 4]), ('groups', [3, 3, 3, 3]), ('strides', [0] * 4),
-    ('paddings', [-1] * 4), ('inner_kernel_sizes', [3]), ('scale_norms', 'weight_norm'),
-    ('scale_norms', ['wn']), ('downsample_factor', 0), ('pad', 'reflect'),
-    ('pad_params', {'value': 1}), ('filters', 0)])
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("kernel_sizes", [4, 3]),
+        ("groups", [4, 4]),
+        ("groups", [3, 3, 3, 3]),
+        ("strides", [0] * 4),
+        ("paddings", [-1] * 4),
+        ("inner_kernel_sizes", [3]),
+        ("scale_norms", "weight_norm"),
+        ("scale_norms", ["wn"]),
+        ("downsample_factor", 0),
+        ("pad", "reflect"),
+        ("pad_params", {"value": 1}),
+        ("filters", 0),
+    ],
+)
 def test_wrong_values_are_named(key, value):
-    with pytest.raises(ValueError, match=key.removeprefix('scale_').removesuffix('s')):
+    with pytest.raises(ValueError, match=key.removeprefix("scale_").removesuffix("s")):
         MultiScaleDiscriminator(**{key: value})

@@ -13,18 +13,18 @@ from adversarial_trainer.adversarial.discriminators import (
 )
 from adversarial_trainer.adversarial.discriminators.msstftd import ComplexSpectrogram
 
-SMALL = {'n_ffts': [64, 32], 'hop_lengths': [16, 8], 'win_lengths': [64, 32]}
+SMALL = {"n_ffts": [64, 32], "hop_lengths": [16, 8], "win_lengths": [64, 32]}
 
 
-@pytest.mark.parametrize('length', [2048, 3001, 7000])
-@pytest.mark.parametrize('channels', [1, 2])
+@pytest.mark.parametrize("length", [2048, 3001, 7000])
+@pytest.mark.parametrize("channels", [1, 2])
 def test_equals_the_published_encodec(length, channels):
     """Loads its state dict (weight_g / weight_v) and gives its outputs; PITFALLS 17."""
     torch.manual_seed(0)
     reference = encodec.msstftd.MultiScaleSTFTDiscriminator(filters=8, in_channels=channels)
     disc = MultiScaleSTFTDiscriminator(filters=8, in_channels=channels)
     state = reference.state_dict()
-    assert 'discriminators.0.convs.1.conv.weight_g' in state
+    assert "discriminators.0.convs.1.conv.weight_g" in state
     disc.load_state_dict(state)
     x = torch.randn(2, channels, length)
     logits, fmaps = disc(x)
@@ -41,30 +41,35 @@ def test_equals_the_published_encodec(length, channels):
 def test_first_convolution_has_no_norm():
     """PITFALLS 17: as published, so that weights stay interchangeable."""
     disc = DiscriminatorSTFT(4)
-    has_norm = [hasattr(layer.conv, 'parametrizations') for layer in [*disc.convs, disc.conv_post]]
+    has_norm = [hasattr(layer.conv, "parametrizations") for layer in [*disc.convs, disc.conv_post]]
     assert has_norm == [False, True, True, True, True, True]
-    assert 'spec_transform.window' in disc.state_dict()
+    assert "spec_transform.window" in disc.state_dict()
 
 
-@pytest.mark.parametrize('normalized', [True, False])
+@pytest.mark.parametrize("normalized", [True, False])
 def test_spectrogram_against_scipy(normalized):
     spec = ComplexSpectrogram(64, 16, 64, normalized).double()
     x = torch.randn(1, 2, 500, dtype=torch.float64)
     z = spec(x)
     window = spec.window.numpy()
     _, _, wanted = scipy.signal.stft(
-        x.numpy(), window=window, nperseg=64, noverlap=48, boundary=None, padded=False)
+        x.numpy(), window=window, nperseg=64, noverlap=48, boundary=None, padded=False
+    )
     wanted = wanted * window.sum()  # scipy divides by the window's sum
     if normalized:
-        wanted = wanted / np.sqrt((window ** 2).sum())
+        wanted = wanted / np.sqrt((window**2).sum())
     assert z.dtype == torch.float64 and z.shape == (1, 4, 28, 33)
     assert np.allclose(z[:, :2].transpose(2, 3), wanted.real, atol=1e-9)
     assert np.allclose(z[:, 2:].transpose(2, 3), wanted.imag, atol=1e-9)
 
 
 @settings(deadline=None, max_examples=20)
-@given(length=st.integers(1, 200), channels=st.integers(1, 3), batch=st.integers(1, 2),
-       sep=st.booleans())
+@given(
+    length=st.integers(1, 200),
+    channels=st.integers(1, 3),
+    batch=st.integers(1, 2),
+    sep=st.booleans(),
+)
 def test_any_length(length, channels, batch, sep):
     disc = MultiScaleSTFTDiscriminator(2, channels, sep_channels=sep, **SMALL)
     x = torch.randn(batch, channels, length, requires_grad=True)
@@ -93,7 +98,7 @@ def test_separate_channels_are_separate_items():
     logits, fmaps = disc(x)
     for b in range(3):
         for c in range(2):
-            alone, alone_maps = disc(x[b:b + 1, c:c + 1])
+            alone, alone_maps = disc(x[b : b + 1, c : c + 1])
             for sub in range(2):
                 item = 2 * b + c
                 assert torch.allclose(logits[sub][item], alone[sub][0], atol=1e-6)
@@ -104,11 +109,18 @@ def test_separate_channels_are_separate_items():
 
 def test_filters_scale_above_one():
     """PITFALLS 11: crashed in AudioCraft and encodec."""
-    disc = DiscriminatorSTFT(4, n_fft=64, hop_length=16, win_length=64, filters_scale=2,
-                             max_filters=24)
+    disc = DiscriminatorSTFT(
+        4, n_fft=64, hop_length=16, win_length=64, filters_scale=2, max_filters=24
+    )
     convs = [layer.conv for layer in [*disc.convs, disc.conv_post]]
     assert [(c.in_channels, c.out_channels) for c in convs] == [
-        (2, 4), (4, 8), (8, 16), (16, 24), (24, 24), (24, 1)]
+        (2, 4),
+        (4, 8),
+        (8, 16),
+        (16, 24),
+        (24, 24),
+        (24, 1),
+    ]
     assert disc(torch.randn(1, 1, 100))[0].isfinite().all()
 
 
@@ -116,7 +128,7 @@ def test_spectrogram_is_float32_under_autocast():
     """PITFALLS 29. A bfloat16 STFT would be off by 1e-2."""
     disc = DiscriminatorSTFT(2, n_fft=64, hop_length=16, win_length=64)
     x = torch.randn(1, 1, 500)
-    with torch.autocast('cpu', torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16):
         z = disc.spec_transform(x)
         logits, _ = disc(x)
     assert z.dtype == torch.float32 and torch.equal(z, disc.spec_transform(x))
@@ -127,22 +139,35 @@ def test_spectrogram_is_float32_under_autocast():
 
 
 def test_gradient_in_double_precision():
-    disc = DiscriminatorSTFT(2, n_fft=16, hop_length=8, win_length=12, dilations=[1],
-                             activation='Tanh').double()
+    disc = DiscriminatorSTFT(
+        2, n_fft=16, hop_length=8, win_length=12, dilations=[1], activation="Tanh"
+    ).double()
     x = torch.randn(1, 1, 24, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: disc(x)[0], x)
 
 
 def test_equal_fft_sizes_have_different_names():
-    disc = MultiScaleSTFTDiscriminator(1, n_ffts=[64, 32, 64], hop_lengths=[16, 8, 32],
-                                       win_lengths=[64, 32, 64])
-    assert disc.names == ['fft64', 'fft32', 'fft64_2']
+    disc = MultiScaleSTFTDiscriminator(
+        1, n_ffts=[64, 32, 64], hop_lengths=[16, 8, 32], win_lengths=[64, 32, 64]
+    )
+    assert disc.names == ["fft64", "fft32", "fft64_2"]
 
 
-@pytest.mark.parametrize('key, value', [
-    ('hop_lengths', [256]), ('win_lengths', [2048, 2048, 512]), ('kernel_size', [3]),
-    ('kernel_size', [2, 9]), ('dilations', [0]), ('stride', 2), ('n_ffts', None),
-    ('filters_scale', 0), ('in_channels', '1'), ('norm', 'batch')])
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("hop_lengths", [256]),
+        ("win_lengths", [2048, 2048, 512]),
+        ("kernel_size", [3]),
+        ("kernel_size", [2, 9]),
+        ("dilations", [0]),
+        ("stride", 2),
+        ("n_ffts", None),
+        ("filters_scale", 0),
+        ("in_channels", "1"),
+        ("norm", "batch"),
+    ],
+)
 def test_wrong_values_are_named(key, value):
-    with pytest.raises(ValueError, match=key.removesuffix('s')):
+    with pytest.raises(ValueError, match=key.removesuffix("s")):
         MultiScaleSTFTDiscriminator(4, **{key: value})

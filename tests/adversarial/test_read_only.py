@@ -9,19 +9,25 @@ from adversarial_trainer.adversarial.read_only import read_only
 
 def build():
     module = nn.Sequential(
-        new_spectral_norm(nn.Conv1d(1, 4, 3)), spectral_norm(nn.Conv1d(4, 4, 3)),
-        nn.BatchNorm1d(4), nn.Conv1d(4, 1, 1))
+        new_spectral_norm(nn.Conv1d(1, 4, 3)),
+        spectral_norm(nn.Conv1d(4, 4, 3)),
+        nn.BatchNorm1d(4),
+        nn.Conv1d(4, 1, 1),
+    )
     module[3].bias.requires_grad_(False)  # frozen by its owner, must stay so
     return module
 
 
 def snapshot(module):
-    return ({name: value.clone() for name, value in module.state_dict().items()},
-            [p.requires_grad for p in module.parameters()],
-            [m.training for m in module.modules()], module[2].track_running_stats)
+    return (
+        {name: value.clone() for name, value in module.state_dict().items()},
+        [p.requires_grad for p in module.parameters()],
+        [m.training for m in module.modules()],
+        module[2].track_running_stats,
+    )
 
 
-@pytest.mark.parametrize('fails', [False, True])
+@pytest.mark.parametrize("fails", [False, True])
 def test_leaves_no_trace(fails):
     torch.manual_seed(0)
     module = build()
@@ -43,5 +49,6 @@ def test_leaves_no_trace(fails):
 
     module(x)  # and afterwards it moves again
     moved, *_ = snapshot(module)
-    assert {'1.weight_u', '2.running_mean', '0.parametrizations.weight.0._u'} <= {
-        name for name in state if not torch.equal(state[name], moved[name])}
+    assert {"1.weight_u", "2.running_mean", "0.parametrizations.weight.0._u"} <= {
+        name for name in state if not torch.equal(state[name], moved[name])
+    }

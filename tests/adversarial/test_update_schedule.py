@@ -6,8 +6,7 @@ from adversarial_trainer.adversarial.update_schedule import UpdateSchedule
 
 def test_every_and_start():
     schedule = UpdateSchedule(every=3, start_step=4)
-    assert [schedule.step() for _ in range(12)] == [
-        s in (4, 7, 10) for s in range(12)]
+    assert [schedule.step() for _ in range(12)] == [s in (4, 7, 10) for s in range(12)]
 
 
 def test_active_begins_with_the_first_step_that_may_update():
@@ -42,8 +41,10 @@ def test_resumes_with_the_same_draws():
     assert 0 < sum(rest) < 20
 
 
-@pytest.mark.parametrize('key, value', [
-    ('every', 0), ('probability', 1.5), ('probability', float('nan')), ('start_step', -1)])
+@pytest.mark.parametrize(
+    "key, value",
+    [("every", 0), ("probability", 1.5), ("probability", float("nan")), ("start_step", -1)],
+)
 def test_wrong_values_are_named(key, value):
-    with pytest.raises(ValueError, match=f'{key}.*{value}'):
+    with pytest.raises(ValueError, match=f"{key}.*{value}"):
         UpdateSchedule(**{key: value})

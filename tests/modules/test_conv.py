@@ -21,21 +21,26 @@ from adversarial_trainer.modules.conv import (
     unpad1d,
 )
 
-pytestmark = pytest.mark.filterwarnings('ignore:.*weight_norm.*is deprecated:FutureWarning')
+pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated:FutureWarning")
 quick = settings(deadline=None, max_examples=30)
 
 
 @quick
-@given(length=st.integers(1, 40), kernel=st.integers(1, 9), stride=st.integers(1, 4),
-       dilation=st.integers(1, 3), causal=st.booleans(),
-       norm=st.sampled_from(['none', 'weight_norm', 'time_group_norm']))
+@given(
+    length=st.integers(1, 40),
+    kernel=st.integers(1, 9),
+    stride=st.integers(1, 4),
+    dilation=st.integers(1, 3),
+    causal=st.booleans(),
+    norm=st.sampled_from(["none", "weight_norm", "time_group_norm"]),
+)
 def test_conv_equals_the_encodec_package(length, kernel, stride, dilation, causal, norm):
     """With equal weights; inputs shorter than the padding too."""
     stride = min(stride, kernel)
     # The reference pads a strided and dilated convolution too little.
     dilation = dilation if stride == 1 else 1
-    if causal and norm == 'time_group_norm':
-        norm = 'none'
+    if causal and norm == "time_group_norm":
+        norm = "none"
     options = dict(stride=stride, dilation=dilation, causal=causal, norm=norm)
     theirs = reference.SConv1d(3, 4, kernel, **options)
     ours = StreamableConv1d(3, 4, kernel, **options)
@@ -47,14 +52,21 @@ def test_conv_equals_the_encodec_package(length, kernel, stride, dilation, causa
 
 
 @quick
-@given(length=st.integers(1, 20), kernel=st.integers(1, 9), stride=st.integers(1, 4),
-       ratio=st.sampled_from([None, 1., .5, 0.]))
-@example(length=3, kernel=5, stride=2, ratio=.5)  # an odd trim goes to the right
+@given(
+    length=st.integers(1, 20),
+    kernel=st.integers(1, 9),
+    stride=st.integers(1, 4),
+    ratio=st.sampled_from([None, 1.0, 0.5, 0.0]),
+)
+@example(length=3, kernel=5, stride=2, ratio=0.5)  # an odd trim goes to the right
 @example(length=3, kernel=5, stride=2, ratio=None)  # and otherwise to the left
 def test_conv_transpose_equals_the_encodec_package(length, kernel, stride, ratio):
     stride = min(stride, kernel)
-    options = dict(causal=ratio is not None, trim_right_ratio=1. if ratio is None else ratio,
-                   norm='weight_norm')
+    options = dict(
+        causal=ratio is not None,
+        trim_right_ratio=1.0 if ratio is None else ratio,
+        norm="weight_norm",
+    )
     theirs = reference.SConvTranspose1d(3, 4, kernel, stride, **options)
     ours = StreamableConvTranspose1d(3, 4, kernel, stride, **options)
     ours.load_state_dict(theirs.state_dict())
@@ -65,10 +77,15 @@ def test_conv_transpose_equals_the_encodec_package(length, kernel, stride, ratio
 
 
 @quick
-@given(length=st.integers(1, 30), kernel=st.integers(1, 6), stride=st.integers(1, 4),
-       dilation=st.integers(1, 3), causal=st.booleans(),
-       pad_mode=st.sampled_from(['constant', 'reflect', 'replicate']))
-@pytest.mark.filterwarnings('ignore:StreamableConv1d with stride')
+@given(
+    length=st.integers(1, 30),
+    kernel=st.integers(1, 6),
+    stride=st.integers(1, 4),
+    dilation=st.integers(1, 3),
+    causal=st.booleans(),
+    pad_mode=st.sampled_from(["constant", "reflect", "replicate"]),
+)
+@pytest.mark.filterwarnings("ignore:StreamableConv1d with stride")
 def test_frames_for_any_length_and_pad_mode(length, kernel, stride, dilation, causal, pad_mode):
     stride = min(stride, (kernel - 1) * dilation + 1)
     conv = StreamableConv1d(1, 2, kernel, stride, dilation, causal=causal, pad_mode=pad_mode)
@@ -78,8 +95,12 @@ def test_frames_for_any_length_and_pad_mode(length, kernel, stride, dilation, ca
 
 
 @quick
-@given(length=st.integers(1, 40), kernel=st.integers(1, 9), stride=st.integers(1, 4),
-       padding=st.integers(0, 8))
+@given(
+    length=st.integers(1, 40),
+    kernel=st.integers(1, 9),
+    stride=st.integers(1, 4),
+    padding=st.integers(0, 8),
+)
 def test_extra_padding_fills_the_last_window_and_no_more(length, kernel, stride, padding):
     x = torch.randn(1, 1, length)
     extra = get_extra_padding_for_conv1d(x, kernel, stride, padding)
@@ -89,13 +110,13 @@ def test_extra_padding_fills_the_last_window_and_no_more(length, kernel, stride,
     assert pad_for_conv1d(x, kernel, stride, padding).shape[-1] == length + extra
 
 
-@pytest.mark.parametrize('stride,dilation', [(1, 1), (1, 3), (3, 1)])
+@pytest.mark.parametrize("stride,dilation", [(1, 1), (1, 3), (3, 1)])
 def test_causal_conv_does_not_look_ahead(stride, dilation):
-    conv = StreamableConv1d(1, 2, 6, stride, dilation, causal=True, pad_mode='constant')
+    conv = StreamableConv1d(1, 2, 6, stride, dilation, causal=True, pad_mode="constant")
     x = torch.randn(1, 1, 31, requires_grad=True)
     y = conv(x)
     for frame in range(y.shape[-1]):
-        grad, = torch.autograd.grad(y[0, :, frame].sum(), x, retain_graph=True)
+        (grad,) = torch.autograd.grad(y[0, :, frame].sum(), x, retain_graph=True)
         # The window of a frame ends with the last sample of its stride.
         used = grad[0, 0].nonzero().flatten()
         assert used.max() <= min((frame + 1) * stride, 31) - 1
@@ -107,7 +128,7 @@ def test_causal_transpose_does_not_look_ahead():
     x = torch.randn(1, 1, 6, requires_grad=True)
     y = conv(x)
     for t in range(24):
-        grad, = torch.autograd.grad(y[0, :, t].sum(), x, retain_graph=True)
+        (grad,) = torch.autograd.grad(y[0, :, t].sum(), x, retain_graph=True)
         assert grad[0, 0].nonzero().max() == t // 4
 
 
@@ -121,7 +142,7 @@ def test_non_causal_padding_is_centred():
         torch.testing.assert_close(conv(x), x)
 
 
-@pytest.mark.parametrize('mode', ['constant', 'reflect', 'replicate'])
+@pytest.mark.parametrize("mode", ["constant", "reflect", "replicate"])
 def test_pad1d_of_long_inputs_is_torch_pad_and_unpad_inverts_it(mode):
     x = torch.randn(2, 3, 10)
     padded = pad1d(x, (4, 9), mode)
@@ -132,57 +153,60 @@ def test_pad1d_of_long_inputs_is_torch_pad_and_unpad_inverts_it(mode):
 @quick
 @given(length=st.integers(1, 6), left=st.integers(0, 12), right=st.integers(0, 12))
 def test_pad1d_reflect_of_short_inputs(length, left, right):
-    x = torch.arange(1., length + 1).view(1, 1, -1)
-    y = pad1d(x, (left, right), 'reflect')
+    x = torch.arange(1.0, length + 1).view(1, 1, -1)
+    y = pad1d(x, (left, right), "reflect")
     assert y.shape[-1] == left + length + right
-    torch.testing.assert_close(y[..., left:left + length], x)
+    torch.testing.assert_close(y[..., left : left + length], x)
     # Left of the signal its mirror image, zeros where the signal is too short for it.
-    mirror = F.pad(x, (0, 13))[0, 0, 1:left + 1].flip(0)
+    mirror = F.pad(x, (0, 13))[0, 0, 1 : left + 1].flip(0)
     torch.testing.assert_close(y[0, 0, :left], mirror)
 
 
 def test_layout_and_half_precision():
     """Transposed and channels-last inputs, bf16 weights and autocast give the same numbers."""
-    conv = StreamableConv1d(3, 4, 5, 2, norm='weight_norm')
+    conv = StreamableConv1d(3, 4, 5, 2, norm="weight_norm")
     x = torch.randn(2, 11, 3).transpose(1, 2)
     expected = conv(x.contiguous())
     torch.testing.assert_close(conv(x), expected)
-    with torch.autocast('cpu', torch.bfloat16):
-        torch.testing.assert_close(conv(x).float(), expected, rtol=.05, atol=.05)
-    torch.testing.assert_close(conv.bfloat16()(x.bfloat16()).float(), expected, rtol=.05, atol=.05)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(conv(x).float(), expected, rtol=0.05, atol=0.05)
+    torch.testing.assert_close(
+        conv.bfloat16()(x.bfloat16()).float(), expected, rtol=0.05, atol=0.05
+    )
 
-    conv2d = NormConv2d(3, 4, (3, 9), padding=(1, 4), norm='weight_norm')
+    conv2d = NormConv2d(3, 4, (3, 9), padding=(1, 4), norm="weight_norm")
     x = torch.randn(2, 3, 6, 10)
     expected = conv2d(x)
     conv2d = conv2d.to(memory_format=torch.channels_last)
-    torch.testing.assert_close(conv2d(x.to(memory_format=torch.channels_last)), expected,
-                               rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        conv2d(x.to(memory_format=torch.channels_last)), expected, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_norms_reach_the_output():
     torch.manual_seed(0)
-    y = NormConv1d(3, 8, 5, norm='layer_norm', norm_kwargs={'eps': 0.})(torch.randn(2, 3, 30))
+    y = NormConv1d(3, 8, 5, norm="layer_norm", norm_kwargs={"eps": 0.0})(torch.randn(2, 3, 30))
     torch.testing.assert_close(y.mean(1), torch.zeros(2, 26), atol=1e-5, rtol=0)
-    assert NormConv2d(1, 2, 3, norm='spectral_norm')(torch.randn(1, 1, 5, 5)).shape == (1, 2, 3, 3)
-    with pytest.raises(ValueError, match='causal'):
-        NormConv1d(1, 1, 1, causal=True, norm='time_group_norm')
+    assert NormConv2d(1, 2, 3, norm="spectral_norm")(torch.randn(1, 1, 5, 5)).shape == (1, 2, 3, 3)
+    with pytest.raises(ValueError, match="causal"):
+        NormConv1d(1, 1, 1, causal=True, norm="time_group_norm")
 
 
 def test_errors():
     assert SConv1d is StreamableConv1d and SConvTranspose1d is StreamableConvTranspose1d
     with pytest.raises(ValueError, match="'zeros'.*constant, reflect, replicate"):
-        StreamableConv1d(1, 1, 3, pad_mode='zeros')
-    with pytest.raises(ValueError, match='stride=4.*kernel_size=3'):
+        StreamableConv1d(1, 1, 3, pad_mode="zeros")
+    with pytest.raises(ValueError, match="stride=4.*kernel_size=3"):
         StreamableConv1d(1, 1, 3, stride=4)
-    with pytest.raises(ValueError, match='stride=4.*kernel_size=3'):
+    with pytest.raises(ValueError, match="stride=4.*kernel_size=3"):
         StreamableConvTranspose1d(1, 1, 3, stride=4)
-    with pytest.raises(ValueError, match='trim_right_ratio.*1.5'):
+    with pytest.raises(ValueError, match="trim_right_ratio.*1.5"):
         StreamableConvTranspose1d(1, 1, 4, 2, causal=True, trim_right_ratio=1.5)
-    with pytest.raises(ValueError, match='causal=True'):
-        StreamableConvTranspose1d(1, 1, 4, 2, causal=False, trim_right_ratio=.5)
-    with pytest.raises(ValueError, match='paddings'):
+    with pytest.raises(ValueError, match="causal=True"):
+        StreamableConvTranspose1d(1, 1, 4, 2, causal=False, trim_right_ratio=0.5)
+    with pytest.raises(ValueError, match="paddings"):
         pad1d(torch.randn(1, 1, 3), (-1, 0))
-    with pytest.raises(ValueError, match='length of 3'):
+    with pytest.raises(ValueError, match="length of 3"):
         unpad1d(torch.randn(1, 1, 3), (2, 2))
-    with pytest.warns(UserWarning, match='stride=2.*dilation=2'):
+    with pytest.warns(UserWarning, match="stride=2.*dilation=2"):
         StreamableConv1d(1, 1, 3, stride=2, dilation=2)

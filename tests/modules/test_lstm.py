@@ -5,7 +5,7 @@ import torch
 from adversarial_trainer.modules.lstm import SLSTM, StreamableLSTM
 
 
-@pytest.mark.parametrize('skip', [True, False])
+@pytest.mark.parametrize("skip", [True, False])
 def test_equals_the_encodec_package(skip):
     theirs = reference.SLSTM(6, num_layers=2, skip=skip)
     ours = StreamableLSTM(6, num_layers=2, skip=skip)
@@ -29,7 +29,7 @@ def test_skip_is_the_input_and_the_lstm_is_causal():
 def test_autocast_keeps_the_precision_of_the_skip():
     lstm = StreamableLSTM(5)
     x = 100 + torch.randn(1, 5, 7)
-    with torch.autocast('cpu', torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16):
         y = lstm(x)
     assert y.dtype == torch.float32
-    torch.testing.assert_close(y, lstm(x), atol=.02, rtol=0)
+    torch.testing.assert_close(y, lstm(x), atol=0.02, rtol=0)

@@ -15,14 +15,14 @@ from adversarial_trainer.modules.norm import (
     get_norm_module,
 )
 
-OLD_STYLE = {'weight_norm': weight_norm, 'spectral_norm': spectral_norm}
+OLD_STYLE = {"weight_norm": weight_norm, "spectral_norm": spectral_norm}
 CONVS = {
-    'conv1d': (lambda: nn.Conv1d(3, 4, 5), (2, 3, 20)),
-    'conv2d': (lambda: nn.Conv2d(3, 4, (5, 1)), (2, 3, 20, 2)),
-    'convtr1d': (lambda: nn.ConvTranspose1d(3, 4, 5, 2), (2, 3, 20)),
+    "conv1d": (lambda: nn.Conv1d(3, 4, 5), (2, 3, 20)),
+    "conv2d": (lambda: nn.Conv2d(3, 4, (5, 1)), (2, 3, 20, 2)),
+    "convtr1d": (lambda: nn.ConvTranspose1d(3, 4, 5, 2), (2, 3, 20)),
 }
 
-pytestmark = pytest.mark.filterwarnings('ignore:.*weight_norm.*is deprecated:FutureWarning')
+pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated:FutureWarning")
 
 
 def pair(conv, norm):
@@ -35,8 +35,8 @@ def pair(conv, norm):
     return old, new, torch.randn(shape)
 
 
-@pytest.mark.parametrize('norm', OLD_STYLE)
-@pytest.mark.parametrize('conv', CONVS)
+@pytest.mark.parametrize("norm", OLD_STYLE)
+@pytest.mark.parametrize("conv", CONVS)
 def test_old_style_weights_load_and_go_back(conv, norm):
     old, new, x = pair(conv, norm)
     new.load_state_dict(old.state_dict())
@@ -55,53 +55,62 @@ def test_old_style_weights_load_and_go_back(conv, norm):
     torch.testing.assert_close(again.eval()(x), new.eval()(x))
 
 
-@pytest.mark.parametrize('norm', OLD_STYLE)
+@pytest.mark.parametrize("norm", OLD_STYLE)
 def test_convert_old_keys_inverts_the_export(norm):
-    _, new, _ = pair('conv1d', norm)
+    _, new, _ = pair("conv1d", norm)
     state = new.state_dict()
     exported = export_old_style_keys(state)
     assert set(exported) != set(state)
     converted = convert_old_keys(exported, new)
     assert converted.keys() == state.keys()
-    assert all(converted[key] is exported_value for key, exported_value in
-               convert_old_keys(converted, new).items())
+    assert all(
+        converted[key] is exported_value
+        for key, exported_value in convert_old_keys(converted, new).items()
+    )
     # A module with no norm of its own keeps the keys as they are.
     assert convert_old_keys(exported, nn.Sequential(nn.Conv1d(3, 4, 5))) == exported
 
 
 def test_export_leaves_other_keys_and_single_modules():
-    module = apply_parametrization_norm(nn.Conv1d(1, 1, 3), 'weight_norm')
-    assert set(export_old_style_keys(module.state_dict())) == {'weight_g', 'weight_v', 'bias'}
-    state = {'quantizer.vq.layers.0._codebook.embed': torch.zeros(1)}
+    module = apply_parametrization_norm(nn.Conv1d(1, 1, 3), "weight_norm")
+    assert set(export_old_style_keys(module.state_dict())) == {"weight_g", "weight_v", "bias"}
+    state = {"quantizer.vq.layers.0._codebook.embed": torch.zeros(1)}
     assert export_old_style_keys(state) == state
 
 
 def test_fold_weight_norm():
-    model = nn.Sequential(*(apply_parametrization_norm(make(), 'weight_norm')
-                            for make, _ in (CONVS['conv1d'], CONVS['convtr1d'])),
-                          nn.ELU(), nn.Conv1d(4, 2, 3))
-    model[1] = apply_parametrization_norm(nn.ConvTranspose1d(4, 4, 4, 2), 'weight_norm')
+    model = nn.Sequential(
+        *(
+            apply_parametrization_norm(make(), "weight_norm")
+            for make, _ in (CONVS["conv1d"], CONVS["convtr1d"])
+        ),
+        nn.ELU(),
+        nn.Conv1d(4, 2, 3),
+    )
+    model[1] = apply_parametrization_norm(nn.ConvTranspose1d(4, 4, 4, 2), "weight_norm")
     for p in model.parameters():
         nn.init.normal_(p)
     x = torch.randn(2, 3, 20)
     expected = model(x)
     assert fold_weight_norm(model) is model
     torch.testing.assert_close(model(x), expected)
-    assert set(model.state_dict()) == {f'{i}.{name}' for i in (0, 1, 3)
-                                       for name in ('weight', 'bias')}
-    plain = nn.Sequential(nn.Conv1d(3, 4, 5), nn.ConvTranspose1d(4, 4, 4, 2), nn.ELU(),
-                          nn.Conv1d(4, 2, 3))
+    assert set(model.state_dict()) == {
+        f"{i}.{name}" for i in (0, 1, 3) for name in ("weight", "bias")
+    }
+    plain = nn.Sequential(
+        nn.Conv1d(3, 4, 5), nn.ConvTranspose1d(4, 4, 4, 2), nn.ELU(), nn.Conv1d(4, 2, 3)
+    )
     plain.load_state_dict(model.state_dict())
     torch.testing.assert_close(plain(x), expected)
 
 
 def test_fold_leaves_spectral_norm():
-    model = nn.Sequential(apply_parametrization_norm(nn.Conv1d(3, 4, 5), 'spectral_norm'))
+    model = nn.Sequential(apply_parametrization_norm(nn.Conv1d(3, 4, 5), "spectral_norm"))
     keys = set(model.state_dict())
     assert set(fold_weight_norm(model).state_dict()) == keys
 
 
-@pytest.mark.parametrize('norm', OLD_STYLE)
+@pytest.mark.parametrize("norm", OLD_STYLE)
 def test_deepcopy_is_independent(norm):
     """The EMA and the checkpoints copy models."""
     model = apply_parametrization_norm(nn.Conv1d(3, 4, 5), norm).eval()
@@ -112,40 +121,41 @@ def test_deepcopy_is_independent(norm):
         for p in other.parameters():
             p.add_(1 + torch.rand_like(p))
     assert not torch.allclose(other(x), model(x))
-    assert not {p.data_ptr() for p in other.parameters()} & {p.data_ptr()
-                                                            for p in model.parameters()}
+    assert not {p.data_ptr() for p in other.parameters()} & {
+        p.data_ptr() for p in model.parameters()
+    }
 
 
-@pytest.mark.parametrize('shape', [(2, 6, 11), (2, 6, 4, 5)])
+@pytest.mark.parametrize("shape", [(2, 6, 11), (2, 6, 4, 5)])
 def test_conv_layer_norm_acts_on_channels_at_each_position(shape):
     x = 3 * torch.randn(shape) + 1
-    y = ConvLayerNorm(6, eps=0.)(x)
+    y = ConvLayerNorm(6, eps=0.0)(x)
     expected = (x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True, unbiased=False)
     torch.testing.assert_close(y, expected)
 
 
 def test_time_group_norm_is_over_channels_and_time():
     conv = nn.Conv1d(3, 6, 1)
-    y = get_norm_module(conv, norm='time_group_norm')(conv(torch.randn(2, 3, 50)))
+    y = get_norm_module(conv, norm="time_group_norm")(conv(torch.randn(2, 3, 50)))
     torch.testing.assert_close(y.mean((1, 2)), torch.zeros(2), atol=1e-6, rtol=0)
     torch.testing.assert_close(y.var((1, 2), unbiased=False), torch.ones(2), atol=1e-3, rtol=0)
 
 
 def test_errors():
-    with pytest.raises(ValueError, match='weigth_norm.*Choices: none, weight_norm'):
-        apply_parametrization_norm(nn.Conv1d(1, 1, 1), 'weigth_norm')
-    with pytest.raises(ValueError, match='group.*Choices'):
-        get_norm_module(nn.Conv1d(1, 1, 1), norm='group')
-    with pytest.raises(ValueError, match='time_group_norm.*causal'):
-        get_norm_module(nn.Conv1d(1, 1, 1), causal=True, norm='time_group_norm')
-    with pytest.raises(ValueError, match='Linear'):
-        get_norm_module(nn.Linear(1, 1), norm='layer_norm')
-    with pytest.raises(ValueError, match='epsilon'):
-        get_norm_module(nn.Conv1d(1, 1, 1), norm='time_group_norm', epsilon=1e-3)
-    with pytest.raises(ValueError, match='eps'):
-        get_norm_module(nn.Conv1d(1, 1, 1), norm='weight_norm', eps=1e-3)
+    with pytest.raises(ValueError, match="weigth_norm.*Choices: none, weight_norm"):
+        apply_parametrization_norm(nn.Conv1d(1, 1, 1), "weigth_norm")
+    with pytest.raises(ValueError, match="group.*Choices"):
+        get_norm_module(nn.Conv1d(1, 1, 1), norm="group")
+    with pytest.raises(ValueError, match="time_group_norm.*causal"):
+        get_norm_module(nn.Conv1d(1, 1, 1), causal=True, norm="time_group_norm")
+    with pytest.raises(ValueError, match="Linear"):
+        get_norm_module(nn.Linear(1, 1), norm="layer_norm")
+    with pytest.raises(ValueError, match="epsilon"):
+        get_norm_module(nn.Conv1d(1, 1, 1), norm="time_group_norm", epsilon=1e-3)
+    with pytest.raises(ValueError, match="eps"):
+        get_norm_module(nn.Conv1d(1, 1, 1), norm="weight_norm", eps=1e-3)
     for norm in CONV_NORMALIZATIONS:
-        if norm != 'time_group_norm':
+        if norm != "time_group_norm":
             get_norm_module(nn.Conv1d(1, 2, 1), causal=True, norm=norm)
-    with pytest.raises(ValueError, match='single channel'):
-        get_norm_module(nn.Conv1d(2, 1, 1), norm='layer_norm')
+    with pytest.raises(ValueError, match="single channel"):
+        get_norm_module(nn.Conv1d(2, 1, 1), norm="layer_norm")

@@ -15,20 +15,33 @@ SMALL = dict(dimension=6, n_filters=2, n_residual_layers=1, ratios=[3, 2])  # ho
 
 def pair(**kwargs):
     options = {**SMALL, **kwargs}
-    if options.get('norm') == 'layer_norm':
+    if options.get("norm") == "layer_norm":
         options.update(disable_norm_outer_blocks=1, n_filters=8)  # it needs several channels
     return SEANetEncoder(**options), SEANetDecoder(**options)
 
 
 @settings(deadline=None, max_examples=30)
-@given(length=st.integers(1, 50), channels=st.integers(1, 2), causal=st.booleans(),
-       ratios=st.lists(st.integers(1, 4), min_size=1, max_size=3), lstm=st.integers(0, 1),
-       true_skip=st.booleans(), norm=st.sampled_from(CONV_NORMALIZATIONS),
-       pad_mode=st.sampled_from(['constant', 'reflect', 'replicate']))
+@given(
+    length=st.integers(1, 50),
+    channels=st.integers(1, 2),
+    causal=st.booleans(),
+    ratios=st.lists(st.integers(1, 4), min_size=1, max_size=3),
+    lstm=st.integers(0, 1),
+    true_skip=st.booleans(),
+    norm=st.sampled_from(CONV_NORMALIZATIONS),
+    pad_mode=st.sampled_from(["constant", "reflect", "replicate"]),
+)
 def test_length_in_is_frames_out(length, channels, causal, ratios, lstm, true_skip, norm, pad_mode):
-    causal = causal and norm != 'time_group_norm'
-    encoder, decoder = pair(channels=channels, causal=causal, ratios=ratios, lstm=lstm, norm=norm,
-                            true_skip=true_skip, pad_mode=pad_mode)
+    causal = causal and norm != "time_group_norm"
+    encoder, decoder = pair(
+        channels=channels,
+        causal=causal,
+        ratios=ratios,
+        lstm=lstm,
+        norm=norm,
+        true_skip=true_skip,
+        pad_mode=pad_mode,
+    )
     hop = math.prod(ratios)
     assert encoder.hop_length == decoder.hop_length == hop and type(hop) is int
     z = encoder(torch.randn(2, channels, length))
@@ -40,14 +53,14 @@ def test_length_in_is_frames_out(length, channels, causal, ratios, lstm, true_sk
 
 def test_ratios_are_in_decoder_order():
     encoder, decoder = pair(ratios=[5, 2])
-    assert [m.stride for m in encoder.model if hasattr(m, 'stride')] == [1, 2, 5, 1]
-    assert [m.convtr.convtr.stride[0] for m in decoder.model if hasattr(m, 'convtr')] == [5, 2]
+    assert [m.stride for m in encoder.model if hasattr(m, "stride")] == [1, 2, 5, 1]
+    assert [m.convtr.convtr.stride[0] for m in decoder.model if hasattr(m, "convtr")] == [5, 2]
 
 
-@pytest.mark.parametrize('lstm', [0, 1])
+@pytest.mark.parametrize("lstm", [0, 1])
 def test_causal_with_zero_padding(lstm):
     """Changing the future changes neither the frames nor the samples before it."""
-    encoder, decoder = pair(causal=True, pad_mode='constant', lstm=lstm, norm='layer_norm')
+    encoder, decoder = pair(causal=True, pad_mode="constant", lstm=lstm, norm="layer_norm")
     x = torch.randn(1, 1, 60)
     for start in (1, 6, 23, 59):
         changed = x.clone()
@@ -57,12 +70,12 @@ def test_causal_with_zero_padding(lstm):
         torch.testing.assert_close(a[..., :before], b[..., :before])
         assert not torch.allclose(a[..., before:], b[..., before:])
         a, b = decoder(a), decoder(b)
-        torch.testing.assert_close(a[..., :6 * before], b[..., :6 * before])
+        torch.testing.assert_close(a[..., : 6 * before], b[..., : 6 * before])
 
 
 def test_causal_with_reflection_looks_ahead_only_at_the_start():
     """EnCodec's padding: the first outputs are made from a mirror image of what follows them."""
-    encoder, decoder = pair(causal=True, pad_mode='reflect', lstm=1)
+    encoder, decoder = pair(causal=True, pad_mode="reflect", lstm=1)
     x = torch.randn(1, 1, 240)
     changed = x.clone()
     changed[..., 90:] = torch.randn(150)
@@ -73,23 +86,23 @@ def test_causal_with_reflection_looks_ahead_only_at_the_start():
 
 def test_non_causal_is_centred():
     """Without an LSTM, frame f sees as many samples before as after its own six."""
-    encoder, decoder = pair(pad_mode='constant')
+    encoder, decoder = pair(pad_mode="constant")
     x = torch.randn(1, 1, 240, requires_grad=True)
-    grad, = torch.autograd.grad(encoder(x)[0, :, 20].sum(), x)
+    (grad,) = torch.autograd.grad(encoder(x)[0, :, 20].sum(), x)
     seen = grad[0, 0].nonzero()
     before, after = 120 - int(seen.min()), int(seen.max()) - 125
     assert before > 6 and abs(before - after) <= 2  # an odd padding puts one more on the left
     z = torch.randn(1, 6, 40, requires_grad=True)
-    grad, = torch.autograd.grad(decoder(z)[0, 0, 120:126].sum(), z)
+    (grad,) = torch.autograd.grad(decoder(z)[0, 0, 120:126].sum(), z)
     seen = grad[0].abs().sum(0).nonzero()
     assert abs((20 - int(seen.min())) - (int(seen.max()) - 20)) <= 1
 
 
 def test_receptive_field_of_the_encoder():
     """Counted by hand for causal zero padding."""
-    encoder, _ = pair(causal=True, pad_mode='constant', n_residual_layers=3, dilation_base=3)
+    encoder, _ = pair(causal=True, pad_mode="constant", n_residual_layers=3, dilation_base=3)
     x = torch.randn(1, 1, 240, requires_grad=True)
-    grad, = torch.autograd.grad(encoder(x)[0, :, 30].sum(), x)
+    (grad,) = torch.autograd.grad(encoder(x)[0, :, 30].sum(), x)
     # (kernel - 1) * dilation * step of each layer: first 6; at step 1 blocks 2 * (1 + 3 + 9),
     # stride 2 (kernel 4) 3; at step 2 blocks 2 * 26, stride 3 (kernel 6) 5 * 2; at step 6 last 36.
     field = 1 + 6 + 26 + 3 + 52 + 10 + 36
@@ -98,7 +111,7 @@ def test_receptive_field_of_the_encoder():
     assert int(seen.max()) - int(seen.min()) + 1 == field
 
 
-@pytest.mark.parametrize('norm', CONV_NORMALIZATIONS)
+@pytest.mark.parametrize("norm", CONV_NORMALIZATIONS)
 def test_gradient_reaches_every_parameter(norm):
     # Several channels everywhere: a group norm over one channel makes its bias useless.
     encoder, decoder = pair(norm=norm, lstm=1, true_skip=False, channels=2, n_filters=8)
@@ -119,50 +132,57 @@ def test_true_skip():
             torch.testing.assert_close(block(x), x)
         else:
             conv = block.shortcut.conv.conv
-            torch.testing.assert_close(block(x), torch.nn.functional.conv1d(x, conv.weight,
-                                                                            conv.bias))
+            torch.testing.assert_close(
+                block(x), torch.nn.functional.conv1d(x, conv.weight, conv.bias)
+            )
 
 
-@pytest.mark.parametrize('disabled', range(5))
+@pytest.mark.parametrize("disabled", range(5))
 def test_disable_norm_outer_blocks(disabled):
     """Counted from the waveform: one first or last convolution, a block per ratio, the rest."""
-    for module in pair(norm='weight_norm', disable_norm_outer_blocks=disabled):
-        layers = list(module.model) if isinstance(module, SEANetEncoder) else \
-            list(module.model)[::-1]
+    for module in pair(norm="weight_norm", disable_norm_outer_blocks=disabled):
+        layers = (
+            list(module.model) if isinstance(module, SEANetEncoder) else list(module.model)[::-1]
+        )
         # Blocks in order from the waveform, by the number of convolutions: 1, 3, 3, 1.
-        convs = [m for layer in layers for m in layer.modules()
-                 if isinstance(m, (NormConv1d, NormConvTranspose1d))]
-        normed = [parametrize.is_parametrized(getattr(m, 'conv', None) or m.convtr) for m in convs]
+        convs = [
+            m
+            for layer in layers
+            for m in layer.modules()
+            if isinstance(m, (NormConv1d, NormConvTranspose1d))
+        ]
+        normed = [parametrize.is_parametrized(getattr(m, "conv", None) or m.convtr) for m in convs]
         sizes = [1, 3, 3, 1]
         expected = sum(([block >= disabled] * size for block, size in enumerate(sizes)), [])
         assert normed == expected
 
 
 def test_norm_params_of_disabled_blocks():
-    encoder, _ = pair(norm='time_group_norm', norm_params={'eps': 1e-3},
-                      disable_norm_outer_blocks=1)
+    encoder, _ = pair(
+        norm="time_group_norm", norm_params={"eps": 1e-3}, disable_norm_outer_blocks=1
+    )
     assert encoder(torch.randn(1, 1, 30)).shape == (1, 6, 5)
 
 
 def test_activations():
-    options = dict(SMALL, activation='LeakyReLU', activation_params={'negative_slope': .3})
-    encoder, decoder = SEANetEncoder(**options), SEANetDecoder(**options, final_activation='Tanh')
+    options = dict(SMALL, activation="LeakyReLU", activation_params={"negative_slope": 0.3})
+    encoder, decoder = SEANetEncoder(**options), SEANetDecoder(**options, final_activation="Tanh")
     y = decoder(100 * encoder(torch.randn(1, 1, 60)))
     assert y.abs().max() <= 1
     assert isinstance(decoder.model[-1], torch.nn.Tanh)
-    assert encoder.model[-2].negative_slope == .3
+    assert encoder.model[-2].negative_slope == 0.3
 
 
-@pytest.mark.parametrize('norm', ['weight_norm', 'spectral_norm', 'time_group_norm', 'layer_norm'])
+@pytest.mark.parametrize("norm", ["weight_norm", "spectral_norm", "time_group_norm", "layer_norm"])
 def test_half_precision_and_layouts(norm):
     encoder, decoder = pair(norm=norm, lstm=1)
     encoder.eval(), decoder.eval()
     x = torch.randn(2, 1, 40)
     expected = decoder(encoder(x))
-    tolerance = dict(rtol=.1, atol=.1 * expected.abs().max().item())
+    tolerance = dict(rtol=0.1, atol=0.1 * expected.abs().max().item())
     strided = torch.randn(2, 40, 1).transpose(1, 2)
     torch.testing.assert_close(encoder(strided), encoder(strided.contiguous()))
-    with torch.autocast('cpu', torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16):
         torch.testing.assert_close(decoder(encoder(x)).float(), expected, **tolerance)
     encoder.to(memory_format=torch.channels_last), decoder.to(memory_format=torch.channels_last)
     torch.testing.assert_close(decoder(encoder(x)), expected)
@@ -172,31 +192,34 @@ def test_half_precision_and_layouts(norm):
 
 
 def test_fold_weight_norm_keeps_the_outputs():
-    encoder, decoder = pair(norm='weight_norm', lstm=1)
+    encoder, decoder = pair(norm="weight_norm", lstm=1)
     for p in [*encoder.parameters(), *decoder.parameters()]:
-        p.data.add_(.1 * torch.randn_like(p))
+        p.data.add_(0.1 * torch.randn_like(p))
     x = torch.randn(1, 1, 30)
     expected = decoder(encoder(x))
     y = fold_weight_norm(decoder)(fold_weight_norm(encoder)(x))
     torch.testing.assert_close(y, expected)
-    assert not any('parametrizations' in key for key in encoder.state_dict())
+    assert not any("parametrizations" in key for key in encoder.state_dict())
 
 
-@pytest.mark.parametrize('kwargs,message', [
-    (dict(ratios=[]), 'ratios'),
-    (dict(ratios=[2, 0]), r'ratios.*\[2, 0\]'),
-    (dict(n_filters=0), 'n_filters must be >= 1, got 0'),
-    (dict(channels=0), 'channels'),
-    (dict(lstm=-1), 'lstm'),
-    (dict(activation='Elu'), "'Elu'.*CELU, ELU, GELU"),
-    (dict(activation_params={'beta': 1}), 'ELU.*beta'),
-    (dict(norm='batch'), "'batch'.*none, weight_norm"),
-    (dict(norm='time_group_norm', causal=True), 'time_group_norm'),
-    (dict(pad_mode='zero'), "'zero'.*constant"),
-    (dict(compress=3), r'compress.*\[1, 2\].*3'),
-    (dict(compress=0), 'compress'),
-    (dict(disable_norm_outer_blocks=5), r'disable_norm_outer_blocks.*\[0, 4\].*5'),
-])
+@pytest.mark.parametrize(
+    "kwargs,message",
+    [
+        (dict(ratios=[]), "ratios"),
+        (dict(ratios=[2, 0]), r"ratios.*\[2, 0\]"),
+        (dict(n_filters=0), "n_filters must be >= 1, got 0"),
+        (dict(channels=0), "channels"),
+        (dict(lstm=-1), "lstm"),
+        (dict(activation="Elu"), "'Elu'.*CELU, ELU, GELU"),
+        (dict(activation_params={"beta": 1}), "ELU.*beta"),
+        (dict(norm="batch"), "'batch'.*none, weight_norm"),
+        (dict(norm="time_group_norm", causal=True), "time_group_norm"),
+        (dict(pad_mode="zero"), "'zero'.*constant"),
+        (dict(compress=3), r"compress.*\[1, 2\].*3"),
+        (dict(compress=0), "compress"),
+        (dict(disable_norm_outer_blocks=5), r"disable_norm_outer_blocks.*\[0, 4\].*5"),
+    ],
+)
 def test_errors(kwargs, message):
     for cls in (SEANetEncoder, SEANetDecoder):
         with pytest.raises(ValueError, match=message):
@@ -204,11 +227,11 @@ def test_errors(kwargs, message):
 
 
 def test_errors_of_one_class():
-    with pytest.raises(ValueError, match='trim_right_ratio'):
-        SEANetDecoder(**SMALL, trim_right_ratio=.5)
-    with pytest.raises(ValueError, match='layer_norm.*disable_norm_outer_blocks'):
-        SEANetDecoder(**SMALL, norm='layer_norm')
-    with pytest.raises(ValueError, match='final_activation'):
-        SEANetDecoder(**SMALL, final_activation_params={'inplace': True})
-    with pytest.raises(ValueError, match=r'\[3, 1\] and \[1\]'):
+    with pytest.raises(ValueError, match="trim_right_ratio"):
+        SEANetDecoder(**SMALL, trim_right_ratio=0.5)
+    with pytest.raises(ValueError, match="layer_norm.*disable_norm_outer_blocks"):
+        SEANetDecoder(**SMALL, norm="layer_norm")
+    with pytest.raises(ValueError, match="final_activation"):
+        SEANetDecoder(**SMALL, final_activation_params={"inplace": True})
+    with pytest.raises(ValueError, match=r"\[3, 1\] and \[1\]"):
         SEANetResnetBlock(4, [3, 1], [1])

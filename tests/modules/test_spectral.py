@@ -47,8 +47,10 @@ def torchaudio_filters(
 
 
 @pytest.mark.parametrize("slaney", [False, True])
-@pytest.mark.parametrize("sample_rate,n_fft,n_mels,f_min",
-                         [(24000, 1024, 64, 64.0), (24000, 64, 64, 64.0), (44100, 2048, 80, 0.0)])
+@pytest.mark.parametrize(
+    "sample_rate,n_fft,n_mels,f_min",
+    [(24000, 1024, 64, 64.0), (24000, 64, 64, 64.0), (44100, 2048, 80, 0.0)],
+)
 def test_filters_are_torchaudios_except_for_the_empty_ones(
     sample_rate: int, n_fft: int, n_mels: int, f_min: float, slaney: bool
 ) -> None:
@@ -114,8 +116,11 @@ def test_normalisations_are_torchaudios_and_torchs() -> None:
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.integers(1, 400), st.sampled_from([(64, 16), (64, 10), (32, 32), (16, 40), (128, 7)]),
-       st.sampled_from(["same", "center"]))
+@given(
+    st.integers(1, 400),
+    st.sampled_from([(64, 16), (64, 10), (32, 32), (16, 40), (128, 7)]),
+    st.sampled_from(["same", "center"]),
+)
 def test_any_length_works(length: int, sizes: tuple[int, int], padding: str) -> None:
     n_fft, hop = sizes
     x = torch.rand(2, 3, length, requires_grad=True)
@@ -159,8 +164,16 @@ def test_gradient_of_silence_is_finite() -> None:
         assert x.grad is not None and x.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("kwargs", [{"win_length": 65}, {"hop_length": 0}, {"window": "hann"},
-                                    {"window": "nosuch_window"}, {"power": 3}])
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"win_length": 65},
+        {"hop_length": 0},
+        {"window": "hann"},
+        {"window": "nosuch_window"},
+        {"power": 3},
+    ],
+)
 def test_bad_parameters(kwargs: dict) -> None:
     with pytest.raises(ValueError, match=str(next(iter(kwargs.values())))):
         Spectrogram(**{"n_fft": 64, "hop_length": 16, **kwargs})

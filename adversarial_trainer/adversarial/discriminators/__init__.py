@@ -1,4 +1,5 @@
 """Discriminators, each a set of sub-discriminators that judge the audio at different scales."""
+
 from adversarial_trainer.adversarial.discriminators.base import (
     FeatureMapType,
     JointDiscriminator,
@@ -20,23 +21,26 @@ from adversarial_trainer.adversarial.discriminators.msstftd import (
 )
 from adversarial_trainer.registry import Registry
 
-DISCRIMINATORS = Registry('discriminator', {
-    'msstftd': MultiScaleSTFTDiscriminator,
-    'mpd': MultiPeriodDiscriminator,
-    'msd': MultiScaleDiscriminator,
-})
+DISCRIMINATORS = Registry(
+    "discriminator",
+    {
+        "msstftd": MultiScaleSTFTDiscriminator,
+        "mpd": MultiPeriodDiscriminator,
+        "msd": MultiScaleDiscriminator,
+    },
+)
 
 __all__ = [
-    'DISCRIMINATORS',
-    'DiscriminatorSTFT',
-    'FeatureMapType',
-    'JointDiscriminator',
-    'LogitsType',
-    'MultiDiscriminator',
-    'MultiDiscriminatorOutputType',
-    'MultiPeriodDiscriminator',
-    'MultiScaleDiscriminator',
-    'MultiScaleSTFTDiscriminator',
-    'PeriodDiscriminator',
-    'ScaleDiscriminator',
+    "DISCRIMINATORS",
+    "DiscriminatorSTFT",
+    "FeatureMapType",
+    "JointDiscriminator",
+    "LogitsType",
+    "MultiDiscriminator",
+    "MultiDiscriminatorOutputType",
+    "MultiPeriodDiscriminator",
+    "MultiScaleDiscriminator",
+    "MultiScaleSTFTDiscriminator",
+    "PeriodDiscriminator",
+    "ScaleDiscriminator",
 ]

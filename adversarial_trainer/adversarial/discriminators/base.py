@@ -1,4 +1,5 @@
 """What all discriminators share, and several families of them in one."""
+
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
@@ -33,7 +34,7 @@ class MultiDiscriminator(ABC, nn.Module):
     @property
     def names(self) -> list[str]:
         """A short name for each sub-discriminator, e.g. for metrics."""
-        return [f'sub{index + 1}' for index in range(self.num_discriminators)]
+        return [f"sub{index + 1}" for index in range(self.num_discriminators)]
 
     def sub_input(self, index: int, x: Tensor) -> Tensor:
         """What sub-discriminator `index` is given when the whole is given `x` [B, C, T]."""
@@ -58,14 +59,19 @@ class JointDiscriminator(MultiDiscriminator):
     def __init__(self, families: Mapping[str, MultiDiscriminator]):
         super().__init__()
         if not families:
-            raise ValueError('JointDiscriminator needs at least one discriminator, got none.')
+            raise ValueError("JointDiscriminator needs at least one discriminator, got none.")
         for name, family in families.items():
             if not isinstance(family, MultiDiscriminator):
-                raise ValueError(f'Discriminator {name!r} must be a MultiDiscriminator, '
-                                 f'got {type(family).__name__}.')
+                raise ValueError(
+                    f"Discriminator {name!r} must be a MultiDiscriminator, "
+                    f"got {type(family).__name__}."
+                )
         self.families = nn.ModuleDict(families)
-        self._order = [(family, index) for family in families.values()
-                       for index in range(family.num_discriminators)]
+        self._order = [
+            (family, index)
+            for family in families.values()
+            for index in range(family.num_discriminators)
+        ]
 
     @property
     def num_discriminators(self) -> int:
@@ -73,8 +79,7 @@ class JointDiscriminator(MultiDiscriminator):
 
     @property
     def names(self) -> list[str]:
-        return [f'{name}.{sub}' for name, family in self.families.items()
-                for sub in family.names]  # type: ignore[union-attr]
+        return [f"{name}.{sub}" for name, family in self.families.items() for sub in family.names]  # type: ignore[union-attr]
 
     def forward_one(self, index: int, x: Tensor) -> tuple[LogitsType, FeatureMapType]:
         family, local = self._order[index]
@@ -87,5 +92,5 @@ def distinct(names: Iterable[str]) -> list[str]:
     result = []
     for name in names:
         seen[name] += 1
-        result.append(name if seen[name] == 1 else f'{name}_{seen[name]}')
+        result.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
     return result

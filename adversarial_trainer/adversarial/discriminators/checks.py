@@ -1,4 +1,5 @@
 """Checks of the discriminators' arguments and inputs, with errors that name key and value."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
@@ -11,7 +12,7 @@ from torch.nn.modules import activation as activations
 def whole(key: str, value: Any, at_least: int = 1) -> int:
     """`value` if it is a whole number >= `at_least`, else ValueError."""
     if not _is_whole(value, at_least):
-        raise ValueError(f'{key} must be a whole number >= {at_least}, got {value!r}.')
+        raise ValueError(f"{key} must be a whole number >= {at_least}, got {value!r}.")
     return value
 
 
@@ -19,36 +20,41 @@ def _is_whole(value: Any, at_least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= at_least
 
 
-def wholes(key: str, values: Any, length: int | None = None, *, at_least: int = 1,
-           odd: bool = False) -> tuple[int, ...]:
+def wholes(
+    key: str, values: Any, length: int | None = None, *, at_least: int = 1, odd: bool = False
+) -> tuple[int, ...]:
     """A tuple of whole numbers from a list or tuple of them, else ValueError."""
     if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
-        raise ValueError(f'{key} must be a list of whole numbers, got {values!r}.')
+        raise ValueError(f"{key} must be a list of whole numbers, got {values!r}.")
     numbers = tuple(values)
     if not numbers or (length is not None and len(numbers) != length):
-        wanted = 'at least one value' if length is None else f'{length} values'
-        raise ValueError(f'{key} must have {wanted}, got {list(numbers)}.')
+        wanted = "at least one value" if length is None else f"{length} values"
+        raise ValueError(f"{key} must have {wanted}, got {list(numbers)}.")
     if not all(_is_whole(number, at_least) and (number % 2 or not odd) for number in numbers):
-        raise ValueError(f'{key} must be {"odd" if odd else "whole"} numbers >= {at_least}, '
-                         f'got {list(numbers)}.')
+        raise ValueError(
+            f"{key} must be {'odd' if odd else 'whole'} numbers >= {at_least}, got {list(numbers)}."
+        )
     return numbers
 
 
 def build_activation(name: str, params: Mapping[str, Any] | None) -> nn.Module:
     """An activation of torch.nn by name. `params=None`: slope 0.2 for LeakyReLU, else none."""
     if name not in activations.__all__:
-        raise ValueError(f'Unknown activation {name!r}. Choices: '
-                         f'{", ".join(sorted(activations.__all__))}')
+        raise ValueError(
+            f"Unknown activation {name!r}. Choices: {', '.join(sorted(activations.__all__))}"
+        )
     if params is None:
-        params = {'negative_slope': 0.2} if name == 'LeakyReLU' else {}
+        params = {"negative_slope": 0.2} if name == "LeakyReLU" else {}
     try:
         return getattr(nn, name)(**params)
     except TypeError as error:
-        raise ValueError(f'activation_params {dict(params)} do not fit {name}: {error}') from error
+        raise ValueError(f"activation_params {dict(params)} do not fit {name}: {error}") from error
 
 
 def check_waveform(x: Tensor, channels: int) -> None:
     """ValueError unless `x` is [B, channels, T] with T >= 1."""
     if x.dim() != 3 or x.shape[1] != channels or x.shape[2] < 1:
-        raise ValueError(f'Expected audio of shape [batch, {channels}, time >= 1] '
-                         f'(in_channels={channels}), got {list(x.shape)}.')
+        raise ValueError(
+            f"Expected audio of shape [batch, {channels}, time >= 1] "
+            f"(in_channels={channels}), got {list(x.shape)}."
+        )

@@ -1,4 +1,5 @@
 """Multi-Period Discriminator (HiFi-GAN, arXiv 2010.05646, section 2.3)."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -38,37 +39,58 @@ class PeriodDiscriminator(nn.Module):
         - feature maps: `n_layers` activations, then the logits
     """
 
-    def __init__(self, period: int, in_channels: int = 1, out_channels: int = 1,
-                 n_layers: int = 5, kernel_sizes: Sequence[int] = (5, 3), stride: int = 3,
-                 filters: int = 8, filters_scale: int = 4, max_filters: int = 1024,
-                 norm: str = 'weight_norm', activation: str = 'LeakyReLU',
-                 activation_params: Mapping[str, Any] | None = None):
+    def __init__(
+        self,
+        period: int,
+        in_channels: int = 1,
+        out_channels: int = 1,
+        n_layers: int = 5,
+        kernel_sizes: Sequence[int] = (5, 3),
+        stride: int = 3,
+        filters: int = 8,
+        filters_scale: int = 4,
+        max_filters: int = 1024,
+        norm: str = "weight_norm",
+        activation: str = "LeakyReLU",
+        activation_params: Mapping[str, Any] | None = None,
+    ):
         super().__init__()
-        inner_kernel, last_kernel = wholes('kernel_sizes', kernel_sizes, 2, odd=True)
-        whole('stride', stride)
-        whole('filters', filters)
-        whole('filters_scale', filters_scale)
-        whole('max_filters', max_filters)
-        self.period = whole('period', period)
-        self.in_channels = whole('in_channels', in_channels)
-        self.n_layers = whole('n_layers', n_layers)
+        inner_kernel, last_kernel = wholes("kernel_sizes", kernel_sizes, 2, odd=True)
+        whole("stride", stride)
+        whole("filters", filters)
+        whole("filters_scale", filters_scale)
+        whole("max_filters", max_filters)
+        self.period = whole("period", period)
+        self.in_channels = whole("in_channels", in_channels)
+        self.n_layers = whole("n_layers", n_layers)
         self.activation = build_activation(activation, activation_params)
         self.convs = nn.ModuleList()
         channels = in_channels
         for i in range(n_layers):
             wider = min(filters * filters_scale ** (i + 1), max_filters)
-            self.convs.append(NormConv2d(
-                channels, wider, kernel_size=(inner_kernel, 1),
-                stride=(1 if i == n_layers - 1 else stride, 1),
-                padding=((inner_kernel - 1) // 2, 0), norm=norm))
+            self.convs.append(
+                NormConv2d(
+                    channels,
+                    wider,
+                    kernel_size=(inner_kernel, 1),
+                    stride=(1 if i == n_layers - 1 else stride, 1),
+                    padding=((inner_kernel - 1) // 2, 0),
+                    norm=norm,
+                )
+            )
             channels = wider
         self.conv_post = NormConv2d(
-            channels, whole('out_channels', out_channels), kernel_size=(last_kernel, 1), stride=1,
-            padding=((last_kernel - 1) // 2, 0), norm=norm)
+            channels,
+            whole("out_channels", out_channels),
+            kernel_size=(last_kernel, 1),
+            stride=1,
+            padding=((last_kernel - 1) // 2, 0),
+            norm=norm,
+        )
 
     def fold(self, x: Tensor) -> Tensor:
         """[B, C, T] -> [B, C, ceil(T / period), period]"""
-        x = pad1d(x, (0, -x.shape[-1] % self.period), 'reflect')  # any T, also below a period
+        x = pad1d(x, (0, -x.shape[-1] % self.period), "reflect")  # any T, also below a period
         return x.unflatten(-1, (-1, self.period))
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -91,21 +113,43 @@ class MultiPeriodDiscriminator(MultiDiscriminator):
         others: As in `PeriodDiscriminator`, for all sub-discriminators.
     """
 
-    def __init__(self, in_channels: int = 1, out_channels: int = 1,
-                 periods: Sequence[int] = (2, 3, 5, 7, 11), *,
-                 n_layers: int = 5, kernel_sizes: Sequence[int] = (5, 3), stride: int = 3,
-                 filters: int = 8, filters_scale: int = 4, max_filters: int = 1024,
-                 norm: str = 'weight_norm', activation: str = 'LeakyReLU',
-                 activation_params: Mapping[str, Any] | None = None):
+    def __init__(
+        self,
+        in_channels: int = 1,
+        out_channels: int = 1,
+        periods: Sequence[int] = (2, 3, 5, 7, 11),
+        *,
+        n_layers: int = 5,
+        kernel_sizes: Sequence[int] = (5, 3),
+        stride: int = 3,
+        filters: int = 8,
+        filters_scale: int = 4,
+        max_filters: int = 1024,
+        norm: str = "weight_norm",
+        activation: str = "LeakyReLU",
+        activation_params: Mapping[str, Any] | None = None,
+    ):
         super().__init__()
-        self.periods = wholes('periods', periods)
-        self.discriminators = nn.ModuleList([
-            PeriodDiscriminator(
-                period, in_channels, out_channels, n_layers=n_layers, kernel_sizes=kernel_sizes,
-                stride=stride, filters=filters, filters_scale=filters_scale,
-                max_filters=max_filters, norm=norm, activation=activation,
-                activation_params=activation_params)
-            for period in self.periods])
+        self.periods = wholes("periods", periods)
+        self.discriminators = nn.ModuleList(
+            [
+                PeriodDiscriminator(
+                    period,
+                    in_channels,
+                    out_channels,
+                    n_layers=n_layers,
+                    kernel_sizes=kernel_sizes,
+                    stride=stride,
+                    filters=filters,
+                    filters_scale=filters_scale,
+                    max_filters=max_filters,
+                    norm=norm,
+                    activation=activation,
+                    activation_params=activation_params,
+                )
+                for period in self.periods
+            ]
+        )
 
     @property
     def num_discriminators(self) -> int:
@@ -113,4 +157,4 @@ class MultiPeriodDiscriminator(MultiDiscriminator):
 
     @property
     def names(self) -> list[str]:
-        return distinct(f'period{period}' for period in self.periods)
+        return distinct(f"period{period}" for period in self.periods)

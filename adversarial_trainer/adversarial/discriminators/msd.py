@@ -1,4 +1,5 @@
 """Multi-Scale Discriminator (MelGAN, arXiv 1910.06711; HiFi-GAN, arXiv 2010.05646)."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -21,12 +22,15 @@ class ReflectionPad1d(nn.ReflectionPad1d):
 
     def forward(self, input: Tensor) -> Tensor:
         left, right = self.padding
-        return pad1d(input, (left, right), 'reflect')
+        return pad1d(input, (left, right), "reflect")
 
 
 PADS: dict[str, type[nn.Module]] = {
-    'ReflectionPad1d': ReflectionPad1d, 'ReplicationPad1d': nn.ReplicationPad1d,
-    'ZeroPad1d': nn.ZeroPad1d, 'ConstantPad1d': nn.ConstantPad1d}
+    "ReflectionPad1d": ReflectionPad1d,
+    "ReplicationPad1d": nn.ReplicationPad1d,
+    "ZeroPad1d": nn.ZeroPad1d,
+    "ConstantPad1d": nn.ConstantPad1d,
+}
 
 
 class ScaleDiscriminator(nn.Module):
@@ -54,48 +58,92 @@ class ScaleDiscriminator(nn.Module):
         - feature maps: len(downsample_scales) + 2 activations, then the logits
     """
 
-    def __init__(self, in_channels: int = 1, out_channels: int = 1,
-                 kernel_sizes: Sequence[int] = (5, 3), filters: int = 16, max_filters: int = 1024,
-                 downsample_scales: Sequence[int] = (4, 4, 4, 4),
-                 inner_kernel_sizes: Sequence[int] | None = None,
-                 groups: Sequence[int] | None = None, strides: Sequence[int] | None = None,
-                 paddings: Sequence[int] | None = None, norm: str = 'weight_norm',
-                 activation: str = 'LeakyReLU',
-                 activation_params: Mapping[str, Any] | None = None,
-                 pad: str = 'ReflectionPad1d', pad_params: Mapping[str, Any] | None = None):
+    def __init__(
+        self,
+        in_channels: int = 1,
+        out_channels: int = 1,
+        kernel_sizes: Sequence[int] = (5, 3),
+        filters: int = 16,
+        max_filters: int = 1024,
+        downsample_scales: Sequence[int] = (4, 4, 4, 4),
+        inner_kernel_sizes: Sequence[int] | None = None,
+        groups: Sequence[int] | None = None,
+        strides: Sequence[int] | None = None,
+        paddings: Sequence[int] | None = None,
+        norm: str = "weight_norm",
+        activation: str = "LeakyReLU",
+        activation_params: Mapping[str, Any] | None = None,
+        pad: str = "ReflectionPad1d",
+        pad_params: Mapping[str, Any] | None = None,
+    ):
         super().__init__()
-        first, last = wholes('kernel_sizes', kernel_sizes, 2, odd=True)
-        whole('max_filters', max_filters)
-        scales = wholes('downsample_scales', downsample_scales)
-        kernels = (tuple(10 * scale + 1 for scale in scales) if inner_kernel_sizes is None
-                   else wholes('inner_kernel_sizes', inner_kernel_sizes, len(scales)))
-        steps = scales if strides is None else wholes('strides', strides, len(scales))
-        pads = (tuple((kernel - 1) // 2 for kernel in kernels) if paddings is None
-                else wholes('paddings', paddings, len(scales), at_least=0))
-        splits = None if groups is None else wholes('groups', groups, len(scales))
+        first, last = wholes("kernel_sizes", kernel_sizes, 2, odd=True)
+        whole("max_filters", max_filters)
+        scales = wholes("downsample_scales", downsample_scales)
+        kernels = (
+            tuple(10 * scale + 1 for scale in scales)
+            if inner_kernel_sizes is None
+            else wholes("inner_kernel_sizes", inner_kernel_sizes, len(scales))
+        )
+        steps = scales if strides is None else wholes("strides", strides, len(scales))
+        pads = (
+            tuple((kernel - 1) // 2 for kernel in kernels)
+            if paddings is None
+            else wholes("paddings", paddings, len(scales), at_least=0)
+        )
+        splits = None if groups is None else wholes("groups", groups, len(scales))
 
-        self.in_channels = whole('in_channels', in_channels)
+        self.in_channels = whole("in_channels", in_channels)
         self.activation = build_activation(activation, activation_params)
-        self.convs = nn.ModuleList([nn.Sequential(
-            _build_pad(pad, (first * last - 1) // 2, pad_params),
-            NormConv1d(in_channels, whole('filters', filters), kernel_size=first * last, stride=1,
-                       norm=norm))])
+        self.convs = nn.ModuleList(
+            [
+                nn.Sequential(
+                    _build_pad(pad, (first * last - 1) // 2, pad_params),
+                    NormConv1d(
+                        in_channels,
+                        whole("filters", filters),
+                        kernel_size=first * last,
+                        stride=1,
+                        norm=norm,
+                    ),
+                )
+            ]
+        )
         channels = filters
         for i, scale in enumerate(scales):
             wider = min(channels * scale, max_filters)
             split = max(channels // 4, 1) if splits is None else splits[i]
             if channels % split or wider % split:
-                raise ValueError(f'groups: layer {i + 1} goes from {channels} to {wider} filters, '
-                                 f'which {split} groups do not divide.')
-            self.convs.append(NormConv1d(
-                channels, wider, kernel_size=kernels[i], stride=steps[i], groups=split,
-                padding=pads[i], norm=norm))
+                raise ValueError(
+                    f"groups: layer {i + 1} goes from {channels} to {wider} filters, "
+                    f"which {split} groups do not divide."
+                )
+            self.convs.append(
+                NormConv1d(
+                    channels,
+                    wider,
+                    kernel_size=kernels[i],
+                    stride=steps[i],
+                    groups=split,
+                    padding=pads[i],
+                    norm=norm,
+                )
+            )
             channels = wider
         wider = min(channels * 2, max_filters)
-        self.convs.append(NormConv1d(channels, wider, kernel_size=first, stride=1,
-                                     padding=(first - 1) // 2, norm=norm))
-        self.conv_post = NormConv1d(wider, whole('out_channels', out_channels), kernel_size=last,
-                                    stride=1, padding=(last - 1) // 2, norm=norm)
+        self.convs.append(
+            NormConv1d(
+                channels, wider, kernel_size=first, stride=1, padding=(first - 1) // 2, norm=norm
+            )
+        )
+        self.conv_post = NormConv1d(
+            wider,
+            whole("out_channels", out_channels),
+            kernel_size=last,
+            stride=1,
+            padding=(last - 1) // 2,
+            norm=norm,
+        )
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         check_waveform(x, self.in_channels)
@@ -109,11 +157,11 @@ class ScaleDiscriminator(nn.Module):
 
 def _build_pad(name: str, size: int, params: Mapping[str, Any] | None) -> nn.Module:
     if name not in PADS:
-        raise ValueError(f'Unknown pad {name!r}. Choices: {", ".join(PADS)}')
+        raise ValueError(f"Unknown pad {name!r}. Choices: {', '.join(PADS)}")
     try:
         return PADS[name](size, **(params or {}))
     except TypeError as error:
-        raise ValueError(f'pad_params {params} do not fit {name}: {error}') from error
+        raise ValueError(f"pad_params {params} do not fit {name}: {error}") from error
 
 
 class MultiScaleDiscriminator(MultiDiscriminator):
@@ -128,27 +176,52 @@ class MultiScaleDiscriminator(MultiDiscriminator):
         others: As in `ScaleDiscriminator`, for all scales.
     """
 
-    def __init__(self, in_channels: int = 1, out_channels: int = 1, downsample_factor: int = 2,
-                 scale_norms: Sequence[str] = ('weight_norm', 'weight_norm', 'weight_norm'), *,
-                 kernel_sizes: Sequence[int] = (5, 3), filters: int = 16, max_filters: int = 1024,
-                 downsample_scales: Sequence[int] = (4, 4, 4, 4),
-                 inner_kernel_sizes: Sequence[int] | None = None,
-                 groups: Sequence[int] | None = None, strides: Sequence[int] | None = None,
-                 paddings: Sequence[int] | None = None, activation: str = 'LeakyReLU',
-                 activation_params: Mapping[str, Any] | None = None,
-                 pad: str = 'ReflectionPad1d', pad_params: Mapping[str, Any] | None = None):
+    def __init__(
+        self,
+        in_channels: int = 1,
+        out_channels: int = 1,
+        downsample_factor: int = 2,
+        scale_norms: Sequence[str] = ("weight_norm", "weight_norm", "weight_norm"),
+        *,
+        kernel_sizes: Sequence[int] = (5, 3),
+        filters: int = 16,
+        max_filters: int = 1024,
+        downsample_scales: Sequence[int] = (4, 4, 4, 4),
+        inner_kernel_sizes: Sequence[int] | None = None,
+        groups: Sequence[int] | None = None,
+        strides: Sequence[int] | None = None,
+        paddings: Sequence[int] | None = None,
+        activation: str = "LeakyReLU",
+        activation_params: Mapping[str, Any] | None = None,
+        pad: str = "ReflectionPad1d",
+        pad_params: Mapping[str, Any] | None = None,
+    ):
         super().__init__()
         if isinstance(scale_norms, str) or not scale_norms:
-            raise ValueError(f'scale_norms must be a list of norms, got {scale_norms!r}.')
-        self.discriminators = nn.ModuleList([
-            ScaleDiscriminator(
-                in_channels, out_channels, kernel_sizes=kernel_sizes, filters=filters,
-                max_filters=max_filters, downsample_scales=downsample_scales,
-                inner_kernel_sizes=inner_kernel_sizes, groups=groups, strides=strides,
-                paddings=paddings, norm=norm, activation=activation,
-                activation_params=activation_params, pad=pad, pad_params=pad_params)
-            for norm in scale_norms])
-        factor = whole('downsample_factor', downsample_factor)
+            raise ValueError(f"scale_norms must be a list of norms, got {scale_norms!r}.")
+        self.discriminators = nn.ModuleList(
+            [
+                ScaleDiscriminator(
+                    in_channels,
+                    out_channels,
+                    kernel_sizes=kernel_sizes,
+                    filters=filters,
+                    max_filters=max_filters,
+                    downsample_scales=downsample_scales,
+                    inner_kernel_sizes=inner_kernel_sizes,
+                    groups=groups,
+                    strides=strides,
+                    paddings=paddings,
+                    norm=norm,
+                    activation=activation,
+                    activation_params=activation_params,
+                    pad=pad,
+                    pad_params=pad_params,
+                )
+                for norm in scale_norms
+            ]
+        )
+        factor = whole("downsample_factor", downsample_factor)
         self.downsample = nn.AvgPool1d(2 * factor, factor, padding=factor)
 
     @property
@@ -157,7 +230,7 @@ class MultiScaleDiscriminator(MultiDiscriminator):
 
     @property
     def names(self) -> list[str]:
-        return [f'scale{index + 1}' for index in range(self.num_discriminators)]
+        return [f"scale{index + 1}" for index in range(self.num_discriminators)]
 
     def sub_input(self, index: int, x: Tensor) -> Tensor:
         """`x` [B, C, T] pooled `index` times."""

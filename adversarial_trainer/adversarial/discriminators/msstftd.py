@@ -1,4 +1,5 @@
 """Multi-Scale STFT Discriminator (EnCodec, arXiv 2210.13438, section 3.4)."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -33,12 +34,12 @@ class ComplexSpectrogram(nn.Module):
     def __init__(self, n_fft: int, hop_length: int, win_length: int, normalized: bool):
         super().__init__()
         if win_length > n_fft:
-            raise ValueError(f'win_length must be at most n_fft={n_fft}, got {win_length}.')
+            raise ValueError(f"win_length must be at most n_fft={n_fft}, got {win_length}.")
         self.n_fft = n_fft
         self.hop_length = hop_length
         self.win_length = win_length
         self.normalized = normalized
-        self.register_buffer('window', torch.hann_window(win_length))
+        self.register_buffer("window", torch.hann_window(win_length))
 
     def forward(self, x: Tensor) -> Tensor:
         dtype = x.dtype
@@ -50,8 +51,15 @@ class ComplexSpectrogram(nn.Module):
             # In the middle: at its edges the window hears nothing.
             missing = max(self.n_fft - length, 0)
             x = F.pad(x, (missing // 2, missing - missing // 2))
-            z = torch.stft(x.flatten(0, 1), self.n_fft, self.hop_length, self.win_length, window,
-                           center=False, return_complex=True)
+            z = torch.stft(
+                x.flatten(0, 1),
+                self.n_fft,
+                self.hop_length,
+                self.win_length,
+                window,
+                center=False,
+                return_complex=True,
+            )
             if self.normalized:
                 z = z / window.square().sum().sqrt()
             z = z.unflatten(0, (batch, channels))
@@ -87,42 +95,74 @@ class DiscriminatorSTFT(nn.Module):
         - feature maps: len(dilations) + 2 activations
     """
 
-    def __init__(self, filters: int, in_channels: int = 1, out_channels: int = 1,
-                 n_fft: int = 1024, hop_length: int = 256, win_length: int = 1024,
-                 max_filters: int = 1024, filters_scale: int = 1,
-                 kernel_size: Sequence[int] = (3, 9), dilations: Sequence[int] = (1, 2, 4),
-                 stride: Sequence[int] = (1, 2), normalized: bool = True,
-                 norm: str = 'weight_norm', activation: str = 'LeakyReLU',
-                 activation_params: Mapping[str, Any] | None = None):
+    def __init__(
+        self,
+        filters: int,
+        in_channels: int = 1,
+        out_channels: int = 1,
+        n_fft: int = 1024,
+        hop_length: int = 256,
+        win_length: int = 1024,
+        max_filters: int = 1024,
+        filters_scale: int = 1,
+        kernel_size: Sequence[int] = (3, 9),
+        dilations: Sequence[int] = (1, 2, 4),
+        stride: Sequence[int] = (1, 2),
+        normalized: bool = True,
+        norm: str = "weight_norm",
+        activation: str = "LeakyReLU",
+        activation_params: Mapping[str, Any] | None = None,
+    ):
         super().__init__()
-        kernel = wholes('kernel_size', kernel_size, 2, odd=True)
-        stride = wholes('stride', stride, 2)
-        dilations = wholes('dilations', dilations)
-        whole('filters_scale', filters_scale)
-        whole('max_filters', max_filters)
-        self.in_channels = whole('in_channels', in_channels)
+        kernel = wholes("kernel_size", kernel_size, 2, odd=True)
+        stride = wholes("stride", stride, 2)
+        dilations = wholes("dilations", dilations)
+        whole("filters_scale", filters_scale)
+        whole("max_filters", max_filters)
+        self.in_channels = whole("in_channels", in_channels)
         self.activation = build_activation(activation, activation_params)
         self.spec_transform = ComplexSpectrogram(
-            whole('n_fft', n_fft), whole('hop_length', hop_length),
-            whole('win_length', win_length), normalized)
+            whole("n_fft", n_fft),
+            whole("hop_length", hop_length),
+            whole("win_length", win_length),
+            normalized,
+        )
         same = (kernel[0] // 2, kernel[1] // 2)
         square, square_same = (kernel[0], kernel[0]), (kernel[0] // 2, kernel[0] // 2)
 
-        self.convs = nn.ModuleList([NormConv2d(
-            2 * in_channels, whole('filters', filters), kernel_size=kernel, padding=same)])
+        self.convs = nn.ModuleList(
+            [
+                NormConv2d(
+                    2 * in_channels, whole("filters", filters), kernel_size=kernel, padding=same
+                )
+            ]
+        )
         channels = filters
         for i, dilation in enumerate(dilations):
             wider = min(filters * filters_scale ** (i + 1), max_filters)
-            self.convs.append(NormConv2d(
-                channels, wider, kernel_size=kernel, stride=stride, dilation=(dilation, 1),
-                padding=(same[0] * dilation, same[1]), norm=norm))
+            self.convs.append(
+                NormConv2d(
+                    channels,
+                    wider,
+                    kernel_size=kernel,
+                    stride=stride,
+                    dilation=(dilation, 1),
+                    padding=(same[0] * dilation, same[1]),
+                    norm=norm,
+                )
+            )
             channels = wider
         wider = min(filters * filters_scale ** (len(dilations) + 1), max_filters)
-        self.convs.append(NormConv2d(
-            channels, wider, kernel_size=square, padding=square_same, norm=norm))
+        self.convs.append(
+            NormConv2d(channels, wider, kernel_size=square, padding=square_same, norm=norm)
+        )
         self.conv_post = NormConv2d(
-            wider, whole('out_channels', out_channels), kernel_size=square, padding=square_same,
-            norm=norm)
+            wider,
+            whole("out_channels", out_channels),
+            kernel_size=square,
+            padding=square_same,
+            norm=norm,
+        )
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         check_waveform(x, self.in_channels)
@@ -149,28 +189,53 @@ class MultiScaleSTFTDiscriminator(MultiDiscriminator):
         others: As in `DiscriminatorSTFT`, for all sub-discriminators.
     """
 
-    def __init__(self, filters: int, in_channels: int = 1, out_channels: int = 1,
-                 sep_channels: bool = False, n_ffts: Sequence[int] = (1024, 2048, 512),
-                 hop_lengths: Sequence[int] = (256, 512, 128),
-                 win_lengths: Sequence[int] = (1024, 2048, 512), *,
-                 max_filters: int = 1024, filters_scale: int = 1,
-                 kernel_size: Sequence[int] = (3, 9), dilations: Sequence[int] = (1, 2, 4),
-                 stride: Sequence[int] = (1, 2), normalized: bool = True,
-                 norm: str = 'weight_norm', activation: str = 'LeakyReLU',
-                 activation_params: Mapping[str, Any] | None = None):
+    def __init__(
+        self,
+        filters: int,
+        in_channels: int = 1,
+        out_channels: int = 1,
+        sep_channels: bool = False,
+        n_ffts: Sequence[int] = (1024, 2048, 512),
+        hop_lengths: Sequence[int] = (256, 512, 128),
+        win_lengths: Sequence[int] = (1024, 2048, 512),
+        *,
+        max_filters: int = 1024,
+        filters_scale: int = 1,
+        kernel_size: Sequence[int] = (3, 9),
+        dilations: Sequence[int] = (1, 2, 4),
+        stride: Sequence[int] = (1, 2),
+        normalized: bool = True,
+        norm: str = "weight_norm",
+        activation: str = "LeakyReLU",
+        activation_params: Mapping[str, Any] | None = None,
+    ):
         super().__init__()
-        self.n_ffts = wholes('n_ffts', n_ffts)
-        hops = wholes('hop_lengths', hop_lengths, len(self.n_ffts))
-        windows = wholes('win_lengths', win_lengths, len(self.n_ffts))
+        self.n_ffts = wholes("n_ffts", n_ffts)
+        hops = wholes("hop_lengths", hop_lengths, len(self.n_ffts))
+        windows = wholes("win_lengths", win_lengths, len(self.n_ffts))
         self.sep_channels = sep_channels
-        self.discriminators = nn.ModuleList([
-            DiscriminatorSTFT(
-                filters, 1 if sep_channels else in_channels, out_channels, n_fft=n_fft,
-                hop_length=hop, win_length=window, max_filters=max_filters,
-                filters_scale=filters_scale, kernel_size=kernel_size, dilations=dilations,
-                stride=stride, normalized=normalized, norm=norm, activation=activation,
-                activation_params=activation_params)
-            for n_fft, hop, window in zip(self.n_ffts, hops, windows, strict=True)])
+        self.discriminators = nn.ModuleList(
+            [
+                DiscriminatorSTFT(
+                    filters,
+                    1 if sep_channels else in_channels,
+                    out_channels,
+                    n_fft=n_fft,
+                    hop_length=hop,
+                    win_length=window,
+                    max_filters=max_filters,
+                    filters_scale=filters_scale,
+                    kernel_size=kernel_size,
+                    dilations=dilations,
+                    stride=stride,
+                    normalized=normalized,
+                    norm=norm,
+                    activation=activation,
+                    activation_params=activation_params,
+                )
+                for n_fft, hop, window in zip(self.n_ffts, hops, windows, strict=True)
+            ]
+        )
 
     @property
     def num_discriminators(self) -> int:
@@ -178,7 +243,7 @@ class MultiScaleSTFTDiscriminator(MultiDiscriminator):
 
     @property
     def names(self) -> list[str]:
-        return distinct(f'fft{n_fft}' for n_fft in self.n_ffts)
+        return distinct(f"fft{n_fft}" for n_fft in self.n_ffts)
 
     def sub_input(self, index: int, x: Tensor) -> Tensor:
         """[B, C, T] -> [B * C, 1, T] with `sep_channels`, else as it is."""
