@@ -14,8 +14,8 @@ class TrainBatches:
 
     Item j of update u is `dataset[epoch, u * batch_size + j]`, and process r of `world_size` gets
     the r-th contiguous part of an update's items: the global batch, in rank order, is the same for
-    any number of processes and workers. If `batch_size` is not a multiple of `world_size`, processes get batches that
-    differ by one item; all get `updates_per_epoch` batches.
+    any number of processes and workers. If `batch_size` is not a multiple of `world_size`,
+    processes get batches that differ by one item; all get `updates_per_epoch` batches.
 
     Iterating gives the batches from `position` to the end of its epoch. `position` is that of the
     next batch to be taken, whatever workers have fetched ahead: store it after an update is done,

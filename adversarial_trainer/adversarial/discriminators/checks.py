@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.modules import activation as activations
+
+from adversarial_trainer.modules.activation import get_activation
 
 
 def whole(key: str, value: Any, at_least: int = 1) -> int:
@@ -39,16 +40,9 @@ def wholes(
 
 def build_activation(name: str, params: Mapping[str, Any] | None) -> nn.Module:
     """An activation of torch.nn by name. `params=None`: slope 0.2 for LeakyReLU, else none."""
-    if name not in activations.__all__:
-        raise ValueError(
-            f"Unknown activation {name!r}. Choices: {', '.join(sorted(activations.__all__))}"
-        )
-    if params is None:
-        params = {"negative_slope": 0.2} if name == "LeakyReLU" else {}
-    try:
-        return getattr(nn, name)(**params)
-    except TypeError as error:
-        raise ValueError(f"activation_params {dict(params)} do not fit {name}: {error}") from error
+    if params is None and name == "LeakyReLU":
+        params = {"negative_slope": 0.2}
+    return get_activation(name, params)
 
 
 def check_waveform(x: Tensor, channels: int) -> None:
