@@ -54,7 +54,7 @@ class TrainMain(HydraMain):
         except OverrideParseException as exc:
             exit_with_error(f"{exc.override!r} is no override that can be read: {_first_line(exc)}")
         except (HydraException, OmegaConfBaseException) as exc:
-            exit_with_error(self._explain(exc))
+            exit_with_error(self._explain(exc, argv))
         for arg in argv:
             if problem := self._type_problem(arg.partition("=")[0].lstrip("+"), xp.cfg):
                 exit_with_error(problem)
@@ -72,8 +72,7 @@ class TrainMain(HydraMain):
         key, equals, value = arg.partition("=")
         if not key or not equals:
             return f"{arg!r} is not an override. Overrides look like key=value."
-        group = key.lstrip("+").partition("@")[0]
-        if group in self._config_groups:
+        if group := self._group_of(arg):
             choices = [path.stem for path in (self.full_config_path / group).glob("*.yaml")]
             if value in choices:
                 return None
@@ -84,6 +83,11 @@ class TrainMain(HydraMain):
             keys = ", ".join(f"{key}.{name!s}" for name in node)
             return f"{arg}: {key} has keys of its own; set these: {keys}."
         return None
+
+    def _group_of(self, arg: str) -> str | None:
+        """The group that an override chooses from, if it does."""
+        group = arg.partition("=")[0].lstrip("+").partition("@")[0]
+        return group if group in self._config_groups else None
 
     def _type_problem(self, key: str, cfg: DictConfig) -> str | None:
         """Hydra takes words for numbers and numbers for switches; null is for any key to judge."""
@@ -104,17 +108,19 @@ class TrainMain(HydraMain):
             return None
         return f"{key}={value}: {wanted} is needed, as in {key}={str(usual).lower()}."
 
-    def _explain(self, exc: Exception) -> str:
+    def _explain(self, exc: Exception, argv: Sequence[str]) -> str:
         text = str(exc)
         if match := re.search(r"Could not override '([^']+)'", text):
-            return self._explain_key(match.group(1))
+            # What its groups have, as chosen.
+            cfg = self._get_config([arg for arg in argv if self._group_of(arg)])
+            return self._explain_key(match.group(1), cfg)
         if match := re.search(r"Could not override '?([\w/@.]+)'?\.\s*No match", text):
             return f"{match.group(1)}: no such group. Groups: {', '.join(self._config_groups)}."
         return _first_line(exc)
 
-    def _explain_key(self, key: str) -> str:
+    def _explain_key(self, key: str, cfg: DictConfig) -> str:
         *path, leaf = key.split(".")
-        node: Any = self._base_cfg
+        node: Any = cfg
         for depth, part in enumerate(path):
             if not isinstance(node, DictConfig) or part not in node:
                 return self._unknown_key(".".join(path[:depth]), part, key, node)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from adversarial_trainer.registry import Registry
 from omegaconf import DictConfig
 
+from adversarial_trainer.registry import Registry
+
 from .base import BaseSolver
+from .check import check_config
 from .compression import CompressionSolver
 
 SOLVERS = Registry("solver", {"compression": CompressionSolver})
@@ -18,4 +20,4 @@ def get_solver(cfg: DictConfig) -> BaseSolver:
     return SOLVERS.build(cfg.solver, cfg=cfg)
 
 
-__all__ = ["SOLVERS", "BaseSolver", "CompressionSolver", "get_solver"]
+__all__ = ["SOLVERS", "BaseSolver", "CompressionSolver", "check_config", "get_solver"]

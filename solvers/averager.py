@@ -22,8 +22,8 @@ class Averager:
         """Take in one step's metrics, counted `weight` times (its number of items)."""
         groups: dict[torch.device, dict[str, torch.Tensor]] = {}
         for name, value in metrics.items():
-            tensor = torch.as_tensor(value).detach()
-            groups.setdefault(tensor.device, {})[name] = tensor.double().reshape(())
+            tensor = torch.as_tensor(value, dtype=torch.float64).detach()
+            groups.setdefault(tensor.device, {})[name] = tensor.reshape(())
         for group in groups.values():
             key = tuple(group)
             vector = torch.stack(list(group.values())) * weight

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections.abc import Callable
 from fnmatch import fnmatch
@@ -12,11 +13,16 @@ from typing import Any
 import flashy
 import numpy as np
 import torch
-from adversarial_trainer import checkpoint, distrib
+from dora import get_xp
+from flashy.state import StateManager
 from omegaconf import DictConfig, OmegaConf
 
-from .builders import config_yaml, get_device
+from adversarial_trainer import checkpoint, distrib
+from adversarial_trainer.models.builders import to_params
+
+from .builders import config_yaml, flatten, get_device
 from .loggers import ResultLogger, init_loggers
+from .summary import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -30,14 +36,8 @@ def config_differences(stored: str, cfg: DictConfig, exclude: list[str]) -> list
         exclude: patterns of keys that may differ.
     """
 
-    def flat(node: Any, prefix: str = "") -> dict[str, Any]:
-        if not isinstance(node, dict):
-            return {prefix: node}
-        items = (flat(value, f"{prefix}.{key}" if prefix else key) for key, value in node.items())
-        return {key: value for item in items for key, value in item.items()}
-
-    old = flat(OmegaConf.to_container(OmegaConf.create(stored)))
-    new = flat(OmegaConf.to_container(cfg, resolve=True))
+    old = flatten(OmegaConf.to_container(OmegaConf.create(stored)))
+    new = flatten(to_params(cfg))
     missing = "(not there)"
     return [
         f"{key}: {old.get(key, missing)} -> {new.get(key, missing)}"
@@ -55,7 +55,7 @@ class RandomState:
         _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
         return {
             "python": [version, list(internal), gauss],
-            "numpy": [torch.from_numpy(keys.copy()), position, has_gauss, cached],
+            "numpy": [torch.from_numpy(np.array(keys)), position, has_gauss, cached],
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
@@ -92,12 +92,16 @@ class BaseSolver(flashy.BaseSolver):
     """
 
     def __init__(self, cfg: DictConfig) -> None:
-        super().__init__()
+        # Not flashy's own __init__, which stores OmegaConf objects in the checkpoint, where
+        # torch.load(weights_only=True) refuses them, and makes a folder for its local logger.
+        self.stateful = StateManager()
+        self.xp = get_xp()
+        self.register_stateful("history")
+        self._current_stage: str | None = None
+        self._current_formatter: flashy.Formatter | None = None
+        self._start_epoch()
         self.cfg = cfg
         self.device = get_device(cfg.device)
-        # Flashy stores the OmegaConf objects, which torch.load(weights_only=True) refuses.
-        for name in ("xp.cfg", "xp.sig"):
-            del self.stateful.sources[name]
         self.config_text = config_yaml(cfg)
         self.sig = self.xp.sig
         self.register_stateful("config_text", "sig", write_only=True)
@@ -107,7 +111,7 @@ class BaseSolver(flashy.BaseSolver):
         self.updates = 0
         self.register_stateful("shared_state", "random_state", "updates")
         self.logger = logger
-        self.result_logger = ResultLogger(logger)
+        self.result_logger: ResultLogger = ResultLogger(logger)
 
     # -- to be written by a solver
 
@@ -125,7 +129,8 @@ class BaseSolver(flashy.BaseSolver):
     # -- life of a run
 
     def prepare(self) -> None:
-        """What is needed before the first update: loggers, data, and the state so far."""
+        """What is needed before the first update: the state so far, and loggers."""
+        self.restored = self.restore()
         logging_cfg = self.cfg.logging
         init_loggers(
             self.result_logger,
@@ -137,8 +142,7 @@ class BaseSolver(flashy.BaseSolver):
             name=logging_cfg.wandb_name,
             group=logging_cfg.wandb_group,
         )
-        self.log_hyperparams(OmegaConf.to_container(self.cfg, resolve=True))
-        self.restored = self.restore()
+        self.log_hyperparams(to_params(self.cfg))
 
     def run(self) -> dict[str, Any]:
         """Train to `optim.epochs`. Returns the metrics of the last epoch, by stage."""
@@ -160,20 +164,24 @@ class BaseSolver(flashy.BaseSolver):
     def is_due(self, stage: str) -> bool:
         """Whether `stage` runs in this epoch: each `<stage>.every`, and at the last; 0: never."""
         every = self.cfg[stage].every
-        if every < 0:
-            raise ValueError(f"{stage}.every must be >= 0, got {every}.")
         return every > 0 and (self.epoch % every == 0 or self.epoch == self.cfg.optim.epochs)
 
     def run_stage(self, stage_name: str, method: Callable[..., Any], *args: Any, **kw: Any) -> Any:
         """As flashy's, with metrics that JSON and `weights_only` loading take: plain floats."""
         return super().run_stage(stage_name, lambda: _as_floats(method(*args, **kw) or {}))
 
+    def progress(self, stage_name: str, total: int) -> Progress:
+        """For lines in the course of a stage of `total` updates."""
+        title = f"{stage_name.capitalize()} | Epoch {self.epoch}"
+        every = self.cfg.logging.every
+        return Progress(self.logger, title, total, every, self.get_formatter(stage_name))
+
     # -- state
 
     def commit(self, save_checkpoint: bool = True) -> None:
         """End the epoch: its metrics into the history, the state to disk (rank 0)."""
         epoch = self.epoch
-        self.history.append(self._pending_metrics)
+        self.history.append(_finite(self._pending_metrics))
         self._start_epoch()
         if distrib.is_rank_zero():
             if save_checkpoint:
@@ -194,6 +202,9 @@ class BaseSolver(flashy.BaseSolver):
                 f"{self.checkpoint_path} does not fit this version: {', '.join(sorted(unknown))}."
             )
         self.load_state_dict(state)
+        if distrib.is_rank_zero():
+            # It is written after the checkpoint, and so may lack an epoch.
+            self.xp.link.update_history(self.history)
         return True
 
     def _check_config(self, stored: str, path: Path) -> None:
@@ -213,3 +224,11 @@ _NEUTRAL = ["dora.*", "slurm.*", "hydra.*"]
 def _as_floats(metrics: dict[str, Any]) -> dict[str, float]:
     """Plain floats: neither JSON nor `weights_only` loading takes numpy's scalars or tensors."""
     return {name: float(value) for name, value in metrics.items()}
+
+
+def _finite(epoch: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Without NaN and Inf, which JSON lacks: the log has them."""
+    return {
+        stage: {name: value for name, value in metrics.items() if math.isfinite(value)}
+        for stage, metrics in epoch.items()
+    }

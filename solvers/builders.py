@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
 from adversarial_trainer.adversarial import (
     AdversarialLoss,
     FeatureMatchingLoss,
@@ -18,17 +20,16 @@ from adversarial_trainer.adversarial.discriminators import (
     JointDiscriminator,
     MultiDiscriminator,
 )
-from adversarial_trainer.data import AudioMeta, resolve_stage_metas
 from adversarial_trainer.losses import LOSSES, Balancer
-from adversarial_trainer.models.builders import to_params
+from adversarial_trainer.models.builders import naming, to_params
 from adversarial_trainer.optim import OPTIMIZERS, SCHEDULES, Schedule
-from adversarial_trainer.registry import parameter_names, unknown_name
-from omegaconf import DictConfig, OmegaConf
-from torch import nn
+from adversarial_trainer.registry import parameter_names
 
 # Names under `losses` that are not modules of LOSSES.
 ADVERSARIAL_LOSSES = ("adv", "feat")
 PENALTY = "penalty"
+# Keys under `optim` that are the training loop's and not the optimizer's.
+LOOP_KEYS = ("epochs", "updates_per_epoch", "max_norm", "max_bad_steps", "ema")
 
 
 def get_device(name: str) -> torch.device:
@@ -46,12 +47,8 @@ def get_device(name: str) -> torch.device:
 
 def get_optimizer(params: Any, cfg: DictConfig) -> torch.optim.Optimizer:
     """The optimizer of an `optim` node; keys of the training loop beside it are left aside."""
-    options = to_params(cfg)
-    name = options.pop("name")
-    loop_keys = ("epochs", "updates_per_epoch", "max_norm", "max_bad_steps", "ema")
-    return OPTIMIZERS.build(
-        name, params=params, **{k: v for k, v in options.items() if k not in loop_keys}
-    )
+    options = {key: value for key, value in to_params(cfg).items() if key not in LOOP_KEYS}
+    return OPTIMIZERS.build(options.pop("name"), params=params, **options)
 
 
 def get_schedule(optimizer: torch.optim.Optimizer, cfg: DictConfig) -> Schedule:
@@ -83,7 +80,8 @@ def get_losses(cfg: DictConfig) -> nn.ModuleDict:
             params = to_params(cfg.loss.get(name) or {})
             if "sample_rate" in parameter_names(LOSSES.get_class(name)):
                 params["sample_rate"] = cfg.sample_rate
-            losses[name] = LOSSES.build(name, **params)
+            with naming(f"loss.{name}"):
+                losses[name] = LOSSES.build(name, **params)
     return losses
 
 
@@ -96,7 +94,8 @@ def get_balancer(cfg: DictConfig, adversarial: bool) -> Balancer:
             weights.pop(name, None)
     if not any(weights.values()):
         raise ValueError("losses: at least one loss needs a weight above 0.")
-    return Balancer(weights, monitor=True, **to_params(cfg.balancer))
+    with naming("balancer"):
+        return Balancer(weights, monitor=True, **to_params(cfg.balancer))
 
 
 def get_discriminators(cfg: DictConfig) -> MultiDiscriminator | None:
@@ -110,9 +109,11 @@ def get_discriminators(cfg: DictConfig) -> MultiDiscriminator | None:
         raise ValueError(f"adversarial.discriminators={list(names)}: each at most once.")
     built = {}
     for name in names:
-        DISCRIMINATORS.get_class(name)  # before its settings are looked up: a clear error
-        params = to_params(cfg.adversarial[name])
-        built[name] = DISCRIMINATORS.build(name, in_channels=cfg.channels, **params)
+        with naming("adversarial.discriminators"):
+            DISCRIMINATORS.get_class(name)
+        with naming(f"adversarial.{name}"):
+            params = to_params(cfg.adversarial[name])
+            built[name] = DISCRIMINATORS.build(name, in_channels=cfg.channels, **params)
     return built[names[0]] if len(built) == 1 else JointDiscriminator(built)
 
 
@@ -122,53 +123,48 @@ def get_adversarial(
     """Discriminators with their own optimizer and schedule behind an `AdversarialLoss`."""
     adv = cfg.adversarial
     adversary = get_discriminators(cfg)
-    criteria = (
-        get_adv_criterion(adv.loss),
-        get_real_criterion(adv.loss),
-        get_fake_criterion(adv.loss),
-    )
+    with naming(f"adversarial.loss={adv.loss}"):
+        criteria = (
+            get_adv_criterion(adv.loss),
+            get_real_criterion(adv.loss),
+            get_fake_criterion(adv.loss),
+        )
     if adversary is None:
         return None
     adversary.to(device)
-    optimizer = get_optimizer(adversary.parameters(), adv.optim)
-    weights = get_weights(cfg.losses)
-    return AdversarialLoss(
-        adversary,
-        optimizer,
-        *criteria,
-        loss_feat=FeatureMatchingLoss(**to_params(adv.feature_matching))
-        if "feat" in weights
-        else None,
-        normalize=adv.normalize,
-        max_norm=adv.max_norm,
-        every=adv.every,
-        probability=adv.probability,
-        start_step=adv.start_step,
-        scheduler=get_schedule(optimizer, adv.schedule),
-        generator=generator,
-    ).to(device)
-
-
-def get_stage_metas(cfg: DictConfig) -> dict[str, list[AudioMeta]]:
-    """The files of each stage, from `cfg.dset`; the demo corpus is made where it is missing."""
-    dset = cfg.dset
-    cache = Path(dset.cache or Path(cfg.dora.dir) / "cache")
-    path = dset.path
-    if dset.name not in ("demo", "folder"):
-        raise unknown_name("dset.name", dset.name, ("demo", "folder"))
-    if dset.name == "demo" and path is None and dset.manifest is None:
-        from adversarial_trainer.data import demo  # pulls in scipy's filters
-
-        path = str(demo.build(cache / "demo_corpus"))
-    return resolve_stage_metas(
-        path=path,
-        manifest=dset.manifest,
-        stages=to_params(dset.stages),
-        shares=to_params(dset.shares),
-        cache_dir=cache,
-    )
+    feat = None
+    if "feat" in get_weights(cfg.losses):
+        feat = FeatureMatchingLoss(**to_params(adv.feature_matching))
+    with naming("adversarial.optim"):
+        optimizer = get_optimizer(adversary.parameters(), adv.optim)
+    with naming("adversarial.schedule"):
+        scheduler = get_schedule(optimizer, adv.schedule)
+    with naming("adversarial"):
+        return AdversarialLoss(
+            adversary,
+            optimizer,
+            *criteria,
+            loss_feat=feat,
+            normalize=adv.normalize,
+            max_norm=adv.max_norm,
+            every=adv.every,
+            probability=adv.probability,
+            start_step=adv.start_step,
+            scheduler=scheduler,
+            generator=generator,
+        ).to(device)
 
 
 def config_yaml(cfg: DictConfig) -> str:
     """The configuration as YAML, for a checkpoint: plain text, nothing to unpickle."""
     return OmegaConf.to_yaml(cfg, resolve=True)
+
+
+def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one with dotted keys; empty ones and lists are values."""
+    if not isinstance(node, dict) or not node:
+        return {prefix: node}
+    flat: dict[str, Any] = {}
+    for key, value in node.items():
+        flat.update(flatten(value, f"{prefix}.{key}" if prefix else str(key)))
+    return flat

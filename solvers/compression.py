@@ -9,20 +9,12 @@ from typing import Any
 
 import flashy
 import torch
-from adversarial_trainer import distrib
-from adversarial_trainer.adversarial.read_only import read_only
-from adversarial_trainer.data import (
-    Batch,
-    FileDataset,
-    FixedBatches,
-    SegmentDataset,
-    TrainBatches,
-)
-from adversarial_trainer.models.builders import get_model
-from adversarial_trainer.models.initialise import initialise_from_data
-from adversarial_trainer.modules.data_init import data_dependent_init
-from adversarial_trainer.optim import ModuleEMA
 from omegaconf import DictConfig
+
+from adversarial_trainer import distrib
+from adversarial_trainer.data import Batch
+from adversarial_trainer.models.builders import get_model, naming
+from adversarial_trainer.optim import ModuleEMA
 
 from . import weights
 from .averager import Averager
@@ -34,12 +26,13 @@ from .builders import (
     get_losses,
     get_optimizer,
     get_schedule,
-    get_stage_metas,
     get_weights,
 )
 from .evaluation import Evaluation
-from .generation import generate_samples
-from .summary import describe, discriminator_table
+from .generation import codebook_counts, generate_samples
+from .sources import StageData
+from .starting import initialise_codebooks, initialise_weights
+from .summary import LineFormatter, describe, discriminator_table
 
 logger = logging.getLogger(__name__)
 
@@ -60,8 +53,10 @@ class CompressionSolver(BaseSolver):
         self.losses = get_losses(cfg).to(self.device)
         self.weights = get_weights(cfg.losses)
         self.balancer = get_balancer(cfg, adversarial=self.adversarial is not None)
-        self.optimizer = get_optimizer(self.model.parameters(), cfg.optim)
-        self.schedule = get_schedule(self.optimizer, cfg.schedule)
+        with naming("optim"):
+            self.optimizer = get_optimizer(self.model.parameters(), cfg.optim)
+        with naming("schedule"):
+            self.schedule = get_schedule(self.optimizer, cfg.schedule)
         self.bad_steps_in_row = 0
         self.register_stateful("model", "optimizer", "schedule", "balancer", "bad_steps_in_row")
         if self.adversarial is not None:
@@ -79,43 +74,29 @@ class CompressionSolver(BaseSolver):
         print(describe(self.cfg, self.model, self.adversarial, self.weights))
 
     def prepare(self) -> None:
-        cfg, data = self.cfg, self.cfg.dataset
-        metas = get_stage_metas(cfg)
-        common = {"sample_rate": cfg.sample_rate, "channels": cfg.channels}
-        segments = {**common, "segment_duration": data.segment_duration, "seed": cfg.seed}
-        self.train_loader = TrainBatches(
-            SegmentDataset(metas["train"], **segments),
-            batch_size=data.batch_size,
-            updates_per_epoch=cfg.optim.updates_per_epoch,
-            num_workers=data.num_workers,
-        )
-        self.valid_loader = FixedBatches(
-            SegmentDataset(metas["valid"], num_samples=data.valid_samples, **segments),
-            batch_size=data.batch_size,
-            num_workers=data.num_workers,
-        )
-        self.evaluate_files = FileDataset(
-            metas["evaluate"][: cfg.evaluate.num_files],
-            max_duration=cfg.evaluate.max_duration,
-            **common,
-        )
-        self.generate_files = FileDataset(
-            metas["generate"][: cfg.generate.num_files],
-            max_duration=cfg.generate.max_duration,
-            **common,
-        )
+        cfg = self.cfg
+        self.data = StageData(cfg)
         self.evaluation = Evaluation(cfg)
+        self.generate_counts = codebook_counts(self.model, cfg.generate.bandwidths)
         super().prepare()
+        if cfg.continue_from and not self.restored:
+            weights.load_into(self, cfg.continue_from)
 
     def start(self) -> None:
-        if self.cfg.continue_from:
-            weights.load_into(self, self.cfg.continue_from)
-        elif self.cfg.data_init:
-            self.initialise_weights()
-        self.initialise_codebooks()
+        if self.cfg.data_init and not self.cfg.continue_from:
+            initialise_weights(self.model, self.adversarial, self.data.train, self.device)
+            if self.ema is not None:
+                self.ema.reset()
+        initialise_codebooks(self.model, self.data.train, self.device)
         if self.cfg.evaluate.at_start:
             with self.inference():
                 self.run_stage("start", self.evaluate)
+
+    def run(self) -> dict[str, Any]:
+        try:
+            return super().run()
+        finally:
+            self.data.close()
 
     def run_epoch(self) -> None:
         self.run_stage("train", self.train)
@@ -131,10 +112,7 @@ class CompressionSolver(BaseSolver):
         # All metrics are in the history; these are what a line has room for.
         shown = ["d_loss", "d_acc", *self.weights, *self.evaluation.metrics]
         shown += ["perplexity", "usage", "bitrate_efficiency", "grad_norm", "bad_steps", "duration"]
-        formats = {"duration": ".0f", "bad_steps": ".0f", "perplexity": ".1f", "grad_norm": ".2g"}
-        return flashy.Formatter(
-            formats, default_format=".3f", include_keys=shown, include_formatted=False
-        )
+        return LineFormatter(shown)
 
     # -- training
 
@@ -151,76 +129,33 @@ class CompressionSolver(BaseSolver):
                 with self.ema.swap():
                     yield
 
-    def initialise_weights(self) -> None:
-        """Scale the layers of generator and discriminators to the first batch, of all ranks."""
-        self.train_loader.set_position(epoch=0)
-        batch = next(iter(self.train_loader))
-        real = distrib.gather_rows(batch.wav.to(self.device))
-        initialise_from_data(self.model, real)
-        if self.adversarial is not None:
-            adversary = self.adversarial.adversary
-            with read_only(adversary):
-                data_dependent_init(adversary, lambda: adversary(real))
-        if self.ema is not None:
-            self.ema.reset()
-
-    def initialise_codebooks(self) -> None:
-        """Start the codebooks by k-means on the first batches, before any update."""
-        quantizer = self.model.quantizer
-        if quantizer.initialised:
-            return
-        self.model.train()
-        count = 0
-        # Training starts at epoch 1. The quantizer makes do with what it has after some batches.
-        with torch.no_grad():
-            while not quantizer.initialised:
-                self.train_loader.set_position(epoch=0)
-                for batch in self.train_loader:
-                    self.model(batch.wav.to(self.device))
-                    quantizer.discard_update()
-                    count += 1
-                    if quantizer.initialised:
-                        break
-        logger.info("Codebooks started by k-means on %d batches", count)
-
     def train(self) -> dict[str, float]:
         """One epoch of updates."""
         self.model.train()
         if self.adversarial is not None:
             self.adversarial.train()
-        self.train_loader.set_position(epoch=self.epoch, update=0)
-        total = self.cfg.optim.updates_per_epoch
-        averager, recent = Averager(), Averager()
-        progress = self.log_progress(
-            "train", self.train_loader, total=total, updates=max(1, total // self._log_every())
-        )
-        bad_steps, items = 0, 0
-        for batch in progress:
+        self.data.train.set_position(epoch=self.epoch)
+        averager, recent, items, bad_steps = Averager(), Averager(), 0, 0
+        progress = self.progress("train", len(self.data.train))
+        for batch in self.data.train:
             metrics, good = self.train_step(batch)
             if good:
+                averager.update(metrics, len(batch))
+                recent.update(metrics, len(batch))
                 items += len(batch)
-                averager.update(metrics, len(batch.wav))
-                recent.update(metrics, len(batch.wav))
             else:
                 bad_steps += 1
-            if progress.update():
-                progress.update(**recent.averages)
+            if progress.step():
+                progress.log(recent.averages)
                 recent = Averager()
         averages = distrib.average_metrics(averager.averages, items)
         averages["bad_steps"] = bad_steps
         averages["lr"] = self.optimizer.param_groups[0]["lr"]
         if self.adversarial is not None:
             averages["d_lr"] = self.adversarial.optimizer.param_groups[0]["lr"]
-            if distrib.is_rank_zero():
-                for line in discriminator_table(averages):
-                    logger.info(line)
+            for line in discriminator_table(averages):
+                logger.info(line)
         return averages
-
-    def _log_every(self) -> int:
-        every = int(self.cfg.logging.every)
-        if every < 1:
-            raise ValueError(f"logging.every must be >= 1, got {every}.")
-        return every
 
     def train_step(self, batch: Batch) -> tuple[dict[str, torch.Tensor], bool]:
         """One update of the discriminators and one of the generator.
@@ -271,7 +206,8 @@ class CompressionSolver(BaseSolver):
         else:
             quantizer.discard_update()
             self.bad_steps_in_row += 1
-            bad = [name for name, value in metrics.items() if not torch.isfinite(value)]
+            told = (*self.weights, "grad_norm")
+            bad = [n for n, v in metrics.items() if n in told and not torch.isfinite(v)]
             logger.warning(
                 "Update %d left out, its gradient is not finite. Not finite: %s. Files: %s",
                 self.updates,
@@ -279,7 +215,7 @@ class CompressionSolver(BaseSolver):
                 ", ".join(sorted({str(info.path) for info in batch.infos})),
             )
             if self.bad_steps_in_row >= self.cfg.optim.max_bad_steps:
-                raise RuntimeError(
+                raise FloatingPointError(
                     f"{self.bad_steps_in_row} updates in a row had gradients that are not finite "
                     f"(optim.max_bad_steps); not finite in the last: {', '.join(bad)}. "
                     f"The last good state is in {self.checkpoint_path}."
@@ -307,7 +243,7 @@ class CompressionSolver(BaseSolver):
         """Losses on segments that are the same at each epoch."""
         averager = Averager()
         count = 0
-        for batch in self.valid_loader:
+        for batch in self.data.valid or ():
             real = batch.wav.to(self.device, non_blocking=True)
             fake = self.model(real).x
             metrics = self.reconstruction_losses(fake, real)
@@ -321,20 +257,18 @@ class CompressionSolver(BaseSolver):
 
     def evaluate(self) -> dict[str, float]:
         """Metrics on whole files."""
-        return self.evaluation(self.model, self.evaluate_files, self.device)
+        return self.evaluation(self.model, self.data.evaluate, self.device)
 
     def generate(self) -> dict[str, Any]:
         """Reconstructions with their originals and spectrograms, for the first few files."""
         if distrib.is_rank_zero():
             folder = self.folder / "samples" / str(self.epoch)
             samples = generate_samples(
-                self.model, self.generate_files, folder, self.cfg.generate.bandwidths, self.device
+                self.model, self.data.generate, folder, self.generate_counts, self.device
             )
             for sample in samples:
                 for name, wav in sample.waves.items():
-                    self.log_audio(
-                        "generate", f"{sample.name}/{name}", wav, self.cfg.sample_rate
-                    )
+                    self.log_audio("generate", f"{sample.name}/{name}", wav, self.cfg.sample_rate)
                 self.log_image("generate", f"{sample.name}/spectrograms", sample.picture)
             logger.info("Samples of %d files in %s", len(samples), folder)
         distrib.barrier()

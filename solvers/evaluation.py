@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 
 import torch
+from omegaconf import DictConfig
+from tqdm import tqdm
+
 from adversarial_trainer import distrib
 from adversarial_trainer.data import FileDataset
 from adversarial_trainer.metrics import METRICS, CodebookUsage, Metric
-from adversarial_trainer.models.builders import to_params
+from adversarial_trainer.models.builders import naming, to_params
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.quantization import ResidualVectorQuantizer
 from adversarial_trainer.registry import parameter_names, unknown_name
-from omegaconf import DictConfig
-from tqdm import tqdm
 
 
 class Evaluation:
@@ -34,7 +35,8 @@ class Evaluation:
             self.limits[name] = params.pop("num_files", None)
             if "sample_rate" in parameter_names(METRICS.get_class(name)):
                 params["sample_rate"] = cfg.sample_rate
-            self.metrics[name] = METRICS.build(name, **params)
+            with naming(f"evaluate.{name}"):
+                self.metrics[name] = METRICS.build(name, **params)
 
     @torch.no_grad()
     def __call__(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+
 from adversarial_trainer import audio
 from adversarial_trainer.data import FileDataset
 from adversarial_trainer.models.encodec import EncodecModel
@@ -40,8 +41,10 @@ def codebook_counts(model: EncodecModel, wanted: str | Sequence[int]) -> list[in
         if wanted != "all":
             raise ValueError(f"generate.bandwidths={wanted}: use all or a list of codebook counts.")
         return model.quantizer.trained_counts
+    if not wanted:
+        raise ValueError("generate.bandwidths=[]: use all or a list of codebook counts.")
     for n in wanted:
-        if not 1 <= n <= model.total_codebooks:
+        if not isinstance(n, int) or not 1 <= n <= model.total_codebooks:
             raise ValueError(
                 f"generate.bandwidths={list(wanted)}: numbers of codebooks are in "
                 f"1..{model.total_codebooks}."
@@ -54,17 +57,16 @@ def generate_samples(
     model: EncodecModel,
     files: FileDataset,
     folder: Path,
-    bandwidths: str | Sequence[int],
+    counts: Sequence[int],
     device: torch.device,
 ) -> list[Sample]:
     """Write originals, reconstructions (wav) and spectrograms (PNG) of all `files` to `folder`.
 
     Args:
         model: in eval mode.
-        bandwidths: see `codebook_counts`.
+        counts: numbers of codebooks to reconstruct with, rising.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    counts = codebook_counts(model, bandwidths)
     samples = []
     for index, wav, meta in files.readable():
         name = f"{index:02d}_{Path(meta.path).stem}"
@@ -77,8 +79,6 @@ def generate_samples(
             audio.write(folder / f"{name}_{title}.wav", wave, model.sample_rate)
         titles = list(waves)
         shown = {t: waves[t] for t in dict.fromkeys([titles[0], titles[1], titles[-1]])}
-        picture = draw_spectrograms(
-            shown, model.sample_rate, folder / f"{name}_spectrograms.png"
-        )
+        picture = draw_spectrograms(shown, model.sample_rate, folder / f"{name}_spectrograms.png")
         samples.append(Sample(name, waves, picture))
     return samples

@@ -17,13 +17,30 @@ from typing import Any
 
 import flashy
 import torch
-from adversarial_trainer import distrib
 from flashy.loggers.base import ExperimentLogger
 from flashy.loggers.tensorboard import TensorboardLogger as FlashyTensorboardLogger
+from torch.utils.tensorboard.summary import hparams
+
+from adversarial_trainer import distrib
+
+from .builders import flatten
 
 
 class TensorboardLogger(FlashyTensorboardLogger):
-    """Flashy's, with `log_audio`'s arguments in the order in which it is called."""
+    """Flashy's, with `log_audio`'s arguments in the order in which it is called, and with the
+    configuration in the run's own event file instead of one more folder at each start."""
+
+    def log_hyperparams(
+        self, params: dict[str, Any] | Namespace, metrics: dict | None = None
+    ) -> None:
+        """The configuration, for the HParams tab."""
+        plain = (bool, int, float, str)
+        values = {
+            key: value if isinstance(value, plain) else str(value)
+            for key, value in flatten(params).items()
+        }
+        for summary in hparams(values, metrics or {}):
+            self.writer.file_writer.add_summary(summary)
 
     def log_audio(  # type: ignore[override]
         self,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from adversarial_trainer.modules.spectral import Spectrogram
 
 FLOOR_DB = -80.0
@@ -17,9 +18,7 @@ def spectrogram_db(wav: torch.Tensor, n_fft: int = 1024, hop_length: int = 256) 
     return (20 * magnitude.clamp(min=1e-9).log10()).clamp(min=FLOOR_DB).numpy()
 
 
-def draw_spectrograms(
-    waves: dict[str, torch.Tensor], sample_rate: int, path: Path
-) -> torch.Tensor:
+def draw_spectrograms(waves: dict[str, torch.Tensor], sample_rate: int, path: Path) -> torch.Tensor:
     """Draw titled waveforms' spectrograms below one another on one scale; write a PNG to `path`.
 
     Args:
@@ -32,6 +31,7 @@ def draw_spectrograms(
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.image import imsave
 
     figure = Figure(figsize=(9, 2.2 * len(waves)), layout="constrained")
     canvas = FigureCanvasAgg(figure)
@@ -54,5 +54,5 @@ def draw_spectrograms(
     figure.colorbar(image, ax=axes, label="dB of full scale", pad=0.01)
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())[..., :3].copy()
-    figure.savefig(path, dpi=figure.dpi)
+    imsave(path, pixels)
     return torch.from_numpy(pixels).permute(2, 0, 1)  # [H, W, 3] -> [3, H, W]

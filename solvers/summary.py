@@ -2,12 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import flashy
+from omegaconf import DictConfig
+from torch import nn
 
 from adversarial_trainer.adversarial import AdversarialLoss
 from adversarial_trainer.models.encodec import EncodecModel
-from omegaconf import DictConfig
-from torch import nn
+
+
+class LineFormatter(flashy.Formatter):
+    """Metrics of one line of the log: those of `shown`, in that order, shortly."""
+
+    FORMATS = {"duration": ".1f", "bad_steps": ".0f", "perplexity": ".1f", "grad_norm": ".3g"}
+
+    def __init__(self, shown: Sequence[str]) -> None:
+        super().__init__(self.FORMATS, include_keys=shown, include_formatted=False)
+
+    def get_relevant_metrics(self, metrics: dict) -> dict:
+        """Those to show, in the order in which they were asked for."""
+        return {key: metrics[key] for key in self.include_keys if key in metrics}
+
+
+class Progress:
+    """Lines `<title> | <done>/<total> | <rate> | <metrics>` in the course of an epoch.
+
+    Args:
+        total: updates of the epoch.
+        every: updates from one line to the next; the last has none, a summary follows.
+    """
+
+    def __init__(
+        self,
+        logger: logging.Logger,
+        title: str,
+        total: int,
+        every: int,
+        formatter: flashy.Formatter,
+    ) -> None:
+        self.logger = logger
+        self.title = title
+        self.total = total
+        self.every = every
+        self.formatter = formatter
+        self.done = 0
+        self._since = (0, time.perf_counter())
+
+    def step(self) -> bool:
+        """Count an update; whether a line is due."""
+        self.done += 1
+        return self.done % self.every == 0 and self.done < self.total
+
+    def log(self, metrics: dict[str, float]) -> None:
+        before, then = self._since
+        self._since = (self.done, time.perf_counter())
+        rate = (self.done - before) / (self._since[1] - then)
+        speed = f"{rate:.2f} updates/s" if rate >= 1 else f"{1 / rate:.2f} s/update"
+        parts = [self.title, f"{self.done}/{self.total}", speed]
+        parts += [f"{key} {value}" for key, value in self.formatter(metrics).items()]
+        self.logger.info(" | ".join(parts))
 
 
 def parameter_count(module: nn.Module) -> str:
@@ -21,7 +78,10 @@ def table(rows: Iterable[Iterable[str]], header: Iterable[str]) -> list[str]:
     cells = [list(header), *(list(row) for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     return [
-        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:]))])
+        "  ".join(
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
         for row in cells
     ]
 
@@ -46,8 +106,9 @@ def describe(
     else:
         lines.append(f"Discriminators: {parameter_count(adversarial.adversary)}")
         adv = cfg.adversarial
+        names: Any = adversarial.adversary.names
         lines.append(
-            f"  {', '.join(adversarial.adversary.names)}\n"
+            f"  {', '.join(names)}\n"
             f"  loss {adv.loss}, every {adv.every} update(s) with probability {adv.probability:g} "
             f"from update {adv.start_step}, lr {adv.optim.lr:g}"
         )

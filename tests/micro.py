@@ -1,0 +1,132 @@
+"""A codec, discriminators and audio so small that an epoch takes a fraction of a second."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from dora.xp import XP
+from omegaconf import DictConfig, OmegaConf
+
+from adversarial_trainer.train import main
+from solvers import CompressionSolver, check_config, get_solver
+
+ROOT = Path(__file__).parents[1]
+RATE = 16000
+EPOCH = 3  # updates
+
+MICRO = [
+    *("solver=tiny", "device=cpu", "num_threads=1", "dset=folder"),
+    *("model.seanet.n_filters=2", "model.seanet.dimension=8", "model.seanet.ratios=[8,5,4,2]"),
+    *("model.seanet.lstm=0", "quantizer.n_q=2", "quantizer.bins=16"),
+    "quantizer.dropout_choices=[1,2]",
+    *("dataset.batch_size=2", "dataset.segment_duration=0.25", "dataset.num_workers=0"),
+    *("dataset.valid_samples=3", f"optim.updates_per_epoch={EPOCH}", "optim.epochs=2"),
+    *("optim.ema.decay=0", "adversarial.start_step=0", "data_init=true"),
+    *("adversarial.msstftd.filters=2", "adversarial.msstftd.max_filters=4"),
+    "adversarial.msstftd.n_ffts=[256,128]",
+    "adversarial.msstftd.hop_lengths=[64,32]",
+    "adversarial.msstftd.win_lengths=[256,128]",
+    *("adversarial.mpd.filters=2", "adversarial.mpd.max_filters=4", "adversarial.mpd.periods=[2,3]"),
+    *("adversarial.msd.filters=4", "adversarial.msd.max_filters=8"),
+    *("evaluate.every=0", "generate.every=0", "logging.every=1", "logging.tensorboard=false"),
+]
+
+
+def write_audio(folder: Path, count: int = 6) -> Path:
+    """`count` files of a second: a tone and noise; every other one in stereo."""
+    folder.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(0)
+    time = np.arange(RATE) / RATE
+    for number in range(count):
+        tone = 0.3 * np.sin(2 * np.pi * 200 * (number + 1) * time)
+        wav = tone[:, None] + 0.05 * random.standard_normal((RATE, 1 + number % 2))
+        soundfile.write(folder / f"{number}.wav", wav, RATE)
+    return folder
+
+
+def command(dora_dir: Path, audio: Path | None, *overrides: str) -> list[str]:
+    """What stands after `dora run`."""
+    path = [] if audio is None else [f"dset.path={audio}"]
+    return [*MICRO, f"dora.dir={dora_dir}", *path, *overrides]
+
+
+def dora_run(*argv: str, prefix: tuple[str, ...] = (), **kwargs: Any) -> str:
+    """The real command, its output; AssertionError with it where it fails."""
+    env = {**os.environ, "OMP_NUM_THREADS": "1", **kwargs.pop("env", {})}
+    line = [*(prefix or (sys.executable,)), "-m", "dora", "-P", "adversarial_trainer", "run", *argv]
+    result = subprocess.run(
+        line, cwd=ROOT, env=env, text=True, capture_output=True, timeout=240, **kwargs
+    )
+    assert result.returncode == 0, f"{line}\n{result.stdout[-2000:]}\n{result.stderr[-4000:]}"
+    return result.stdout + result.stderr
+
+
+@functools.cache
+def _composed(*groups: str) -> DictConfig:
+    return main.get_xp([*groups]).cfg
+
+
+def make_cfg(*overrides: str) -> DictConfig:
+    """What Hydra composes of MICRO and `overrides`; quicker, as groups are composed only once."""
+    argv = [*MICRO, *overrides]
+    if "quantizer=none" in overrides:  # which lacks the others' settings
+        argv = [arg for arg in argv if not arg.startswith("quantizer.")]
+    groups = [arg for arg in argv if arg.split("=")[0].split("@")[0] in main._config_groups]
+    cfg = _composed(*groups).copy()
+    for arg in argv:
+        if arg not in groups:
+            key, value = arg.split("=", 1)
+            parsed = OmegaConf.create(f"value: {value}").value
+            OmegaConf.update(cfg, key.lstrip("+"), parsed, force_add=key.startswith("+"))
+    return cfg
+
+
+def make_solver(folder: Path, audio: Path, *overrides: str) -> CompressionSolver:
+    """A solver of its own in `folder`, ready to train; the same folder goes on with the same run."""
+    cfg = make_cfg(f"dset.path={audio}", f"dset.cache={audio.parent / 'cache'}", *overrides)
+    check_config(cfg)
+    torch.manual_seed(cfg.seed)
+    dora = dataclasses.replace(main.dora, dir=folder)
+    xp = XP(dora=dora, cfg=cfg, argv=[], sig="run")
+    xp.folder.mkdir(parents=True, exist_ok=True)
+    with xp.enter():
+        solver = get_solver(cfg)
+    assert isinstance(solver, CompressionSolver)
+    solver.prepare()
+    return solver
+
+
+def differences(one: Any, other: Any, path: str = "") -> list[str]:
+    """Dotted paths where two states of tensors and plain containers are not equal bit for bit."""
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        same = one.dtype == other.dtype and torch.equal(one, other)
+        return [] if same else [path]
+    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+        return [p for key in one for p in differences(one[key], other[key], f"{path}.{key}")]
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
+        pairs = enumerate(zip(one, other, strict=True))
+        return [p for i, (a, b) in pairs for p in differences(a, b, f"{path}.{i}")]
+    return [] if one == other else [path]
+
+
+def without_durations(history: list[dict[str, dict[str, float]]]) -> list[Any]:
+    """Metrics of each epoch and stage but for how long it took."""
+    return [
+        {stage: {k: v for k, v in m.items() if k != "duration"} for stage, m in epoch.items()}
+        for epoch in history
+    ]
+
+
+def snapshot(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Copies of all parameters and buffers."""
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    return {name: tensor.detach().clone() for name, tensor in tensors}

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from solvers.averager import Averager
+
+
+def test_against_numpy() -> None:
+    """Metrics that come and go, in changing company and order, with weights."""
+    random = np.random.default_rng(0)
+    averager = Averager()
+    values: dict[str, list[float]] = {name: [] for name in "abc"}
+    weights: dict[str, list[float]] = {name: [] for name in "abc"}
+    for step in range(50):
+        names = [name for name in "abc" if random.random() < 0.6]
+        if step % 2:
+            names.reverse()
+        weight = float(random.integers(1, 9))
+        metrics: dict[str, torch.Tensor | float] = {}
+        for name in names:
+            value = random.standard_normal()
+            is_float = name == "a"
+            metrics[name] = value if is_float else torch.tensor(value, dtype=torch.float64)
+            values[name].append(value)
+            weights[name].append(weight)
+        averager.update(metrics, weight)
+    averages = averager.averages
+    assert averages.keys() == values.keys()
+    for name, average in averages.items():
+        assert isinstance(average, float)
+        assert average == pytest.approx(np.average(values[name], weights=weights[name]), rel=1e-12)
+
+
+def test_small_terms_are_not_lost() -> None:
+    """Sums in float64: a million steps of 0.1 in float32 would be off in the third digit."""
+    averager = Averager()
+    step = {"x": torch.tensor(0.1)}
+    averager.update({"x": torch.tensor(1e6)})
+    for _ in range(1000):
+        averager.update(step)
+    exact = (1e6 + 1000 * float(torch.tensor(0.1))) / 1001
+    assert averager.averages["x"] == pytest.approx(exact, rel=1e-12)
+
+
+def test_graphs_are_not_kept() -> None:
+    averager = Averager()
+    value = torch.ones((), requires_grad=True) * 2
+    averager.update({"x": value})
+    assert all(not total.requires_grad for total, _ in averager._sums.values())
+
+
+def test_nothing() -> None:
+    averager = Averager()
+    averager.update({})
+    assert averager.averages == {}

@@ -1,0 +1,138 @@
+"""State, history and checkpoints of a run."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from micro import differences, make_cfg, make_solver
+
+from adversarial_trainer import checkpoint
+from solvers.base import RandomState, config_differences
+
+
+def test_random_state_goes_on() -> None:
+    """PITFALLS 22: Python's, numpy's and torch's generators, through `weights_only` loading."""
+
+    def draw() -> list[float]:
+        return [random.random(), random.gauss(0, 1), *np.random.standard_normal(3), *torch.rand(3)]
+
+    draw()
+    random.gauss(0, 1)  # leaves one of two values for the next call
+    state = RandomState().state_dict()
+    expected = draw()
+    draw()
+    RandomState().load_state_dict(state)
+    assert draw() == expected
+
+
+def test_differences_of_configurations() -> None:
+    cfg = make_cfg("optim.lr=0.1", "dset.path=/b", "adversarial.mpd.periods=[2,3]", "device=cpu")
+    text = (
+        "optim: {lr: 0.2, gone: 1}\ndset: {path: /b}\nadversarial: {mpd: {periods: [2, 5]}}\n"
+        "device: cuda\n"
+    )
+    lines = config_differences(text, cfg, ["device"])
+    told = [line for line in lines if "(not there) ->" not in line]
+    assert told == [
+        "adversarial.mpd.periods: [2, 5] -> [2, 3]",
+        "optim.gone: 1 -> (not there)",
+        "optim.lr: 0.2 -> 0.1",
+    ]
+    assert any(line.startswith("seed: (not there) -> ") for line in lines)
+
+
+def test_a_changed_default_is_refused(tmp_path: Path, audio: Path) -> None:
+    """In one line that names the key; what does not change the result may change."""
+    make_solver(tmp_path, audio, "optim.epochs=0").run()
+    solver = make_solver(tmp_path, audio, "optim.epochs=1")
+    solver.run()
+    other = ["optim.epochs=3", "device=auto", "logging.every=7", "evaluate.metrics.sisnr=false"]
+    other += ["num_threads=null", "checkpoint.keep_last=5", "dataset.num_workers=1"]
+    assert make_solver(tmp_path, audio, *other).restored
+
+    state = checkpoint.load(solver.checkpoint_path)
+    lr = solver.cfg.optim.lr
+    assert f"lr: {lr}" in state["config_text"]
+    state["config_text"] = state["config_text"].replace(f"lr: {lr}", "lr: 0.25")
+    checkpoint.save(state, solver.checkpoint_path)
+    with pytest.raises(ValueError) as error:
+        make_solver(tmp_path, audio)
+    message = str(error.value)
+    assert f"optim.lr: 0.25 -> {lr}" in message and "\n" not in message
+    assert str(solver.checkpoint_path) in message
+
+
+def test_parts_that_came_or_went_are_named(tmp_path: Path, audio: Path) -> None:
+    solver = make_solver(tmp_path, audio, "optim.epochs=1")
+    solver.run()
+    state = checkpoint.load(solver.checkpoint_path)
+    del state["balancer"]
+    checkpoint.save(state, solver.checkpoint_path)
+    with pytest.raises(ValueError, match="does not fit this version: balancer"):
+        make_solver(tmp_path, audio)
+
+
+def test_copies_and_history(tmp_path: Path, audio: Path) -> None:
+    """PITFALLS 21: `keep_last`. PITFALLS 25: safe loading. The history is JSON."""
+    overrides = ["checkpoint.keep_last=2", "adversarial=none"]
+    solver = make_solver(tmp_path, audio, *overrides, "optim.epochs=4")
+    solver.run()
+    names = sorted(path.name for path in solver.folder.glob("checkpoint*"))
+    assert names == ["checkpoint.th", "checkpoint_3.th", "checkpoint_4.th"]
+    for name, epochs in (("checkpoint.th", 4), ("checkpoint_3.th", 3)):
+        state = torch.load(solver.folder / name, weights_only=True)
+        assert len(state["history"]) == epochs and state["updates"] == 3 * epochs
+    history = json.loads((solver.folder / "history.json").read_text())
+    assert history == solver.history == torch.load(solver.checkpoint_path)["history"]
+    assert all(type(v) is float for stage in history[0].values() for v in stage.values())
+
+    # A run that was killed between checkpoint and history.
+    (solver.folder / "history.json").unlink()
+    again = make_solver(tmp_path, audio, *overrides, "optim.epochs=4")
+    assert json.loads((solver.folder / "history.json").read_text()) == history
+    before = checkpoint.load(solver.checkpoint_path)
+    again.run()
+    assert differences(before, checkpoint.load(solver.checkpoint_path)) == []
+
+
+@pytest.mark.parametrize(
+    "every, epochs, due",
+    [(1, 3, [1, 2, 3]), (2, 5, [2, 4, 5]), (0, 3, []), (10, 3, [3])],
+)
+def test_when_stages_run(
+    tmp_path: Path, audio: Path, every: int, epochs: int, due: list[int]
+) -> None:
+    """Every so many epochs and after the last; 0 is never."""
+    solver = make_solver(tmp_path, audio, f"evaluate.every={every}", f"optim.epochs={epochs}")
+    ran = []
+    for epoch in range(1, epochs + 1):
+        assert solver.epoch == epoch
+        if solver.is_due("evaluate"):
+            ran.append(epoch)
+        solver.history.append({})
+    assert ran == due
+
+
+def test_the_log_is_in_order(
+    tmp_path: Path, audio: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Progress, who is winning, summaries; the discriminators first, then losses, then the rest."""
+    solver = make_solver(tmp_path, audio, "optim.epochs=1", "adversarial.probability=1")
+    with caplog.at_level("INFO"):
+        solver.run()
+    lines = [record.message for record in caplog.records]
+    starts = [line.split(" | ")[0].split()[0] for line in lines]
+    assert starts[-8:] == [
+        *("Codebooks", "Train", "Train", "Discriminator", "fft256", "fft128", "Train", "Valid"),
+    ]
+    parts = lines[-2].split(" | ")
+    assert parts[:2] == ["Train summary", "Epoch 1"]
+    assert [part.split()[0] for part in parts[2:]] == [
+        *("d_loss", "d_acc", "adv", "feat", *[n for n in solver.weights if n in solver.losses]),
+        *("penalty", "perplexity", "usage", "grad_norm", "bad_steps", "duration"),
+    ]

@@ -1,0 +1,315 @@
+"""Steps, epochs and stages of the codec's solver, at micro size."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+from micro import EPOCH, differences, make_solver, snapshot, without_durations
+
+from adversarial_trainer import checkpoint
+from adversarial_trainer.data import Batch
+from solvers import CompressionSolver
+
+# All that draws or remembers: PITFALLS 15, 18, 21, 22, 23.
+EVERYTHING = [
+    *("schedule=cosine", "schedule.total_updates=12", "optim.ema.decay=0.9"),
+    *("adversarial.discriminators=[msstftd,msd]", "adversarial.probability=0.6667"),
+    *("schedule@adversarial.schedule=cosine", "adversarial.schedule.total_updates=12"),
+    "optim.max_norm=1000",
+]
+
+
+def first_batch(solver: CompressionSolver) -> Batch:
+    solver.data.train.set_position(1)
+    return next(iter(solver.data.train))
+
+
+def started(folder: Path, audio: Path, *overrides: str) -> CompressionSolver:
+    solver = make_solver(folder, audio, *overrides)
+    solver.start()
+    solver.model.train()
+    if solver.adversarial is not None:
+        solver.adversarial.train()
+    return solver
+
+
+def final_state(solver: CompressionSolver) -> dict:
+    state = solver.state_dict()
+    state.pop("config_text")
+    state["history"] = without_durations(state["history"])
+    return state
+
+
+def test_resume_equals_uninterrupted(tmp_path: Path, audio: Path) -> None:
+    """PITFALLS 18, 22: bit for bit, whatever the random state of the process that goes on."""
+    whole = make_solver(tmp_path / "whole", audio, *EVERYTHING, "optim.epochs=3")
+    whole.run()
+    for epochs in (1, 3):
+        torch.manual_seed(99)
+        parts = make_solver(tmp_path / "parts", audio, *EVERYTHING, f"optim.epochs={epochs}")
+        assert parts.restored == (epochs == 3)
+        parts.run()
+    state, other = final_state(whole), final_state(parts)
+    assert differences(state, other) == []
+    saved = [checkpoint.load(s.checkpoint_path) for s in (whole, parts)]
+    for one in saved:
+        one["history"] = without_durations(one["history"])
+        del one["config_text"]
+    assert differences(*saved) == []
+
+    # And there was something to be remembered.
+    assert 0 < state["adversarial"]["progress"]["num_updates"] < 3 * EPOCH
+    assert all(value > 0 for value in state["balancer"]["sums"].values())
+    assert state["schedule"]["updates"] == state["updates"] == 3 * EPOCH
+    assert differences(state["ema"]["averages"], dict(whole.model.named_parameters()))
+    rate = whole.optimizer.param_groups[0]["lr"]
+    assert 0 < rate < 0.5 * whole.cfg.optim.lr
+    assert [set(epoch) for epoch in whole.history] == [{"train", "valid"}] * 3
+    (fresh,) = [make_solver(tmp_path / "fresh", audio, *EVERYTHING)]
+    assert differences(state["model"], fresh.model.state_dict())
+    assert differences(state["shared_state"], fresh.shared_state.state_dict())
+
+
+def test_workers_do_not_change_weights(tmp_path: Path, audio: Path) -> None:
+    states = []
+    for workers in (0, 2):
+        solver = make_solver(
+            tmp_path / str(workers), audio, f"dataset.num_workers={workers}", "optim.epochs=1"
+        )
+        solver.run()
+        states.append(final_state(solver))
+    assert differences(*states) == []
+
+
+@pytest.mark.parametrize("name", ["msstftd", "mpd", "msd", "msstftd,mpd,msd"])
+@pytest.mark.parametrize("loss", ["mse", "hinge", "hinge2"])
+def test_each_discriminator_with_each_loss(
+    tmp_path: Path, audio: Path, name: str, loss: str
+) -> None:
+    """Two steps: all metrics finite; the discriminators change in `train_adv` and nowhere else."""
+    solver = started(
+        tmp_path,
+        audio,
+        *(f"adversarial.discriminators=[{name}]", f"adversarial.loss={loss}"),
+        "adversarial.probability=1",
+    )
+    assert solver.adversarial is not None
+    adversary = solver.adversarial.adversary
+    train_adv = solver.adversarial.train_adv
+    seen = [snapshot(adversary)]
+
+    def watched(fake: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+        assert differences(seen[-1], snapshot(adversary)) == []
+        result = train_adv(fake, real)
+        seen.append(snapshot(adversary))
+        return result
+
+    solver.adversarial.train_adv = watched  # type: ignore[method-assign]
+    generator = snapshot(solver.model.encoder)
+    batch = first_batch(solver)
+    for _ in range(2):
+        metrics, good = solver.train_step(batch)
+        assert good
+        assert [k for k, v in metrics.items() if not torch.isfinite(v)] == []
+    assert differences(seen[-1], snapshot(adversary)) == []
+    changed = set(differences(seen[0], seen[-1]))
+    # Not all biases: hinge pushes real up and fake down, and the two may cancel.
+    trained = {f".{key}" for key, _ in adversary.named_parameters() if "weight" in key}
+    assert changed >= trained
+    assert differences(generator, snapshot(solver.model.encoder))
+    assert {"adv", "feat", "d_loss", "d_acc", "share_adv", "share_feat"} <= metrics.keys()
+    names = adversary.names
+    assert {f"d_real/{n}" for n in names} | {f"d_acc/{n}" for n in names} <= metrics.keys()
+
+
+def test_without_discriminators(tmp_path: Path, audio: Path) -> None:
+    """PITFALLS 14: no adversarial and no feature loss, though they have weights."""
+    solver = make_solver(tmp_path, audio, "adversarial=none", "optim.epochs=1")
+    assert solver.adversarial is None
+    last = solver.run()
+    assert last["train"]["l1"] > 0
+    assert not [k for k in {**last["train"], **last["valid"]} if k.startswith(("adv", "d_", "feat"))]
+
+
+def test_a_loss_left_out_and_a_loss_without_weight(tmp_path: Path, audio: Path) -> None:
+    """`null` leaves it out; 0 reports it, and the weights become the same as without it."""
+    states = {}
+    for value in ("null", "0"):
+        solver = started(tmp_path / value, audio, f"losses.adv={value}", "losses.l2=0")
+        for _ in range(2):
+            metrics, _ = solver.train_step(first_batch(solver))
+        assert ("adv" in metrics) == (value == "0")
+        assert "share_adv" not in metrics and "share_feat" in metrics
+        assert "l2" in metrics and "share_l2" not in metrics
+        states[value] = solver.model.state_dict()
+    assert differences(states["null"], states["0"]) == []
+
+    solver = started(tmp_path / "feat", audio, "losses.feat=null")
+    assert solver.adversarial is not None and solver.adversarial.loss_feat is None
+    metrics, good = solver.train_step(first_batch(solver))
+    assert good and "adv" in metrics and "feat" not in metrics
+
+
+def test_discriminators_come_in_later(tmp_path: Path, audio: Path) -> None:
+    solver = make_solver(tmp_path, audio, f"adversarial.start_step={EPOCH}", "optim.epochs=2")
+    solver.run()
+    first, second = solver.history
+    for stage in ("train", "valid"):
+        assert "adv" not in first[stage] and "d_loss" not in first[stage]
+        assert "adv" in second[stage] and "d_loss" in second[stage]
+
+
+def test_no_quantizer(tmp_path: Path, audio: Path) -> None:
+    overrides = ["evaluate.every=1", "generate.every=1", "optim.epochs=1"]
+    solver = make_solver(tmp_path, audio, "quantizer=none", *overrides)
+    last = solver.run()
+    assert "penalty" not in last["train"] and "usage" not in last["evaluate"]
+    assert last["evaluate"]["bandwidth"] == pytest.approx(32 * 8 * 50 / 1000)
+    assert len(list(solver.folder.glob("samples/1/*kbps.wav"))) == 1
+
+
+def test_stereo_with_sep_channels(tmp_path: Path, audio: Path) -> None:
+    solver = make_solver(
+        tmp_path,
+        audio,
+        *("channels=2", "adversarial.msstftd.sep_channels=true", "optim.epochs=1"),
+        *("evaluate.every=1", "generate.every=1"),
+    )
+    last = solver.run()
+    assert last["train"]["adv"] > 0 and last["evaluate"]["mel"] > 0
+    wav = next(solver.folder.glob("samples/1/*original.wav"))
+    assert soundfile.info(wav).channels == 2
+
+
+def test_other_stages_change_nothing(tmp_path: Path, audio: Path) -> None:
+    """PITFALLS 16: with averaged weights, spectral norm, codebooks; all bit for bit."""
+    solver = make_solver(
+        tmp_path,
+        audio,
+        *("adversarial=hifigan", "optim.ema.decay=0.5", "optim.epochs=1", "valid.every=0"),
+    )
+    solver.run()
+    assert solver.adversarial is not None
+    before = final_state(solver)
+    modules = [snapshot(solver.model), snapshot(solver.adversarial)]
+    assert any("_u" in name for name in modules[1]), "there is spectral norm"
+    # `valid.every=0` made no batches.
+    assert solver.data.valid is None
+    other = make_solver(tmp_path / "with", audio, "adversarial=hifigan")
+    solver.data.valid = other.data.valid
+    with solver.inference():
+        assert differences(modules[0], snapshot(solver.model)), "the averages are in use"
+        for stage in (solver.valid, solver.evaluate, solver.generate):
+            solver.run_stage(stage.__name__, stage)
+    assert differences(modules, [snapshot(solver.model), snapshot(solver.adversarial)]) == []
+    assert differences(before, final_state(solver)) == []
+
+
+def test_validation_uses_the_same_segments(tmp_path: Path, audio: Path) -> None:
+    solver = started(tmp_path, audio)
+    with solver.inference():
+        assert solver.valid() == solver.valid()
+
+
+def spoil(batch: Batch) -> Batch:
+    wav = batch.wav.clone()
+    wav[0, 0, 100] = float("nan")
+    return Batch(wav, batch.infos)
+
+
+def test_nan_is_left_out(
+    tmp_path: Path, audio: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing learns from it, and the log says where it came from."""
+    solver = started(tmp_path, audio, "optim.ema.decay=0.9")
+    good_batch = first_batch(solver)
+    solver.train_step(good_batch)
+    before = final_state(solver)
+    batch = spoil(good_batch)
+    with caplog.at_level(logging.WARNING):
+        metrics, good = solver.train_step(batch)
+    assert not good and not metrics["l1"].isfinite()
+    assert str(batch.infos[0].path) in caplog.text and "l1" in caplog.text
+    after = final_state(solver)
+    for name in ("model", "optimizer", "ema"):
+        assert differences(before[name], after[name]) == [], name
+    assert all(math.isfinite(value) for value in after["balancer"]["sums"].values())
+    ours, theirs = before["adversarial"], after["adversarial"]
+    assert differences(ours["optimizer"], theirs["optimizer"]) == []
+    trained = {name for name, _ in solver.adversarial.named_parameters()}  # type: ignore[union-attr]
+    assert not [p for p in differences(ours, theirs) if p[1:] in trained]
+    assert after["updates"] == before["updates"] + 1
+    # And it goes on.
+    assert solver.train_step(good_batch)[1]
+    assert solver.bad_steps_in_row == 0
+
+
+def test_bad_steps_are_counted_and_end_the_run(tmp_path: Path, audio: Path) -> None:
+    solver = make_solver(tmp_path, audio, "optim.max_bad_steps=2", "optim.epochs=1")
+    solver.start()
+    solver.data.train.set_position(1)
+    batches = list(solver.data.train)
+
+    class Spoilt:
+        bad = [1]
+
+        def set_position(self, epoch: int) -> None:
+            assert epoch == 1
+
+        def __len__(self) -> int:
+            return len(batches)
+
+        def __iter__(self):
+            for number, batch in enumerate(batches):
+                yield spoil(batch) if number in self.bad else batch
+
+    solver.data.train = Spoilt()  # type: ignore[assignment]
+    metrics = solver.train()
+    assert metrics["bad_steps"] == 1
+    assert all(value == value for value in metrics.values())
+    Spoilt.bad = [1, 2]
+    with pytest.raises(FloatingPointError, match="optim.max_bad_steps"):
+        solver.train()
+
+
+@pytest.mark.parametrize("data_init", ["true", "false"])
+def test_data_init(tmp_path: Path, audio: Path, data_init: str) -> None:
+    """Latents of mean 0 and variance 1 in each channel, and an output at the input's level."""
+    overrides = [f"data_init={data_init}", "dataset.batch_size=8", "optim.ema.decay=0.9"]
+    solver = make_solver(tmp_path, audio, *overrides)
+    solver.start()
+    solver.data.train.set_position(0)
+    wav = next(iter(solver.data.train)).wav
+    with torch.no_grad():
+        latents = solver.model.encoder(wav)
+        out = solver.model.decoder(latents)
+    mean, std = latents.mean((0, 2)).abs().max().item(), latents.std((0, 2))
+    fits = mean < 0.01 and bool(((std - 1).abs() < 0.01).all())
+    assert fits == (data_init == "true")
+    assert (abs(out.std() / wav.std() - 1) < 0.05) == (data_init == "true")
+    # The averages start there too.
+    assert solver.ema is not None
+    assert differences(solver.ema.averages, dict(solver.model.named_parameters())) == []
+
+
+def test_codebooks_start_before_the_first_update(tmp_path: Path, audio: Path) -> None:
+    """PITFALLS 3, 8: in training mode, by k-means; the first evaluation can encode."""
+    solver = make_solver(tmp_path, audio, "evaluate.at_start=true", "optim.epochs=0")
+    assert not solver.model.quantizer.initialised
+    solver.run()
+    assert solver.model.quantizer.initialised
+    assert solver.history == [] and solver.epoch == 1
+    assert solver._pending_metrics["start"]["usage"] > 0
+
+
+def test_a_model_that_is_not_finite_does_not_wait_for_ever(tmp_path: Path, audio: Path) -> None:
+    solver = make_solver(tmp_path, audio, "data_init=false")
+    with torch.no_grad():
+        next(solver.model.encoder.parameters()).fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="not finite before any update"):
+        solver.start()

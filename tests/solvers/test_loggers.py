@@ -1,0 +1,121 @@
+"""What arrives at TensorBoard and wandb."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from micro import RATE, make_solver
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from adversarial_trainer import distrib
+from solvers.loggers import ResultLogger, TensorboardLogger, WandbLogger, init_loggers
+
+STAGES = ["evaluate.every=1", "generate.every=1", "optim.epochs=2"]
+
+
+def test_tensorboard(tmp_path: Path, audio: Path) -> None:
+    """Scalars by epoch, audio, pictures, the configuration; one file, however often it starts."""
+    for epochs in (1, 2):
+        solver = make_solver(
+            tmp_path, audio, "logging.tensorboard=true", *STAGES, f"optim.epochs={epochs}"
+        )
+        last = solver.run()
+        solver.result_logger._experiment_loggers["tensorboard"].writer.close()
+    folder = solver.folder / "tensorboard"
+    assert all(path.is_file() for path in folder.iterdir()) and len(list(folder.iterdir())) == 2
+    events = EventAccumulator(str(folder), {"scalars": 0, "audio": 0, "images": 0}).Reload()
+    tags = events.Tags()
+    for stage in ("train", "valid", "evaluate"):
+        for name, value in last[stage].items():
+            scalars = events.Scalars(f"{stage}/{name}")
+            if name != "d_lr":
+                assert scalars[-1].step == 2 and scalars[-1].value == pytest.approx(value, rel=1e-5)
+    assert [event.step for event in events.Scalars("valid/l1")] == [1, 2]
+    original = next(tag for tag in tags["audio"] if tag.endswith("/original"))
+    assert len(tags["audio"]) == 3 and len(tags["images"]) == 1
+    (first, second) = events.Audio(original)
+    assert (first.step, second.step) == (1, 2) and first.sample_rate == RATE
+    assert second.encoded_audio_string[:4] == b"RIFF"
+    picture = events.Images(tags["images"][0])[-1]
+    assert picture.width > 300 and picture.height > 300
+    assert "hparams_metrics" not in tags["scalars"]
+    assert "_hparams_/session_start_info" in events.summary_metadata
+
+
+def read_wandb(path: Path) -> Iterator[Any]:
+    """The records of a run file: LevelDB's log format (github.com/google/leveldb,
+    doc/log_format.md) after a header of 7 bytes, which counts for the first block."""
+    from wandb.proto import wandb_internal_pb2
+
+    data, position, record = path.read_bytes(), 7, b""
+    while position + 7 <= len(data):
+        if 32768 - position % 32768 < 7:
+            position += 32768 - position % 32768
+            continue
+        _, length, kind = struct.unpack("<IHB", data[position : position + 7])
+        record += data[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):  # whole, or last part
+            message = wandb_internal_pb2.Record()
+            message.ParseFromString(record)
+            record = b""
+            yield message
+
+
+def test_wandb_offline(
+    tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PITFALLS 25: scalars, audio and pictures arrive, without a server."""
+    for name, value in (("MODE", "offline"), ("SILENT", "true"), ("CONSOLE", "off")):
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    solver = make_solver(tmp_path, audio, "logging.wandb=true", *STAGES, "optim.epochs=1")
+    last = solver.run()
+    logger = solver.result_logger._experiment_loggers["wandb"]
+    assert isinstance(logger, WandbLogger)
+    logger.run.finish()
+
+    (file,) = solver.folder.glob("wandb/offline-run-*/run-*.wandb")
+    values: dict[str, Any] = {}
+    config: dict[str, Any] = {}
+    for record in read_wandb(file):
+        for item in record.history.item:
+            values[item.key or "/".join(item.nested_key)] = json.loads(item.value_json)
+        for update in (*record.run.config.update, *record.config.update):
+            config[update.key or "/".join(update.nested_key)] = json.loads(update.value_json)
+    for stage in ("train", "valid", "evaluate"):
+        for name, value in last[stage].items():
+            assert values[f"{stage}/{name}"] == pytest.approx(value), (stage, name)
+    assert values["epoch"] == 1
+    kinds = sorted(value for key, value in values.items() if key.endswith("/_type"))
+    assert kinds == ["audio-file"] * 3 + ["image-file"]
+    paths = [value for key, value in values.items() if key.endswith("/path")]
+    assert len(paths) == 4 and all("generate/" in path for path in paths)
+    assert all((file.parent / "files" / path).stat().st_size > 1000 for path in paths)
+    assert config["optim"]["lr"] == solver.cfg.optim.lr
+    assert file.name == "run-run.wandb"  # the signature, so that a resumed run goes on
+
+
+def test_other_ranks_log_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PITFALLS 25: each rank opened an event file."""
+    monkeypatch.setattr(distrib, "rank", lambda: 1)
+    logger = ResultLogger(None)  # type: ignore[arg-type]
+    init_loggers(logger, tmp_path, "sig", tensorboard=True, wandb=True)
+    assert logger._experiment_loggers == {} and not list(tmp_path.iterdir())
+    logger.log_audio("generate", "a", torch.zeros(1, 9), RATE, 1)
+
+
+def test_stereo_audio(tmp_path: Path) -> None:
+    logger = TensorboardLogger(tmp_path)
+    logger.log_audio("generate", "a", torch.stack([torch.ones(8) * 0.5, torch.zeros(8)]), RATE, 3)
+    logger.writer.close()
+    events = EventAccumulator(str(tmp_path)).Reload()
+    (event,) = events.Audio("generate/a")
+    samples = np.frombuffer(event.encoded_audio_string[-16:], np.int16)
+    assert np.allclose(samples / 32768, 0.25, atol=1e-3)  # the mean of both channels

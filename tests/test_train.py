@@ -1,0 +1,237 @@
+"""The command line end to end, at micro size."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soundfile
+import torch
+from matplotlib.image import imread
+from micro import RATE, ROOT, command, dora_run, write_audio
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from adversarial_trainer.train import init_process, main
+
+
+@pytest.fixture(scope="module")
+def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_audio(tmp_path_factory.mktemp("data") / "audio")
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """A run sets up the root logger of its process."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    for handler in root.handlers:
+        if handler not in handlers:
+            handler.close()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def call(argv: list[str]) -> Any:
+    """What `dora run` does once it is imported, without Hydra's own wrapping."""
+    xp = main.get_xp(argv)
+    main.init_xp(xp)
+    with xp.enter():
+        return main.main(xp.cfg)
+
+
+def error_line(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line of a command that must end with status 2."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as exit_:
+        call(argv)
+    assert exit_.value.code == 2
+    out, err = capsys.readouterr()
+    assert "Traceback" not in out + err
+    (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert err.endswith(line + "\n")
+    return line
+
+
+def test_from_the_first_epoch_to_the_last_and_on(
+    tmp_path: Path, audio: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stages = ["evaluate.every=1", "generate.every=1", "checkpoint.keep_last=1"]
+    argv = command(tmp_path, audio, *stages, "logging.tensorboard=true")
+    output = dora_run(*argv)
+    assert "Traceback" not in output and "Warning" not in output
+    (run,) = (tmp_path / "xps").iterdir()
+    assert {path.name for path in run.iterdir()} == {
+        *(".argv.json", ".hydra", "checkpoint.th", "checkpoint_2.th", "history.json"),
+        *("samples", "solver.log.0", "tensorboard"),
+    }
+    history = json.loads((run / "history.json").read_text())
+    assert [set(epoch) for epoch in history] == [{"train", "valid", "evaluate", "generate"}] * 2
+    state = torch.load(run / "checkpoint.th", weights_only=True)
+    assert state["history"] == history and state["sig"] == run.name and state["updates"] == 6
+    assert "solver: compression" in state["config_text"]
+
+    # Samples: one file was kept for this stage.
+    folder = run / "samples" / "2"
+    names = sorted(path.name for path in folder.iterdir())
+    stem = names[0].removesuffix("_0.20kbps.wav")
+    kinds = ("0.20kbps.wav", "0.40kbps.wav", "original.wav", "spectrograms.png")
+    assert names == [f"{stem}_{kind}" for kind in kinds]
+    for name in names[:3]:
+        info = soundfile.info(folder / name)
+        assert (info.samplerate, info.frames, info.channels) == (RATE, RATE, 1)
+    assert imread(folder / names[3]).shape[2] in (3, 4)
+
+    events = EventAccumulator(str(run / "tensorboard")).Reload()
+    tags = events.Tags()
+    assert {"train/d_loss", "valid/l1", "evaluate/mel"} <= set(tags["scalars"])
+    assert len(tags["audio"]) == 3 and len(tags["images"]) == 1
+    log = (run / "solver.log.0").read_text()
+    assert "Train summary | Epoch 2" in log and "\033" not in log
+
+    # The same command again has nothing to do.
+    files = {path: path.read_bytes() for path in run.glob("*.th")}
+    capsys.readouterr()
+    call(argv)
+    assert "Nothing to do: 2 epochs are done. Ask for more with optim.epochs=N" in (
+        capsys.readouterr().err
+    )
+    assert {path: path.read_bytes() for path in run.glob("*.th")} == files
+    assert json.loads((run / "history.json").read_text()) == history
+
+    # More epochs are the same run, which goes on.
+    last = call([*argv, "optim.epochs=3"])
+    assert "Goes on from epoch 2, update 6" in capsys.readouterr().err
+    longer = json.loads((run / "history.json").read_text())
+    assert longer[:2] == history and longer[2:] == [last]
+    assert [path.name for path in run.glob("checkpoint_*")] == ["checkpoint_3.th"]
+    assert len(list((tmp_path / "xps").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    "overrides, expected",
+    [
+        (["adversarial=msstftd"], {"adv", "feat"}),
+        (["adversarial=mpd", "adversarial.loss=hinge2"], {"adv", "feat"}),
+        (
+            ["adversarial.discriminators=[msstftd,mpd]", "adversarial.msstftd.filters=3"],
+            {"adv", "feat"},
+        ),
+        (["adversarial=none"], set()),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_command_lines(
+    tmp_path: Path, audio: Path, overrides: list[str], expected: set[str]
+) -> None:
+    """Those of DESIGN.md, "Configuration"; `dset=folder dset.path=` is in all of them."""
+    last = call(command(tmp_path, audio, *overrides, "optim.epochs=1", "adversarial.probability=1"))
+    assert {"adv", "feat"} & last["train"].keys() == expected
+    names = {key.split("/")[1] for key in last["train"] if key.startswith("d_acc/")}
+    listed = " ".join(overrides)
+    assert any("period" in name for name in names) == ("mpd" in listed)
+    assert any("fft" in name for name in names) == ("msstftd" in listed)
+
+
+def test_the_paper_recipe_at_micro_size(tmp_path: Path, audio: Path) -> None:
+    """`solver=encodec`: all that is small is the size."""
+    small = [arg for arg in command(tmp_path, audio, "optim.epochs=1") if arg != "solver=tiny"]
+    assert call(["solver=encodec", *small, "quantizer.kmeans_frames_per_code=1"])["train"]["adv"] > 0
+
+
+def test_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Prints model, sizes and weights; trains nothing, and needs no data."""
+    assert call(command(tmp_path, Path("/nowhere"), "show=true")) is None
+    out = capsys.readouterr().out
+    for text in ("EncodecModel(", "Generator: ", "Discriminators: ", "Loss weights", "  msspec"):
+        assert text in out
+    (run,) = (tmp_path / "xps").iterdir()
+    assert not list(run.glob("*.th")) and not (run / "tensorboard").exists()
+
+
+WRONG = [
+    (["+adversarial.mpd.period=[2]"], ["adversarial.mpd.period: no such key", "mpd.periods?"]),
+    (["adversarial.loss=hing"], ["adversarial.loss=hing: ", "mse, hinge, hinge2"]),
+    (["dset.path=/nowhere"], ["dset.path='/nowhere': no such folder"]),
+    (["dset.path=EMPTY"], ["dset.path=", "no audio file in the folder"]),
+    (["dset.path=null"], ["set dset.path to a folder"]),
+    (["quantizer.n_q=0"], ["quantizer: n_q", "got 0"]),
+    (["dataset.batch_size=0"], ["dataset.batch_size=0", "whole number >= 1"]),
+    (["continue_from=/nowhere"], ["continue_from=/nowhere: no such checkpoint"]),
+    (["generate.bandwidths=[9]"], ["generate.bandwidths=[9]", "1..2"]),
+    (["logging.level=loud"], ["logging.level=loud: use DEBUG"]),
+    (["device=gpu"], ["device=gpu: use auto"]),
+]
+
+
+@pytest.mark.parametrize("overrides, named", WRONG, ids=[" ".join(o) for o, _ in WRONG])
+def test_wrong_command_lines(
+    tmp_path: Path,
+    audio: Path,
+    overrides: list[str],
+    named: list[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "empty").mkdir()
+    overrides = [arg.replace("EMPTY", str(tmp_path / "empty")) for arg in overrides]
+    line = error_line(command(tmp_path, audio, *overrides), capsys)
+    assert [part for part in named if part not in line] == []
+
+
+def test_no_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = error_line([f"dora.dir={tmp_path}"], capsys)
+    assert "No recipe chosen: add solver=tiny" in line
+
+
+def test_a_run_of_another_configuration(
+    tmp_path: Path, audio: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A default that changed under a run is refused in one line."""
+    argv = command(tmp_path, audio, "optim.epochs=1", "adversarial=none")
+    call(argv)
+    (path,) = tmp_path.glob("xps/*/checkpoint.th")
+    state = torch.load(path, weights_only=True)
+    text = state["config_text"]
+    state["config_text"] = text.replace("valid_samples: 3", "valid_samples: 7")
+    assert state["config_text"] != text
+    torch.save(state, path)
+    line = error_line([*argv, "optim.epochs=2"], capsys)
+    assert "dataset.valid_samples: 7 -> 3" in line
+    # Neither is anything else touched.
+    assert torch.load(path, weights_only=True)["config_text"] == state["config_text"]
+
+
+def test_divergence_ends_with_one_line(
+    tmp_path: Path, audio: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = command(tmp_path, audio, "optim.lr=1e30", "optim.max_bad_steps=1", "adversarial=none")
+    line = error_line(argv, capsys)
+    assert "optim.max_bad_steps" in line or "not finite" in line
+
+
+def test_status_of_the_real_process(tmp_path: Path) -> None:
+    line = [sys.executable, "-m", "dora", "-P", "adversarial_trainer", "run"]
+    argv = command(tmp_path, Path("/nowhere"))
+    result = subprocess.run([*line, *argv], cwd=ROOT, text=True, capture_output=True, timeout=120)
+    assert result.returncode == 2
+    assert result.stderr == "error: dset.path='/nowhere': no such folder\n"
+
+
+def test_only_the_first_rank_talks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others have their log files."""
+    xp = main.get_xp(command(tmp_path, None))
+    main.init_xp(xp)
+    for name, value in (("RANK", "1"), ("LOCAL_RANK", "1"), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("flashy.distrib.init", lambda backend: None)
+    with xp.enter():
+        init_process(xp.cfg)
+    levels = {type(handler): handler.level for handler in logging.getLogger().handlers}
+    assert levels == {logging.StreamHandler: logging.WARNING, logging.FileHandler: logging.INFO}
+    assert (xp.folder / "solver.log.1").exists()
