@@ -35,7 +35,11 @@ MICRO = [
     "adversarial.msstftd.n_ffts=[256,128]",
     "adversarial.msstftd.hop_lengths=[64,32]",
     "adversarial.msstftd.win_lengths=[256,128]",
-    *("adversarial.mpd.filters=2", "adversarial.mpd.max_filters=4", "adversarial.mpd.periods=[2,3]"),
+    *(
+        "adversarial.mpd.filters=2",
+        "adversarial.mpd.max_filters=4",
+        "adversarial.mpd.periods=[2,3]",
+    ),
     *("adversarial.msd.filters=4", "adversarial.msd.max_filters=8"),
     *("evaluate.every=0", "generate.every=0", "logging.every=1", "logging.tensorboard=false"),
 ]
@@ -91,7 +95,7 @@ def make_cfg(*overrides: str) -> DictConfig:
 
 
 def make_solver(folder: Path, audio: Path, *overrides: str) -> CompressionSolver:
-    """A solver of its own in `folder`, ready to train; the same folder goes on with the same run."""
+    """A solver ready to train; one in the same `folder` goes on with the same run."""
     cfg = make_cfg(f"dset.path={audio}", f"dset.cache={audio.parent / 'cache'}", *overrides)
     check_config(cfg)
     torch.manual_seed(cfg.seed)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from adversarial_trainer import distrib
+
 FeatLossType = Callable[[list[Tensor], list[Tensor]], Tensor]
 
 # Keeps the relative distance finite where a real map is all zeros.
@@ -22,7 +24,8 @@ class FeatureMatchingLoss(nn.Module):
         loss: Distance between two maps of equal shape, to a 0-dim tensor.
         normalize: Divide the sum by the number of maps.
         relative: Divide each distance by the mean magnitude of its real map, as in EnCodec
-            (arXiv 2210.13438, equation 2), so that loud maps do not drown the quiet ones.
+            (arXiv 2210.13438, equation 2), so that loud maps do not drown the quiet ones. The
+            mean is over the items of all ranks, each of which must then call this.
 
     Shape:
         - fmap_fake, fmap_real: lists of maps, pairwise of the same shape
@@ -47,12 +50,16 @@ class FeatureMatchingLoss(nn.Module):
                 "Feature matching wants as many fake maps as real ones and at least "
                 f"one, got {len(fmap_fake)} fake and {len(fmap_real)} real."
             )
-        total = torch.stack(
+        fmap_real = [real.detach() for real in fmap_real]
+        distances = torch.stack(
             [
-                self._distance(index, fake, real.detach())
+                self._distance(index, fake, real)
                 for index, (fake, real) in enumerate(zip(fmap_fake, fmap_real, strict=True))
             ]
-        ).sum()
+        )
+        if self.relative:
+            distances = distances / _magnitudes(fmap_real)
+        total = distances.sum()
         return total / len(fmap_fake) if self.normalize else total
 
     def _distance(self, index: int, fake: Tensor, real: Tensor) -> Tensor:
@@ -63,7 +70,16 @@ class FeatureMatchingLoss(nn.Module):
             )
         if not fake.numel():
             return fake.sum()  # zero, in the graph
-        distance = self.loss(fake, real)
-        if self.relative:
-            distance = distance / real.abs().mean().clamp_min(_EPS)
-        return distance
+        return self.loss(fake, real)
+
+
+def _magnitudes(maps: Sequence[Tensor]) -> Tensor:
+    """Mean magnitude of each map over all ranks, as ratios of local means do not add up; 1 where
+    a map is empty."""
+    means = torch.stack([m.abs().mean() if m.numel() else m.new_ones(()) for m in maps])
+    means = means.to(torch.promote_types(means.dtype, torch.float32))
+    if distrib.is_distributed():
+        items = means.new_full((1,), len(maps[0]))
+        message = distrib.all_reduce(torch.cat([means * items, items]))
+        means = message[:-1] / message[-1].clamp_min(1)
+    return means.clamp_min(_EPS)

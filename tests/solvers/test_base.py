@@ -118,9 +118,7 @@ def test_when_stages_run(
     assert ran == due
 
 
-def test_the_log_is_in_order(
-    tmp_path: Path, audio: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_log_is_in_order(tmp_path: Path, audio: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Progress, who is winning, summaries; the discriminators first, then losses, then the rest."""
     solver = make_solver(tmp_path, audio, "optim.epochs=1", "adversarial.probability=1")
     with caplog.at_level("INFO"):

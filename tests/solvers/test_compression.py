@@ -75,6 +75,7 @@ def test_resume_equals_uninterrupted(tmp_path: Path, audio: Path) -> None:
     assert differences(state["shared_state"], fresh.shared_state.state_dict())
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_workers_do_not_change_weights(tmp_path: Path, audio: Path) -> None:
     states = []
     for workers in (0, 2):
@@ -133,7 +134,9 @@ def test_without_discriminators(tmp_path: Path, audio: Path) -> None:
     assert solver.adversarial is None
     last = solver.run()
     assert last["train"]["l1"] > 0
-    assert not [k for k in {**last["train"], **last["valid"]} if k.startswith(("adv", "d_", "feat"))]
+    assert not [
+        k for k in {**last["train"], **last["valid"]} if k.startswith(("adv", "d_", "feat"))
+    ]
 
 
 def test_a_loss_left_out_and_a_loss_without_weight(tmp_path: Path, audio: Path) -> None:
@@ -222,9 +225,7 @@ def spoil(batch: Batch) -> Batch:
     return Batch(wav, batch.infos)
 
 
-def test_nan_is_left_out(
-    tmp_path: Path, audio: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_nan_is_left_out(tmp_path: Path, audio: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Nothing learns from it, and the log says where it came from."""
     solver = started(tmp_path, audio, "optim.ema.decay=0.9")
     good_batch = first_batch(solver)

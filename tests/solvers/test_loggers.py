@@ -69,9 +69,7 @@ def read_wandb(path: Path) -> Iterator[Any]:
             yield message
 
 
-def test_wandb_offline(
-    tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wandb_offline(tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """PITFALLS 25: scalars, audio and pictures arrive, without a server."""
     for name, value in (("MODE", "offline"), ("SILENT", "true"), ("CONSOLE", "off")):
         monkeypatch.setenv(f"WANDB_{name}", value)

@@ -1,0 +1,214 @@
+"""Long tests of the real command line: `make test_integ`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from micro import ROOT, command, differences, dora_run, without_durations, write_audio
+
+pytestmark = pytest.mark.integ
+
+ENV = {**os.environ, "OMP_NUM_THREADS": "1"}
+# All that draws or remembers.
+EVERYTHING = [
+    *("schedule=cosine", "schedule.total_updates=20", "optim.ema.decay=0.9"),
+    *("adversarial.discriminators=[msstftd,msd]", "adversarial.probability=0.6667"),
+]
+
+
+@pytest.fixture(scope="module")
+def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_audio(tmp_path_factory.mktemp("data") / "audio", 8)
+
+
+def checkpoint_of(folder: Path) -> dict[str, Any]:
+    (path,) = folder.glob("xps/*/checkpoint.th")
+    return torch.load(path, weights_only=True)
+
+
+def numbers(node: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    """All tensors and numbers of a state, by dotted path, in float64."""
+    if isinstance(node, torch.Tensor):
+        yield path, node.double().flatten()
+    elif isinstance(node, int | float):
+        yield path, torch.tensor([float(node)], dtype=torch.float64)
+    elif isinstance(node, dict | list):
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from numbers(value, f"{path}.{key}")
+
+
+def relative_differences(state: dict[str, Any], other: dict[str, Any]) -> dict[str, float]:
+    """||a - b|| / ||b|| of each group of tensors."""
+    # Adam's first moments are differences of gradients, which say little: weights tell.
+    groups = {
+        "encoder": r"^\.model\.encoder\.",
+        "decoder": r"^\.model\.decoder\.",
+        "codebooks": r"^\.model\.quantizer\..*embed$",
+        "codebook use": r"^\.model\.quantizer\..*cluster_size$",
+        "averaged weights": r"^\.ema\.averages\.",
+        "balancer": r"^\.balancer\.",
+        "discriminators": r"^\.adversarial\.adversary\.",
+        "second moments": r"exp_avg_sq$",
+        "train metrics": r"^\.history\.\d+\.train\.(l1|msspec|adv|feat|d_loss|penalty)$",
+        "valid metrics": r"^\.history\.\d+\.valid\.(l1|msspec|adv|feat|d_loss)$",
+    }
+    ours, theirs = dict(numbers(state)), dict(numbers(other))
+    assert ours.keys() == theirs.keys()
+    found: dict[str, list[str]] = defaultdict(list)
+    for path in ours:
+        for group, pattern in groups.items():
+            if re.search(pattern, path):
+                found[group].append(path)
+    assert found.keys() == groups.keys()
+    result = {}
+    for group, paths in found.items():
+        a, b = (torch.cat([side[path] for path in paths]) for side in (ours, theirs))
+        result[group] = float((a - b).norm() / b.norm())
+    return result
+
+
+@pytest.mark.parametrize("how", ["dora -d", "torchrun"])
+def test_two_processes_equal_one(tmp_path: Path, audio: Path, how: str) -> None:
+    """PITFALLS 6, 7, 24, 26, on the CPU, with unequal shares of the batch (3 = 1 + 2).
+
+    Adam divides by the gradient's size, and so turns rounding errors of gradients that are zero
+    into whole steps: a larger epsilon keeps them small.
+    """
+    argv = [*EVERYTHING, "optim.epochs=1", "dataset.batch_size=3", "dataset.valid_samples=5"]
+    argv += ["optim.eps=1e-3", "adversarial.optim.eps=1e-3", "evaluate.every=1", "generate.every=1"]
+    argv += ["logging.tensorboard=true", "dataset.num_workers=1"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    dora_run(*command(one, audio, *argv))
+    if how == "dora -d":
+        output = dora_run("-d", "--ddp_workers", "2", *command(two, audio, *argv))
+    else:
+        torchrun = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
+        output = dora_run(*command(two, audio, *argv), prefix=torchrun)
+    assert "Traceback" not in output and "destroy_process_group" not in output
+    assert output.count("Train summary | Epoch 1") == 1, "the first process says it all"
+
+    found = relative_differences(checkpoint_of(two), checkpoint_of(one))
+    print({group: f"{value:.1e}" for group, value in found.items()})
+    assert {group: value for group, value in found.items() if not value < 1e-4} == {}
+    (run,) = (two / "xps").iterdir()
+    assert "Train summary | Epoch 1" in (run / "solver.log.1").read_text()
+    assert len(list((run / "tensorboard").iterdir())) == 1  # PITFALLS 25
+    evaluated = [checkpoint_of(folder)["history"][0]["evaluate"] for folder in (one, two)]
+    assert evaluated[0].keys() == evaluated[1].keys()
+    assert evaluated[0]["mel"] == pytest.approx(evaluated[1]["mel"], rel=1e-3)
+
+    # And it goes on, alone as well.
+    more = [arg for arg in argv if arg != "optim.epochs=1"] + ["optim.epochs=2"]
+    assert "Goes on from epoch 1, update 3" in dora_run(*command(two, audio, *more))
+
+
+@pytest.mark.parametrize("workers", [[], ["-d", "--ddp_workers", "2"]], ids=["one", "two"])
+def test_an_error_is_one_line(tmp_path: Path, workers: list[str]) -> None:
+    line = [sys.executable, "-m", "dora", "-P", "adversarial_trainer", "run", *workers]
+    result = subprocess.run(
+        [*line, *command(tmp_path, Path("/nowhere"))],
+        cwd=ROOT,
+        env=ENV,
+        text=True,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == (1 if workers else 2)
+    told = "error: dset.path='/nowhere': no such folder\n"
+    assert result.stderr.count(told) == 1
+    assert workers or result.stderr == told  # with several, Dora has words of its own
+    assert "Traceback" not in result.stdout
+
+
+def test_killed_in_the_middle_of_an_epoch(tmp_path: Path, audio: Path) -> None:
+    """SIGKILL at different moments, then the same command: ends as if nothing had happened."""
+    argv = [*EVERYTHING, "optim.epochs=3", "optim.updates_per_epoch=40", "dataset.num_workers=1"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    dora_run(*command(whole, audio, *argv))
+    line = [sys.executable, "-m", "dora", "-P", "adversarial_trainer", "run"]
+    for epoch, update in ((1, 5), (2, 20), (3, 39)):
+        # In a session of its own: its loader's processes end with it.
+        process = subprocess.Popen(
+            [*line, *command(killed, audio, *argv)],
+            cwd=ROOT,
+            env=ENV,
+            text=True,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        assert process.stderr is not None
+        seen = []
+        for text in process.stderr:
+            seen.append(text)
+            if f"Train | Epoch {epoch} | {update}/40" in text:
+                os.killpg(process.pid, signal.SIGKILL)
+                break
+        assert process.wait(60) == -signal.SIGKILL, "".join(seen[-20:])
+        process.stderr.close()
+    dora_run(*command(killed, audio, *argv))
+    states = [checkpoint_of(folder) for folder in (whole, killed)]
+    for state in states:
+        state["history"] = without_durations(state["history"])
+        del state["config_text"]
+    assert len(states[0]["history"]) == 3
+    assert differences(*states) == []
+    (run,) = (killed / "xps").iterdir()
+    assert not list(run.glob("*.tmp"))
+    history = json.loads((run / "history.json").read_text())
+    assert without_durations(history) == states[0]["history"]
+
+
+def test_demo(tmp_path: Path) -> None:
+    """`make demo` with fewer updates: metrics improve, and what it names is there."""
+    fewer = ["optim.epochs=2", "optim.updates_per_epoch=60", "adversarial.start_step=60"]
+    fewer += ["evaluate.every=2", "generate.every=2"]
+    begin = time.time()
+    result = subprocess.run(
+        [sys.executable, "scripts/demo.py", *fewer],
+        cwd=ROOT,
+        env={**ENV, "DORA_DIR": str(tmp_path / "demo")},
+        text=True,
+        capture_output=True,
+        timeout=400,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]
+    print(f"{time.time() - begin:.0f} s", result.stdout[-1500:])
+    (run,) = (tmp_path / "demo" / "xps").iterdir()
+    history = json.loads((run / "history.json").read_text())
+    start, end = history[0]["start"], history[-1]["evaluate"]
+    assert end["mel"] < start["mel"] and end["stft"] < start["stft"]
+    assert f"{start['mel']:.2f}" in result.stdout and f"{end['mel']:.2f}" in result.stdout
+    assert (run / "checkpoint.th").exists()
+    assert len(list(run.glob("samples/2/*.png"))) == len(list(run.glob("samples/2/*original.wav")))
+    assert len(list(run.glob("samples/2/*kbps.wav"))) >= 4
+
+
+def test_grid(tmp_path: Path) -> None:
+    """The experiments of grids/tiny.py, without any scheduler."""
+    line = [sys.executable, "-m", "dora", "-P", "adversarial_trainer", "grid", "tiny"]
+    result = subprocess.run(
+        [*line, "--dry_run", "--no_monitoring"],
+        cwd=ROOT,
+        env={**ENV, "DORA_DIR": str(tmp_path)},
+        text=True,
+        capture_output=True,
+        timeout=240,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    for name in ("none", "msstftd", "mpd", "msd"):
+        assert f"adversarial={name}" in result.stdout + result.stderr, name
