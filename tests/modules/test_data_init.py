@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
+
 from adversarial_trainer.adversarial import (
     MultiPeriodDiscriminator,
     MultiScaleDiscriminator,
@@ -14,7 +16,6 @@ from adversarial_trainer.models.initialise import initialise_from_data
 from adversarial_trainer.modules.data_init import data_dependent_init
 from adversarial_trainer.modules.seanet import SEANetDecoder, SEANetEncoder
 from adversarial_trainer.quantization import DummyQuantizer
-from torch import nn
 
 
 def signal(channels: int = 1, length: int = 4000) -> torch.Tensor:
