@@ -1,4 +1,4 @@
-"""`make demo`: train a small codec on the embedded corpus, then say what there is to hear and see."""
+"""`make demo`: train a small codec on the embedded corpus; then what there is to hear and see."""
 
 from __future__ import annotations
 

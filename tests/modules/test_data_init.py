@@ -1,4 +1,4 @@
-"""Data-dependent initialisation: statistics of every layer, by hooks that the code knows nothing of."""
+"""Data-dependent initialisation: statistics of every layer, by hooks of the test's own."""
 
 from __future__ import annotations
 
