@@ -16,7 +16,6 @@ METRICS = {
     "sisnr": ("SI-SNR, dB", True),
     "mel": ("mel distance", False),
     "stft": ("STFT distance", False),
-    "perplexity": ("codes in use (perplexity, of 256)", True),
 }
 
 
