@@ -57,6 +57,7 @@ class CompressionSolver(BaseSolver):
             self.optimizer = get_optimizer(self.model.parameters(), cfg.optim)
         with naming("schedule"):
             self.schedule = get_schedule(self.optimizer, cfg.schedule)
+        self.adversary_loaded = False
         self.bad_steps_in_row = 0
         self.register_stateful("model", "optimizer", "schedule", "balancer", "bad_steps_in_row")
         if self.adversarial is not None:
@@ -80,13 +81,18 @@ class CompressionSolver(BaseSolver):
         self.generate_counts = codebook_counts(self.model, cfg.generate.bandwidths)
         super().prepare()
         if cfg.continue_from and not self.restored:
-            weights.load_into(self, cfg.continue_from)
+            path = weights.find_checkpoint(cfg.continue_from, self.folder.parent)
+            adversary = None if self.adversarial is None else self.adversarial.adversary
+            self.adversary_loaded = weights.load_into(path, self.model, adversary)
 
     def start(self) -> None:
-        if self.cfg.data_init and not self.cfg.continue_from:
-            initialise_weights(self.model, self.adversarial, self.data.train, self.device)
-            if self.ema is not None:
-                self.ema.reset()
+        if self.cfg.data_init:
+            # What comes from another run stays.
+            model = None if self.cfg.continue_from else self.model
+            adversarial = None if self.adversary_loaded else self.adversarial
+            initialise_weights(model, adversarial, self.data.train, self.device)
+        if self.ema is not None:
+            self.ema.reset()
         initialise_codebooks(self.model, self.data.train, self.device)
         if self.cfg.evaluate.at_start:
             with self.inference():

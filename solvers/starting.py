@@ -21,15 +21,18 @@ EPOCH = 0
 
 
 def initialise_weights(
-    model: EncodecModel,
+    model: EncodecModel | None,
     adversarial: AdversarialLoss | None,
     batches: TrainBatches,
     device: torch.device,
 ) -> None:
     """Scale the layers of generator and discriminators to the first batch, of all ranks."""
+    if model is None and adversarial is None:
+        return
     batches.set_position(EPOCH)
     real = distrib.gather_rows(next(iter(batches)).wav.to(device))
-    initialise_from_data(model, real)
+    if model is not None:
+        initialise_from_data(model, real)
     if adversarial is not None:
         adversary = adversarial.adversary
         with read_only(adversary):

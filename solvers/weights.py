@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import nn
 
 from adversarial_trainer import checkpoint
-
-if TYPE_CHECKING:
-    from .compression import CompressionSolver
 
 logger = logging.getLogger(__name__)
 
@@ -26,37 +25,42 @@ def find_checkpoint(source: str, xps_folder: Path) -> Path:
     )
 
 
-def load_into(solver: CompressionSolver, source: str) -> None:
-    """Give a fresh solver the generator and the discriminators of a checkpoint.
+def load_into(path: Path, model: nn.Module, adversary: nn.Module | None) -> bool:
+    """Give a codec, and discriminators, the weights of a checkpoint.
 
-    The generator's averaged weights are taken where the checkpoint has them. Optimizers, schedules
-    and averages start afresh. Discriminators that the checkpoint lacks, or has in another shape,
-    start afresh too, with a warning.
+    The codec's averaged weights are taken where the checkpoint has them. Discriminators that the
+    checkpoint lacks, or has in another shape, stay as they are, with a warning.
+
+    Returns:
+        Whether the discriminators were loaded.
     """
-    path = find_checkpoint(source, solver.folder.parent)
     state = checkpoint.load(path)
     if "model" not in state:
         raise ValueError(f"continue_from={path}: not a checkpoint of a codec run, it has no model.")
     weights = dict(state["model"])
     weights.update(state.get("ema", {}).get("averages", {}))
-    _load(solver.model, weights, f"continue_from={path}: generator")
-    if solver.adversarial is not None:
-        prefix = "adversary."
-        adversary = {
-            key[len(prefix) :]: value
-            for key, value in state.get("adversarial", {}).items()
-            if key.startswith(prefix)
-        }
-        try:
-            _load(solver.adversarial.adversary, adversary, "discriminators")
-        except ValueError as exc:
-            logger.warning("%s: the discriminators start afresh (%s)", path, exc)
-    if solver.ema is not None:
-        solver.ema.reset()
+    _load(model, weights, f"continue_from={path}: generator")
     logger.info("Weights from %s", path)
+    if adversary is None:
+        return False
+    prefix = "adversary."
+    stored = {
+        key[len(prefix) :]: value
+        for key, value in state.get("adversarial", {}).items()
+        if key.startswith(prefix)
+    }
+    before = {key: value.clone() for key, value in adversary.state_dict().items()}
+    try:
+        _load(adversary, stored, "discriminators")
+    except ValueError as exc:
+        # torch has copied what did fit by then.
+        adversary.load_state_dict(before)
+        logger.warning("%s: the discriminators start afresh (%s)", path, exc)
+        return False
+    return True
 
 
-def _load(module: Any, weights: dict[str, Any], what: str) -> None:
+def _load(module: nn.Module, weights: dict[str, Any], what: str) -> None:
     try:
         module.load_state_dict(weights)
     except RuntimeError as exc:

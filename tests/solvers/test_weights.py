@@ -68,6 +68,25 @@ def test_other_discriminators_start_afresh(
     assert solver.run()["train"]["adv"] > 0
 
 
+def test_discriminators_of_another_size_take_nothing_and_are_scaled_to_the_data(
+    tmp_path: Path, audio: Path, trained: CompressionSolver
+) -> None:
+    other = ["adversarial.msstftd.filters=3", "optim.ema.decay=0.5"]
+    solver = make_solver(tmp_path, audio, f"continue_from={trained.folder}", *other)
+    ours, theirs = solver.adversarial, trained.adversarial
+    assert ours is not None and theirs is not None
+    stored = theirs.adversary.state_dict()
+    for name, value in ours.adversary.state_dict().items():
+        if "bias" in name:  # drawn at random, and of one shape in both
+            assert value.shape != stored[name].shape or not torch.equal(value, stored[name]), name
+    solver.start()
+    solver.data.train.set_position(0)
+    with torch.no_grad():
+        logits, _ = ours.adversary(next(iter(solver.data.train)).wav)
+    assert all(abs(x.std(correction=0) - 1) < 0.01 for x in logits)
+    assert differences(averaged(trained), solver.model.state_dict()) == []
+
+
 def test_from_a_run_without_discriminators(
     tmp_path: Path, audio: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
