@@ -57,14 +57,19 @@ def get_schedule(optimizer: torch.optim.Optimizer, cfg: DictConfig) -> Schedule:
     return SCHEDULES.build(params.pop("name"), optimizer=optimizer, **params)
 
 
-def get_weights(cfg: DictConfig) -> dict[str, float]:
-    """Loss weights by name, those set to null left out; ValueError names an unknown loss."""
+def get_weights(cfg: DictConfig, adversarial: bool = True) -> dict[str, float]:
+    """Loss weights by name, those set to null left out; ValueError names an unknown loss.
+
+    Args:
+        cfg: a `losses` node.
+        adversarial: whether there are discriminators, and so adv and feat.
+    """
     weights = {}
     for name, weight in to_params(cfg).items():
         if name not in (*LOSSES, *ADVERSARIAL_LOSSES, PENALTY):
             choices = ", ".join([*ADVERSARIAL_LOSSES, *LOSSES, PENALTY])
             raise ValueError(f"losses.{name}: no such loss. Choices: {choices}.")
-        if weight is None:
+        if weight is None or (name in ADVERSARIAL_LOSSES and not adversarial):
             continue
         if not isinstance(weight, int | float) or weight < 0:
             raise ValueError(f"losses.{name}={weight}: a weight is a number >= 0, or null.")
@@ -87,11 +92,8 @@ def get_losses(cfg: DictConfig) -> nn.ModuleDict:
 
 def get_balancer(cfg: DictConfig, adversarial: bool) -> Balancer:
     """The balancer over the weights of `cfg.losses`; `adversarial` whether adv and feat exist."""
-    weights = get_weights(cfg.losses)
+    weights = get_weights(cfg.losses, adversarial)
     weights.pop(PENALTY, None)
-    if not adversarial:
-        for name in ADVERSARIAL_LOSSES:
-            weights.pop(name, None)
     if not any(weights.values()):
         raise ValueError("losses: at least one loss needs a weight above 0.")
     with naming("balancer"):

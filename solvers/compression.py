@@ -51,8 +51,9 @@ class CompressionSolver(BaseSolver):
         distrib.broadcast_module(self.model)
         self.adversarial = get_adversarial(cfg, self.device, self.shared_generator)
         self.losses = get_losses(cfg).to(self.device)
-        self.weights = get_weights(cfg.losses)
-        self.balancer = get_balancer(cfg, adversarial=self.adversarial is not None)
+        adversarial = self.adversarial is not None
+        self.weights = get_weights(cfg.losses, adversarial)
+        self.balancer = get_balancer(cfg, adversarial)
         with naming("optim"):
             self.optimizer = get_optimizer(self.model.parameters(), cfg.optim)
         with naming("schedule"):
