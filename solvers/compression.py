@@ -175,14 +175,10 @@ class CompressionSolver(BaseSolver):
         result = self.model(real)
         fake = result.x
         metrics = dict(result.metrics)
-        losses: dict[str, torch.Tensor] = {}
         if self.adversarial is not None:
             self.adversarial.train_adv(fake, real)
             metrics.update(self.adversarial.metrics)
-            if self.adversarial.active:
-                adv, feat = self.adversarial(fake, real)
-                losses.update(self._wanted({"adv": adv, "feat": feat}))
-        losses.update(self.reconstruction_losses(fake, real))
+        losses = self.generator_losses(fake, real)
         penalty = result.penalty
         weighted = None if penalty is None else self.weights.get(PENALTY, 0.0) * penalty
 
@@ -231,14 +227,14 @@ class CompressionSolver(BaseSolver):
         if self.ema is not None and good:
             self.ema.step()
 
-    def _wanted(self, losses: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return {name: loss for name, loss in losses.items() if name in self.weights}
-
-    def reconstruction_losses(
-        self, fake: torch.Tensor, real: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
-        """Losses between waveforms `[B, C, T]`; those with weight 0 without a graph."""
-        values = {}
+    def generator_losses(self, fake: torch.Tensor, real: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The losses that have a weight, of waveforms `[B, C, T]`: adversarial ones once there are
+        discriminators at work, and those of reconstruction, without a graph where weight is 0."""
+        values: dict[str, torch.Tensor] = {}
+        if self.adversarial is not None and self.adversarial.active:
+            adv, feat = self.adversarial(fake, real)
+            given = {"adv": adv, "feat": feat}
+            values.update({name: loss for name, loss in given.items() if name in self.weights})
         for name, loss in self.losses.items():
             with torch.set_grad_enabled(torch.is_grad_enabled() and self.weights[name] > 0):
                 values[name] = loss(fake, real)
@@ -253,10 +249,8 @@ class CompressionSolver(BaseSolver):
         for batch in self.data.valid or ():
             real = batch.wav.to(self.device, non_blocking=True)
             fake = self.model(real).x
-            metrics = self.reconstruction_losses(fake, real)
-            if self.adversarial is not None and self.adversarial.active:
-                adv, feat = self.adversarial(fake, real)
-                metrics.update(self._wanted({"adv": adv, "feat": feat}))
+            metrics = self.generator_losses(fake, real)
+            if self.adversarial is not None:
                 metrics.update(self.adversarial.metrics)
             averager.update(metrics, len(real))
             count += len(real)

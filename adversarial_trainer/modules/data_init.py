@@ -20,8 +20,8 @@ def data_dependent_init(module: nn.Module, forward: Callable[[], object]) -> lis
     constant part, so that all frames fall on one code and the codebooks collapse.
 
     Layers are treated in the order in which the data reaches them, each after those before it. A
-    transposed convolution gets one scale for all its channels, and so that of a convolution with
-    one output channel. Spectrally normed ones keep their scale.
+    transposed convolution gets one scale for all its channels: its weight norm has none for each.
+    Spectrally normed ones keep their scale.
 
     Args:
         module: its convolutions are changed, in place.
@@ -45,16 +45,11 @@ def data_dependent_init(module: nn.Module, forward: Callable[[], object]) -> lis
         # A bias takes the mean away; without one, what is left of it counts as variation.
         if conv.bias is None:
             mean, centred = torch.zeros_like(mean), output
-        if isinstance(conv, nn.ConvTranspose1d):
-            scale = centred.square().mean().rsqrt().expand_as(mean)
-        else:
-            scale = centred.square().mean(dims).rsqrt()
+        one_scale = isinstance(conv, nn.ConvTranspose1d)
+        scale = centred.square().mean(None if one_scale else dims).rsqrt()
         # Silence, or a dead channel, says nothing about the scale.
         scale = torch.where(scale.isfinite(), scale, torch.ones_like(scale))
-        if isinstance(conv, nn.ConvTranspose1d):
-            scaled.mul_(scale[0])
-        else:
-            scaled.mul_(scale.view(-1, *[1] * (scaled.dim() - 1)))
+        scaled.mul_(scale.view(-1, *[1] * (scaled.dim() - 1)))
         if conv.bias is not None:
             conv.bias.copy_((conv.bias - mean) * scale)
         return centred * _per_channel(scale, output)
