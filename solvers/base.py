@@ -17,14 +17,17 @@ from dora import get_xp
 from flashy.state import StateManager
 from omegaconf import DictConfig, OmegaConf
 
-from adversarial_trainer import checkpoint, distrib
+from adversarial_trainer import activity, checkpoint, distrib
 from adversarial_trainer.models.builders import to_params
 
-from .builders import config_yaml, flatten, get_device
+from .builders import config_yaml, flatten, get_like
 from .loggers import ResultLogger, init_loggers
 from .summary import Progress
 
 logger = logging.getLogger(__name__)
+
+# Seconds that a file system may take for a checkpoint, while the other ranks wait.
+SAVING = 120
 
 
 def config_differences(stored: str, cfg: DictConfig, exclude: list[str]) -> list[str]:
@@ -101,7 +104,7 @@ class BaseSolver(flashy.BaseSolver):
         self._current_formatter: flashy.Formatter | None = None
         self._start_epoch()
         self.cfg = cfg
-        self.device = get_device(cfg.device)
+        self.like = get_like(cfg)
         self.config_text = config_yaml(cfg)
         self.sig = self.xp.sig
         self.register_stateful("config_text", "sig", write_only=True)
@@ -168,6 +171,7 @@ class BaseSolver(flashy.BaseSolver):
 
     def run_stage(self, stage_name: str, method: Callable[..., Any], *args: Any, **kw: Any) -> Any:
         """As flashy's, with metrics that JSON and `weights_only` loading take: plain floats."""
+        activity.progress(f"{stage_name}, epoch {self.epoch}")
         return super().run_stage(stage_name, lambda: _as_floats(method(*args, **kw) or {}))
 
     def progress(self, stage_name: str, total: int) -> Progress:
@@ -184,16 +188,18 @@ class BaseSolver(flashy.BaseSolver):
         self.history.append(_finite(self._pending_metrics))
         self._start_epoch()
         if distrib.is_rank_zero():
-            if save_checkpoint:
-                checkpoint.save(self.state_dict(), self.checkpoint_path)
-                checkpoint.keep_copy(self.checkpoint_path, epoch, self.cfg.checkpoint.keep_last)
-            self.xp.link.update_history(self.history)
+            with activity.patience(SAVING, f"saving the checkpoint, epoch {epoch}"):
+                if save_checkpoint:
+                    checkpoint.save(self.state_dict(), self.checkpoint_path)
+                    checkpoint.keep_copy(self.checkpoint_path, epoch, self.cfg.checkpoint.keep_last)
+                self.xp.link.update_history(self.history)
         distrib.barrier()
 
     def restore(self) -> bool:
         """Load the last checkpoint, if there is one. ValueError where the configuration changed."""
         if not self.checkpoint_path.exists():
             return False
+        activity.progress("loading the checkpoint")
         state = checkpoint.load(self.checkpoint_path)
         self._check_config(state["config_text"], self.checkpoint_path)
         unknown = state.keys() ^ self.stateful.sources.keys()

@@ -23,12 +23,13 @@ from adversarial_trainer.adversarial.discriminators import (
 from adversarial_trainer.losses import LOSSES, Balancer
 from adversarial_trainer.models.builders import naming, to_params
 from adversarial_trainer.optim import OPTIMIZERS, SCHEDULES, Schedule
-from adversarial_trainer.registry import parameter_names
+from adversarial_trainer.registry import parameter_names, unknown_name
 
 # Names under `losses` that are not modules of LOSSES.
 ADVERSARIAL_LOSSES = ("adv", "feat")
 PENALTY = "penalty"
 # Keys under `optim` that are the training loop's and not the optimizer's.
+PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 LOOP_KEYS = ("epochs", "updates_per_epoch", "max_norm", "max_bad_steps", "ema")
 
 
@@ -43,6 +44,13 @@ def get_device(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device={name}: torch sees no CUDA device; use device=auto or cpu.")
     return device
+
+
+def get_like(cfg: DictConfig) -> torch.Tensor:
+    """An empty tensor on the device and of the type of training: for `.to(like)`."""
+    if cfg.precision not in PRECISIONS:
+        raise unknown_name("precision", cfg.precision, PRECISIONS)
+    return torch.zeros(0, device=get_device(cfg.device), dtype=PRECISIONS[cfg.precision])
 
 
 def get_optimizer(params: Any, cfg: DictConfig) -> torch.optim.Optimizer:
@@ -120,7 +128,7 @@ def get_discriminators(cfg: DictConfig) -> MultiDiscriminator | None:
 
 
 def get_adversarial(
-    cfg: DictConfig, device: torch.device, generator: torch.Generator
+    cfg: DictConfig, like: torch.Tensor, generator: torch.Generator
 ) -> AdversarialLoss | None:
     """Discriminators with their own optimizer and schedule behind an `AdversarialLoss`."""
     adv = cfg.adversarial
@@ -133,7 +141,7 @@ def get_adversarial(
         )
     if adversary is None:
         return None
-    adversary.to(device)
+    adversary.to(like)
     feat = None
     if "feat" in get_weights(cfg.losses):
         feat = FeatureMatchingLoss(**to_params(adv.feature_matching))
@@ -154,7 +162,7 @@ def get_adversarial(
             start_step=adv.start_step,
             scheduler=scheduler,
             generator=generator,
-        ).to(device)
+        ).to(like)
 
 
 def config_yaml(cfg: DictConfig) -> str:

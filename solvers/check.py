@@ -26,7 +26,8 @@ Factory = Callable[..., Any]
 # Keys of nodes that are no constructor's arguments.
 GROUPS = "model quantizer losses loss optim schedule adversarial dset"
 NODES = {
-    "": "solver sample_rate channels seed device num_threads data_init show continue_from dataset "
+    "": "solver sample_rate channels seed device num_threads precision hang_timeout data_init show "
+    "continue_from dataset "
     f"balancer valid evaluate generate checkpoint logging slurm dora {GROUPS}",
     "dataset": "batch_size segment_duration num_workers valid_samples",
     "valid": "every",
@@ -69,6 +70,7 @@ LIMITS = {
     "sample_rate": Limit(1),
     "channels": Limit(1),
     "num_threads": Limit(1, optional=True),
+    "hang_timeout": Limit(0, whole=False, above=True),
     "dataset.batch_size": Limit(1),
     "dataset.segment_duration": DURATION,
     "dataset.num_workers": Limit(0),

@@ -11,7 +11,7 @@ import flashy
 import torch
 from omegaconf import DictConfig
 
-from adversarial_trainer import distrib
+from adversarial_trainer import activity, distrib
 from adversarial_trainer.data import Batch
 from adversarial_trainer.models.builders import get_model, naming
 from adversarial_trainer.optim import ModuleEMA
@@ -47,10 +47,10 @@ class CompressionSolver(BaseSolver):
 
     def __init__(self, cfg: DictConfig) -> None:
         super().__init__(cfg)
-        self.model = get_model(cfg, self.shared_generator).to(self.device)
+        self.model = get_model(cfg, self.shared_generator).to(self.like)
         distrib.broadcast_module(self.model)
-        self.adversarial = get_adversarial(cfg, self.device, self.shared_generator)
-        self.losses = get_losses(cfg).to(self.device)
+        self.adversarial = get_adversarial(cfg, self.like, self.shared_generator)
+        self.losses = get_losses(cfg).to(self.like)
         adversarial = self.adversarial is not None
         self.weights = get_weights(cfg.losses, adversarial)
         self.balancer = get_balancer(cfg, adversarial)
@@ -58,6 +58,7 @@ class CompressionSolver(BaseSolver):
             self.optimizer = get_optimizer(self.model.parameters(), cfg.optim)
         with naming("schedule"):
             self.schedule = get_schedule(self.optimizer, cfg.schedule)
+        self.sync_gradients = distrib.GradientSync(self.model.parameters())
         self.adversary_loaded = False
         self.bad_steps_in_row = 0
         self.register_stateful("model", "optimizer", "schedule", "balancer", "bad_steps_in_row")
@@ -91,10 +92,10 @@ class CompressionSolver(BaseSolver):
             # What comes from another run stays.
             model = None if self.cfg.continue_from else self.model
             adversarial = None if self.adversary_loaded else self.adversarial
-            initialise_weights(model, adversarial, self.data.train, self.device)
+            initialise_weights(model, adversarial, self.data.train, self.like)
         if self.ema is not None:
             self.ema.reset()
-        initialise_codebooks(self.model, self.data.train, self.device)
+        initialise_codebooks(self.model, self.data.train, self.like)
         if self.cfg.evaluate.at_start:
             with self.inference():
                 self.run_stage("start", self.evaluate)
@@ -144,7 +145,8 @@ class CompressionSolver(BaseSolver):
         self.data.train.set_position(epoch=self.epoch)
         averager, recent, items, bad_steps = Averager(), Averager(), 0, 0
         progress = self.progress("train", len(self.data.train))
-        for batch in self.data.train:
+        for update, batch in enumerate(self.data.train, 1):
+            activity.progress(f"train, epoch {self.epoch}, update {update}")
             metrics, good = self.train_step(batch)
             if good:
                 averager.update(metrics, len(batch))
@@ -171,7 +173,7 @@ class CompressionSolver(BaseSolver):
             Metrics (0-dim tensors), and whether the generator was updated: a step whose gradient
             is not finite is left out, by a decision that all ranks share.
         """
-        real = batch.wav.to(self.device, non_blocking=True)
+        real = batch.wav.to(self.like, non_blocking=True)
         result = self.model(real)
         fake = result.x
         metrics = dict(result.metrics)
@@ -183,11 +185,10 @@ class CompressionSolver(BaseSolver):
         weighted = None if penalty is None else self.weights.get(PENALTY, 0.0) * penalty
 
         self.optimizer.zero_grad()
-        self.balancer.backward(losses, fake, weighted)
-        parameters = list(self.model.parameters())
-        distrib.sync_gradients(parameters, len(real))
+        with self.sync_gradients(len(real)):
+            self.balancer.backward(losses, fake, weighted)
         max_norm = self.cfg.optim.max_norm or float("inf")
-        norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), max_norm)
         metrics.update({name: loss.detach() for name, loss in losses.items()})
         if penalty is not None:
             metrics[PENALTY] = penalty.detach()
@@ -247,7 +248,8 @@ class CompressionSolver(BaseSolver):
         averager = Averager()
         count = 0
         for batch in self.data.valid or ():
-            real = batch.wav.to(self.device, non_blocking=True)
+            activity.progress(f"valid, epoch {self.epoch}")
+            real = batch.wav.to(self.like, non_blocking=True)
             fake = self.model(real).x
             metrics = self.generator_losses(fake, real)
             if self.adversarial is not None:
@@ -258,14 +260,14 @@ class CompressionSolver(BaseSolver):
 
     def evaluate(self) -> dict[str, float]:
         """Metrics on whole files."""
-        return self.evaluation(self.model, self.data.evaluate, self.device)
+        return self.evaluation(self.model, self.data.evaluate, self.like)
 
     def generate(self) -> dict[str, Any]:
         """Reconstructions with their originals and spectrograms, for the first few files."""
         if distrib.is_rank_zero():
             folder = self.folder / "samples" / str(self.epoch)
             samples = generate_samples(
-                self.model, self.data.generate, folder, self.generate_counts, self.device
+                self.model, self.data.generate, folder, self.generate_counts, self.like
             )
             for sample in samples:
                 for name, wav in sample.waves.items():

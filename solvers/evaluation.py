@@ -8,7 +8,7 @@ import torch
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from adversarial_trainer import distrib
+from adversarial_trainer import activity, distrib
 from adversarial_trainer.data import FileDataset
 from adversarial_trainer.metrics import METRICS, CodebookUsage, Metric
 from adversarial_trainer.models.builders import naming, to_params
@@ -40,13 +40,16 @@ class Evaluation:
 
     @torch.no_grad()
     def __call__(
-        self, model: EncodecModel, files: FileDataset, device: torch.device
+        self, model: EncodecModel, files: FileDataset, like: torch.Tensor
     ) -> dict[str, float]:
-        """Evaluate `model`, in eval mode, on `files`; every rank calls it."""
+        """Evaluate `model`, in eval mode, on `files`; every rank calls it.
+
+        The audio takes the device and type of `like`, which are the model's.
+        """
         sums = torch.zeros(len(self.metrics), 2, dtype=torch.float64)
         usage = None
         if isinstance(model.quantizer, ResidualVectorQuantizer):
-            usage = CodebookUsage(model.num_codebooks, model.cardinality, device)
+            usage = CodebookUsage(model.num_codebooks, model.cardinality, like.device)
         mine = range(distrib.rank(), len(files), distrib.world_size())
         bar = tqdm(
             files.readable(mine),
@@ -57,7 +60,8 @@ class Evaluation:
             disable=None if distrib.is_rank_zero() else True,
         )
         for index, wav, _ in bar:
-            real = wav[None].to(device)
+            real = wav[None].to(like)
+            activity.progress(f"evaluate, file {index}")
             codes, scale = model.encode(real)
             fake = model.decode(codes, scale)[..., : real.shape[-1]]
             if usage is not None:
@@ -65,10 +69,11 @@ class Evaluation:
             for row, (name, metric) in enumerate(self.metrics.items()):
                 limit = self.limits[name]
                 if limit is None or index < limit:
-                    value = float(metric.to(device)(fake, real))
+                    activity.progress(f"evaluate, file {index}: {name}")
+                    value = float(metric.to(like.device)(fake, real))
                     if math.isfinite(value):
                         sums[row] += torch.tensor([value, 1.0], dtype=torch.float64)
-        totals = distrib.all_reduce(sums.to(device)).tolist()
+        totals = distrib.all_reduce(sums.to(like.device)).tolist()
         out = {
             name: total / count if count else math.nan
             for name, (total, count) in zip(self.metrics, totals, strict=True)

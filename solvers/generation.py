@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from adversarial_trainer import audio
+from adversarial_trainer import activity, audio
 from adversarial_trainer.data import FileDataset
 from adversarial_trainer.models.encodec import EncodecModel
 
@@ -58,21 +58,24 @@ def generate_samples(
     files: FileDataset,
     folder: Path,
     counts: Sequence[int],
-    device: torch.device,
+    like: torch.Tensor,
 ) -> list[Sample]:
     """Write originals, reconstructions (wav) and spectrograms (PNG) of all `files` to `folder`.
 
     Args:
         model: in eval mode.
         counts: numbers of codebooks to reconstruct with, rising.
+        like: has the model's device and type.
     """
     folder.mkdir(parents=True, exist_ok=True)
     samples = []
     for index, wav, meta in files.readable():
         name = f"{index:02d}_{Path(meta.path).stem}"
-        codes, scale = model.encode(wav[None].to(device))
+        activity.progress(f"generate, file {index}")
+        codes, scale = model.encode(wav[None].to(like))
         waves = {"original": wav}
         for n in counts:
+            activity.progress()
             decoded = model.decode(codes[:, :n], scale)[0, :, : wav.shape[-1]]
             waves[f"{model.bandwidth_of(n):.2f}kbps"] = decoded.cpu()
         for title, wave in waves.items():

@@ -21,7 +21,7 @@ from flashy.loggers.base import ExperimentLogger
 from flashy.loggers.tensorboard import TensorboardLogger as FlashyTensorboardLogger
 from torch.utils.tensorboard.summary import hparams
 
-from adversarial_trainer import distrib
+from adversarial_trainer import activity, distrib
 
 from .builders import flatten
 
@@ -183,5 +183,6 @@ def init_loggers(
             os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
             loggers["tensorboard"] = TensorboardLogger(folder / "tensorboard")
         if wandb:
-            loggers["wandb"] = WandbLogger(folder, signature, **wandb_kwargs)
+            with activity.patience(120, "starting wandb"):  # its own limit is 90 s
+                loggers["wandb"] = WandbLogger(folder, signature, **wandb_kwargs)
     result_logger._experiment_loggers = loggers

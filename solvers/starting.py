@@ -6,7 +6,7 @@ import logging
 
 import torch
 
-from adversarial_trainer import distrib
+from adversarial_trainer import activity, distrib
 from adversarial_trainer.adversarial import AdversarialLoss
 from adversarial_trainer.adversarial.read_only import read_only
 from adversarial_trainer.data import TrainBatches
@@ -24,13 +24,14 @@ def initialise_weights(
     model: EncodecModel | None,
     adversarial: AdversarialLoss | None,
     batches: TrainBatches,
-    device: torch.device,
+    like: torch.Tensor,
 ) -> None:
     """Scale the layers of generator and discriminators to the first batch, of all ranks."""
     if model is None and adversarial is None:
         return
     batches.set_position(EPOCH)
-    real = distrib.gather_rows(next(iter(batches)).wav.to(device))
+    activity.progress("scaling the layers to the first batch")
+    real = distrib.gather_rows(next(iter(batches)).wav.to(like))
     if model is not None:
         initialise_from_data(model, real)
     if adversarial is not None:
@@ -40,7 +41,7 @@ def initialise_weights(
 
 
 @torch.no_grad()
-def initialise_codebooks(model: EncodecModel, batches: TrainBatches, device: torch.device) -> None:
+def initialise_codebooks(model: EncodecModel, batches: TrainBatches, like: torch.Tensor) -> None:
     """Start the codebooks by k-means on the first batches, before any update."""
     quantizer = model.quantizer
     if quantizer.initialised:
@@ -51,7 +52,8 @@ def initialise_codebooks(model: EncodecModel, batches: TrainBatches, device: tor
     while not quantizer.initialised:
         batches.set_position(EPOCH)
         for batch in batches:
-            result = model(batch.wav.to(device))
+            activity.progress("starting the codebooks")
+            result = model(batch.wav.to(like))
             quantizer.discard_update()
             if not result.x.isfinite().all():  # there would be no end to waiting for frames
                 raise FloatingPointError(

@@ -7,7 +7,7 @@ import torch
 from ranks import run_ranks
 from torch import Tensor, nn
 
-from adversarial_trainer import distrib
+from adversarial_trainer import activity, distrib
 
 SIZES = [3, 5]
 
@@ -38,11 +38,57 @@ def gradients(rank: int | None) -> dict[str, Tensor | None]:
     per_item = torch.tensor([0.0] * SIZES[0] + [1.0] * SIZES[1], dtype=torch.float64)
     if rank is not None:
         x, per_item = x.split(SIZES)[rank], per_item.split(SIZES)[rank]
-    net.loss(x, per_item).backward()
-    if rank == 0:
-        assert net.on_rank_1.grad is None
-    distrib.sync_gradients(net.parameters(), len(x))
+    sync = distrib.GradientSync(net.parameters(), overlap=False)
+    with sync(len(x)):
+        net.loss(x, per_item).backward()
+        if rank == 0:
+            assert net.on_rank_1.grad is None
     return {name: p.grad for name, p in net.named_parameters()}
+
+
+def overlapped(rank: int) -> dict:
+    """Three updates in many small messages; which of them left before the backward was over."""
+    torch.manual_seed(0)
+    net, plain = Net(), Net()
+    plain.load_state_dict(net.state_dict())
+    x = torch.randn(sum(SIZES), 4, dtype=torch.float64).split(SIZES)[rank]
+    syncs = [
+        distrib.GradientSync(net.parameters(), bucket_mb=1e-4),
+        distrib.GradientSync(plain.parameters(), overlap=False),
+    ]
+    early, late, differences = [], [], []
+    for step in range(3):
+        per_item = torch.full((SIZES[rank],), float(rank and step == 1), dtype=torch.float64)
+        for model, sync in zip((net, plain), syncs, strict=True):
+            model.zero_grad()
+            before = activity.ACTIVITY.collectives
+            with sync(len(x)):
+                model.loss(x, per_item).backward()
+                inside = activity.ACTIVITY.collectives - before
+            if model is net:
+                early.append(inside)
+                late.append(activity.ACTIVITY.collectives - before)
+        for ours, theirs in zip(net.parameters(), plain.parameters(), strict=True):
+            assert (ours.grad is None) == (theirs.grad is None)
+            if ours.grad is not None:
+                differences.append(float((ours.grad - theirs.grad).abs().max()))
+    with pytest.raises(RuntimeError, match="one backward only"), syncs[0](len(x)):
+        for _ in range(2):
+            net.loss(x, per_item * 0).backward()
+    return {"early": early, "late": late, "difference": max(differences)}
+
+
+def mismatch(rank: int) -> list[str]:
+    """What those see whose models differ in size, or whose settings do."""
+    told = []
+    for check in (
+        lambda: distrib.broadcast_module(nn.Linear(3, 2 + (rank == 2))),
+        lambda: distrib.require_same("seed", 7 if rank else 8),
+    ):
+        with pytest.raises(distrib.RankError) as caught:
+            check()
+        told.append(str(caught.value))
+    return told
 
 
 def buffers(rank: int) -> nn.Module:
@@ -117,6 +163,26 @@ def test_gradients_of_uneven_batches_are_the_whole_batchs(outcomes: list[dict]) 
     assert first["on_rank_1"].abs().max() > 0
 
 
+def test_messages_leave_while_the_backward_runs() -> None:
+    """And give what one message after it gives, also where a rank's graph lacks a parameter."""
+    first, second = run_ranks(overlapped)
+    for outcome in (first, second):
+        assert outcome["difference"] == 0
+        # The first backward only shows the order, which costs one message.
+        assert outcome["early"][0] == 0 and outcome["late"][0] == outcome["late"][1] + 1
+        assert outcome["late"][1] == outcome["late"][2] >= 4
+    assert first["early"][2] >= 2
+
+
+def test_models_that_differ_are_named_and_do_not_hang() -> None:
+    for model, seed in run_ranks(mismatch, world_size=3):
+        assert model.startswith("Linear differs between processes: rank 2 has 12 parameters")
+        assert "rank 0 has 8 parameters" in model
+        assert seed == (
+            "seed differs between processes: rank 1 has 7, rank 0 has 8 (ranks 1, 2 differ)."
+        )
+
+
 def test_no_gradient_anywhere_stays_none(outcomes: list[dict]) -> None:
     """Else N ranks would let Adam's weight decay and averages loose on what one leaves alone."""
     for grads in (gradients(None), *(outcome["gradients"] for outcome in outcomes)):
@@ -168,8 +234,11 @@ def test_alone_nothing_changes() -> None:
     x = torch.randn(3, 2)
     assert distrib.gather_rows(x) is x and distrib.all_reduce(x) is x
     weight = nn.Parameter(torch.ones(2))
-    distrib.sync_gradients([weight], 4)
-    assert weight.grad is None
+    with distrib.GradientSync([weight])(4):
+        weight.sum().backward()
+    assert torch.equal(weight.grad, torch.ones(2))
+    distrib.require_same("weight", 3)
+    assert distrib.broadcast_object("x") == "x" and distrib.gather_objects(2) == [2]
     distrib.broadcast_module(nn.BatchNorm1d(3))
     distrib.barrier()
     metrics = distrib.average_metrics({"a": torch.tensor(2.0), "b": 3}, count=0)

@@ -14,13 +14,13 @@ PACKAGE = "adversarial_trainer"
 # together in one line is several packages that know nothing of one another.
 LAYERS = [
     ["train", "cli", "grids"],
-    ["dora_main"],
+    ["dora_main", "watch"],
     ["solvers", "export"],
     ["models", "adversarial", "losses", "metrics", "data", "optim", "checkpoint"],
     ["quantization"],
     ["modules"],
-    ["registry", "audio", "distrib", "bitstream"],
-    ["resampling"],
+    ["registry", "audio", "distrib", "bitstream", "slurm"],
+    ["resampling", "activity"],
     [PACKAGE],  # adversarial_trainer/__init__.py, which every other one runs
 ]
 LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}

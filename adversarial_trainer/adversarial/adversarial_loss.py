@@ -71,6 +71,8 @@ class AdversarialLoss(nn.Module):
         self.adversary = adversary
         distrib.broadcast_module(adversary)
         self.optimizer = optimizer
+        self._parameters_trained = [p for g in optimizer.param_groups for p in g["params"]]
+        self._sync = distrib.GradientSync(self._parameters_trained)
         self.loss = loss
         self.loss_real = loss_real
         self.loss_fake = loss_fake
@@ -117,11 +119,10 @@ class AdversarialLoss(nn.Module):
         if not self.schedule.step():
             return fake.new_zeros(())
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.enable_grad():
+        with torch.enable_grad(), self._sync(fake.shape[0]):
             loss, metrics = self._backward(fake.detach(), real.detach())
 
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        distrib.sync_gradients(parameters, fake.shape[0])
+        parameters = self._parameters_trained
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if not norm.isfinite().item():
             self.optimizer.zero_grad(set_to_none=True)

@@ -31,7 +31,9 @@ def discriminator_metrics(
         if not on_real.numel() or not on_fake.numel():
             continue
         on_real, on_fake = on_real.detach(), on_fake.detach()
-        hits = (on_real > threshold).float().mean() + (on_fake < threshold).float().mean()
+        # At least float32: a mean in half precision has three digits.
+        kind = torch.promote_types(on_real.dtype, torch.float32)
+        hits = (on_real > threshold).to(kind).mean() + (on_fake < threshold).to(kind).mean()
         row = {"d_real": on_real.mean(), "d_fake": on_fake.mean(), "d_acc": hits / 2}
         for key, value in row.items():
             metrics[f"{key}/{name}"] = value

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from .. import activity
 from ..audio import write
 from .synth_music import piece
 from .synth_speech import utterance
@@ -56,6 +57,7 @@ def build(
     sizes = {}
     try:
         for number in tqdm(range(files), desc="demo corpus", unit="file", disable=not progress):
+            activity.progress("making the demo corpus")
             name, wav, rate = _file(seed, number, duration)
             write(temporary / name, torch.from_numpy(wav), rate)
             sizes[name] = (temporary / name).stat().st_size

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from .. import activity
 from ..audio import EXTENSIONS, replacing
 from .checking import check
 from .manifest import AudioMeta, save_manifest
@@ -107,6 +108,7 @@ def scan(
     reused = 0
     todo: list[Entry] = []
     for entry in _walk(root, unlisted, others):
+        activity.progress(f"listing the files of {root}")
         old = known.get(entry.path)
         # What a change of permissions can mend is tried again.
         if old and old.stamp == entry.stamp and not (old.skipped or "").startswith("unreadable"):
@@ -124,6 +126,7 @@ def scan(
             pending = iter(todo)
             while chunk := list(islice(pending, 4096)):  # bounds the queue and what Ctrl-C loses
                 for checked in pool.map(check, chunk):
+                    activity.progress(f"scanning {root}")
                     found[checked.path] = checked
                     bar.update()
     finally:

@@ -11,12 +11,15 @@ from typing import Any
 
 import torch
 
-from .. import distrib
+from .. import activity, distrib
 from .manifest import AudioMeta, is_manifest, load_manifest
 from .scanning import scan
 from .splitting import DEFAULT_SHARES, STAGES, split
 
 logger = logging.getLogger(__name__)
+
+# Seconds for a large manifest, or one large file of a slow folder, while the other ranks wait.
+PATIENCE = 120
 
 
 def load_source(
@@ -56,19 +59,19 @@ def resolve_stage_metas(
     Raises:
         FileNotFoundError, ValueError: on any rank, where the first one fails.
     """
-    outcome: list[Any] = [None]
+    outcome: Any = None
     if distrib.is_rank_zero():
         try:
-            outcome[0] = _resolve(path, manifest, stages or {}, shares, cache_dir, workers, salt)
+            with activity.patience(PATIENCE, "listing the audio files"):
+                outcome = _resolve(path, manifest, stages or {}, shares, cache_dir, workers, salt)
         except (OSError, ValueError) as error:
             if not distrib.is_distributed():
                 raise
-            outcome[0] = error
-    if distrib.is_distributed():
-        torch.distributed.broadcast_object_list(outcome, src=0)
-    if isinstance(outcome[0], Exception):
-        raise outcome[0]
-    return outcome[0]
+            outcome = error
+    outcome = distrib.broadcast_object(outcome)
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 def _resolve(

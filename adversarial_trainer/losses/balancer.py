@@ -30,7 +30,7 @@ class Balancer:
     - A loss of weight 0 may be present; it is not differentiated.
     - With several processes of B_r items each, norms are those of the gradient of the mean over
       all B items, which is (B_r / B) times the local one. The gradients that
-      `distrib.sync_gradients` then gives are those of one process with the whole batch. One
+      `distrib.GradientSync` then gives are those of one process with the whole batch. One
       all-reduce a call; ranks may differ in which losses they give.
 
     Args:

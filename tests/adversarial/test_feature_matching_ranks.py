@@ -24,8 +24,8 @@ def gradient(rank: int | None) -> tuple[torch.Tensor, torch.Tensor]:
         fake.append(weight * maps[0][share])
         real.append(maps[1][share])
     loss = FeatureMatchingLoss(relative=True)(fake, real)
-    loss.backward()
-    distrib.sync_gradients([weight], len(fake[0]))
+    with distrib.GradientSync([weight])(len(fake[0])):
+        loss.backward()
     assert weight.grad is not None
     value = distrib.average_metrics({"loss": loss.detach()}, len(fake[0]))["loss"]
     return weight.grad, torch.tensor(value)

@@ -1,16 +1,17 @@
-"""The few collectives that training needs, built so that N ranks compute what one would.
-
-Convention: the loss of rank r is the mean over its own B_r items. With B = sum_r B_r, the gradient
-of the mean over the whole batch is then sum_r (B_r / B) g_r. Everything here does nothing when
-there is only one process.
-"""
+"""The few collectives that training needs. Each does nothing when there is only one process."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
 
 import torch
 from torch import distributed, nn
+
+from .. import activity
+
+T = TypeVar("T")
 
 
 def is_distributed() -> bool:
@@ -36,12 +37,15 @@ def is_rank_zero() -> bool:
 def barrier() -> None:
     """Wait for every process."""
     if is_distributed():
+        activity.collective(0)
         distributed.barrier()
+        activity.progress()
 
 
 def all_reduce(tensor: torch.Tensor) -> torch.Tensor:
     """Sum `tensor` over ranks, in place, and return it."""
     if is_distributed():
+        activity.collective(size_of(tensor))
         distributed.all_reduce(tensor)
     return tensor
 
@@ -55,13 +59,27 @@ def broadcast(tensors: Iterable[torch.Tensor], src: int = 0) -> None:
         groups.setdefault(tensor.dtype, []).append(tensor)
     for group in groups.values():
         flat = torch.cat([t.detach().reshape(-1) for t in group])
+        activity.collective(size_of(flat))
         distributed.broadcast(flat, src)
         for tensor, part in zip(group, flat.split([t.numel() for t in group]), strict=True):
             tensor.detach().copy_(part.view_as(tensor))
 
 
 def broadcast_module(module: nn.Module, src: int = 0) -> None:
-    """Make parameters and all buffers, integer ones too, those of rank `src`."""
+    """Make parameters and all buffers, integer ones too, those of rank `src`.
+
+    Raises:
+        RankError: where names, shapes or types are not the same on all ranks.
+    """
+    if not is_distributed():
+        return
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    layout = [(name, tuple(t.shape), str(t.dtype)) for name, t in tensors]
+    digest = hashlib.sha256(repr(layout).encode()).hexdigest()[:12]
+    count = sum(p.numel() for p in module.parameters())
+    require_same(
+        f"{type(module).__name__}", f"{count} parameters in {len(tensors)} tensors ({digest})"
+    )
     broadcast([*module.parameters(), *module.buffers()], src)
 
 
@@ -78,50 +96,50 @@ def gather_rows(x: torch.Tensor) -> torch.Tensor:
     padded = x.new_zeros(max(counts), *x.shape[1:])
     padded[: len(x)] = x
     parts = [torch.empty_like(padded) for _ in counts]
+    activity.collective(size_of(padded))
     distributed.all_gather(parts, padded)
     return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
 
-def sync_gradients(parameters: Iterable[nn.Parameter], batch_size: int) -> None:
-    """Replace each gradient by the whole batch's: sum_r B_r g_r / sum_r B_r.
-
-    One flat all-reduce per dtype. A parameter without a gradient on this rank counts as zeros, so
-    that ranks whose graphs differ still agree on the size of the message. One that has none on any
-    rank keeps none: an optimizer leaves it alone, as it would in a single process.
-
-    Args:
-        parameters: those to synchronise; every rank gives the same ones.
-        batch_size: B_r, the number of items behind this rank's mean loss.
-    """
+def gather_objects(value: T) -> list[T]:
+    """The `value` of every rank, in rank order; anything that can be pickled."""
     if not is_distributed():
-        return
-    groups: dict[tuple[torch.dtype, torch.device], list[nn.Parameter]] = {}
-    for param in parameters:
-        if param.requires_grad:
-            groups.setdefault((param.dtype, param.device), []).append(param)
-    for (dtype, device), group in groups.items():
-        pieces = [
-            (torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) * batch_size
-            for p in group
-        ]
-        # In the same message: how many ranks have each gradient, and the number of items.
-        present = [p.grad is not None for p in group]
-        if all(present):
-            pieces.append(torch.ones(len(group), dtype=dtype, device=device))
-        else:
-            pieces.append(torch.tensor(present, dtype=dtype, device=device))
-        pieces.append(torch.full((1,), batch_size, dtype=dtype, device=device))
-        flat = all_reduce(torch.cat(pieces))
-        sizes = [p.numel() for p in group]
-        sums, holders, count = flat.split([sum(sizes), len(group), 1])
-        # Read only where this rank lacks a gradient: reading waits for the device.
-        anywhere = present if all(present) else (holders > 0).tolist()
-        for param, held, part in zip(group, anywhere, (sums / count).split(sizes), strict=True):
-            grad = part.view_as(param)
-            if param.grad is not None:
-                param.grad.copy_(grad)
-            elif held:
-                param.grad = grad.clone()
+        return [value]
+    gathered: list[Any] = [None] * world_size()
+    activity.collective(0)
+    distributed.all_gather_object(gathered, value)
+    return gathered
+
+
+def broadcast_object(value: T) -> T:
+    """The `value` of rank 0; anything that can be pickled."""
+    if not is_distributed():
+        return value
+    box = [value]
+    activity.collective(0)
+    distributed.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+class RankError(ValueError):
+    """Ranks that should be alike are not."""
+
+
+def require_same(what: str, value: object) -> None:
+    """Stop all ranks with a `RankError` where `value` is not the same on each.
+
+    For what would otherwise hang or end in a crash of the backend later on. Every rank must call
+    it. The message names the ranks that differ from rank 0, with both values.
+    """
+    values = gather_objects(value)
+    different = [index for index, other in enumerate(values) if other != values[0]]
+    if different:
+        first = different[0]
+        raise RankError(
+            f"{what} differs between processes: rank {first} has {values[first]}, rank 0 has "
+            f"{values[0]}"
+            + (f" (ranks {', '.join(map(str, different))} differ)." if different[1:] else ".")
+        )
 
 
 def average_metrics(
@@ -135,8 +153,7 @@ def average_metrics(
     mine = {key: float(value) for key, value in metrics.items()}
     if not is_distributed():
         return mine
-    gathered: list[tuple[dict[str, float], float]] = [({}, 0.0)] * world_size()
-    distributed.all_gather_object(gathered, (mine, float(count)))
+    gathered = gather_objects((mine, float(count)))
     averages = {}
     for key in dict.fromkeys(key for values, _ in gathered for key in values):
         pairs = [(values[key], n) for values, n in gathered if key in values]
@@ -153,3 +170,8 @@ def shared_generator(seed: int) -> torch.Generator:
     codebooks to use, which frames replace dead codes.
     """
     return torch.Generator().manual_seed(seed)
+
+
+def size_of(tensor: torch.Tensor) -> int:
+    """In bytes."""
+    return tensor.numel() * tensor.element_size()

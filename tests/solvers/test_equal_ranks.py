@@ -1,0 +1,153 @@
+"""Training on 1, 2 and 4 processes is the same training, up to the order of sums."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from micro import make_solver
+from ranks import run_ranks
+
+# All that draws, remembers or decides; 5 items are unequal shares for 2 and for 4 ranks.
+EVERYTHING = [
+    *("model.seanet.n_filters=4", "dataset.batch_size=5", "dataset.valid_samples=9"),
+    *("optim.epochs=4", "optim.updates_per_epoch=5", "optim.max_norm=1.0", "optim.ema.decay=0.9"),
+    *("schedule=cosine", "schedule.total_updates=30", "adversarial.probability=0.67"),
+    *("quantizer.q_dropout=0.5", "quantizer.kmeans_init=true", "quantizer.bins=32"),
+    *("quantizer.dead_code_threshold=0.3", "evaluate.every=4", "quantizer.decay=0.8"),
+]
+DISCRIMINATORS = ["none", "msstftd", "mpd", "msd", "[msstftd,mpd,msd]"]
+
+
+def train(rank: int, folder: str, audio: str, overrides: list[str], backwards: bool) -> dict:
+    """The state after training, on this rank; `backwards`: with the batch in another order."""
+    torch.manual_seed(rank)
+    # Each rank in a folder of its own: all of them return their state.
+    solver = make_solver(Path(folder) / str(rank), Path(audio), *overrides)
+    torch.manual_seed(rank)  # nothing may hang on a rank's own randomness (PITFALLS 7)
+    if backwards:
+        step = solver.train_step
+
+        def reordered(batch: Any) -> Any:
+            batch.wav = batch.wav.flip(0)
+            return step(batch)
+
+        solver.train_step = reordered  # type: ignore[method-assign]
+    solver.run()
+    state = solver.state_dict()
+    del state["config_text"], state["random_state"]
+    return state
+
+
+def overrides_for(adversarial: str, *more: str) -> list[str]:
+    chosen = f"adversarial.discriminators={adversarial}"
+    choice = ["adversarial=none"] if adversarial == "none" else ["adversarial=hifigan", chosen]
+    if adversarial == "none":
+        return [*(a for a in EVERYTHING if not a.startswith("adversarial.")), *choice, *more]
+    return [*EVERYTHING, *choice, "adversarial.loss=hinge2", *more]
+
+
+def numbers(node: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    """All tensors and numbers of a state, by dotted path, in float64."""
+    if isinstance(node, torch.Tensor):
+        yield path, node.double().flatten()
+    elif isinstance(node, int | float):
+        yield path, torch.tensor([float(node)], dtype=torch.float64)
+    elif isinstance(node, dict | list | tuple):
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from numbers(value, f"{path}.{key}")
+
+
+def differences(state: dict, other: dict) -> dict[str, float]:
+    """||a - b|| / ||b|| of each tensor and number that is not equal bit for bit."""
+    ours, theirs = dict(numbers(state)), dict(numbers(other))
+    assert ours.keys() == theirs.keys()
+    tiny = torch.finfo(torch.float64).tiny
+    return {
+        path: float((ours[path] - theirs[path]).norm() / theirs[path].norm().clamp_min(tiny))
+        for path in ours
+        if not torch.equal(ours[path], theirs[path]) and not path.endswith(".duration")
+    }
+
+
+def runs(
+    tmp_path: Path, audio: Path, overrides: list[str], sizes: tuple[int, ...]
+) -> dict[int, dict]:
+    """State by number of ranks, after a look at whether all ranks have the same; -1: one process
+    with its batches in another order."""
+    states = {}
+    for size in sizes:
+        args = str(tmp_path / str(size)), str(audio), overrides, size < 0
+        first, *others = run_ranks(train, *args, world_size=abs(size), limit=400)
+        for rank, state in enumerate(others, 1):
+            assert differences(state, first) == {}, f"rank {rank} of {size}"
+        states[size] = first
+    return states
+
+
+def weights(state: dict) -> dict:
+    """Generator, codebooks, discriminators."""
+    adversary = {k: v for k, v in state.get("adversarial", {}).items() if k.startswith("adversary")}
+    return {"model": state["model"], "adversary": adversary}
+
+
+def first_gradients(state: dict) -> dict:
+    """Adam's first moments after one update, of the generator and of the discriminators."""
+    optimizers = [state["optimizer"], state.get("adversarial", {}).get("optimizer", {"state": {}})]
+    return {
+        (which, index): moments["exp_avg"]
+        for which, optimizer in enumerate(optimizers)
+        for index, moments in optimizer["state"].items()
+    }
+
+
+def check_float64(tmp_path: Path, audio: Path, adversarial: str, sizes: tuple[int, ...]) -> None:
+    states = runs(tmp_path, audio, overrides_for(adversarial, "precision=float64"), sizes)
+    alone = states.pop(1)
+    metrics = [epoch["train"] for epoch in alone["history"]]
+    assert alone["updates"] == 20 and sum(epoch["replaced"] for epoch in metrics) > 0
+    assert all(epoch["bad_steps"] == 0 for epoch in metrics)
+    if adversarial != "none":
+        assert 5 < alone["adversarial"]["progress"]["num_updates"] < 20
+    for size, state in states.items():
+        found = differences(state, alone)
+        print(size, sorted(found.items(), key=lambda item: -item[1])[:3])
+        # Adam's moments are gradients, and leaky ReLUs have a kink: where a sum's last bit puts an
+        # activation on its other side, one term of a gradient of N terms of either sign changes. A
+        # share d of such terms changes the gradient by about sqrt(d).
+        limits = {path: 1e-6 if ".exp_avg" in path else 1e-9 for path in found}
+        assert {path: value for path, value in found.items() if not value < limits[path]} == {}
+
+
+def test_two_ranks_equal_one(tmp_path: Path, audio: Path) -> None:
+    """PITFALLS 4, 6, 7, 24, 26: weights, codebooks, optimizers, balancer, metrics."""
+    check_float64(tmp_path, audio, "[msstftd,mpd,msd]", (1, 2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("adversarial", DISCRIMINATORS)
+def test_four_ranks_equal_one(tmp_path: Path, audio: Path, adversarial: str) -> None:
+    check_float64(tmp_path, audio, adversarial, (1, 4))
+
+
+@pytest.mark.slow
+def test_float32_differs_by_rounding_alone(tmp_path: Path, audio: Path) -> None:
+    """The first gradients are the same up to rounding. From there on it grows, since Adam makes
+    whole steps of gradients near zero and frames between two codes take the other one: as it grows
+    in one process that is given the same batches in another order, and no faster."""
+    short = ["optim.epochs=1", "optim.updates_per_epoch=1"]
+    states = runs(tmp_path / "one", audio, overrides_for("msstftd", *short), (1, 4))
+    found = differences(first_gradients(states[4]), first_gradients(states[1]))
+    assert {path: value for path, value in found.items() if not value < 1e-3} == {}
+    assert sorted(found.values())[len(found) // 2] < 1e-5
+
+    states = runs(tmp_path / "20", audio, overrides_for("msstftd"), (1, -1, 4))
+    middle = {}
+    for size in (-1, 4):
+        found = differences(weights(states[size]), weights(states[1]))
+        middle[size] = sorted(found.values())[len(found) // 2]
+    print(middle)
+    assert middle[4] < 4 * middle[-1]
