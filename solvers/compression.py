@@ -145,6 +145,7 @@ class CompressionSolver(BaseSolver):
         self.data.train.set_position(epoch=self.epoch)
         averager, recent, items, bad_steps = Averager(), Averager(), 0, 0
         progress = self.progress("train", len(self.data.train))
+        before = activity.ACTIVITY.collectives, activity.ACTIVITY.sent
         for update, batch in enumerate(self.data.train, 1):
             activity.progress(f"train, epoch {self.epoch}, update {update}")
             metrics, good = self.train_step(batch)
@@ -157,6 +158,13 @@ class CompressionSolver(BaseSolver):
             if progress.step():
                 progress.log(recent.averages)
                 recent = Averager()
+        if distrib.is_distributed():
+            calls, sent = activity.ACTIVITY.collectives, activity.ACTIVITY.sent
+            logger.info(
+                "Messages to the other processes, per update: %.1f with %.2f MB",
+                (calls - before[0]) / len(self.data.train),
+                (sent - before[1]) / len(self.data.train) / 1e6,
+            )
         averages = distrib.average_metrics(averager.averages, items)
         averages["bad_steps"] = bad_steps
         averages["lr"] = self.optimizer.param_groups[0]["lr"]

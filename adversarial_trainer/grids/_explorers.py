@@ -1,57 +1,64 @@
-"""Tables that `dora grid` prints for codec runs."""
+"""The table of a grid of codecs, which `dora grid` and the local runner print."""
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import treetable as tt
-from dora import Explorer
+from dora import Explorer, Sheep
 
 
 class CodecExplorer(Explorer):
-    """Epoch, who is winning, reconstruction, codebook use; blank where a stage has not run yet."""
+    """Progress, who is winning, reconstruction, codebook use; blank where a stage has not run."""
 
     def get_grid_meta(self) -> list[Any]:
         return [
-            tt.leaf("index", align=">"),
-            tt.leaf("name", wrap=140),
+            tt.leaf("index", align=">", display="#"),
+            tt.leaf("name", wrap=40),
             tt.leaf("state"),
             tt.leaf("sig", align=">"),
+            tt.leaf("sid", align=">"),
         ]
 
     def get_grid_metrics(self) -> list[Any]:
+        train = [
+            tt.leaf("epoch"),
+            tt.leaf("steps_per_s", ".2f", display="steps/s"),
+            tt.leaf("d_loss", ".2f"),
+            tt.leaf("d_acc", ".0%"),
+            tt.leaf("adv", ".2f"),
+            tt.leaf("feat", ".2f"),
+            tt.leaf("perplexity", ".1f", display="ppl"),
+        ]
+        evaluate = [
+            tt.leaf("mel", ".3f"),
+            tt.leaf("sisnr", ".2f", display="SI-SNR"),
+            tt.leaf("visqol", ".2f", display="ViSQOL"),
+            tt.leaf("usage", ".0%"),
+            tt.leaf("perplexity", ".1f", display="ppl"),
+            tt.leaf("bandwidth", ".2f", display="kb/s"),
+        ]
+        # Dora would cut the headings to the letters that tell them apart.
         return [
-            tt.group(
-                "train",
-                [
-                    tt.leaf("epoch"),
-                    tt.leaf("d_loss", ".3f"),
-                    tt.leaf("d_acc", ".0%"),
-                    tt.leaf("adv", ".3f"),
-                    tt.leaf("feat", ".3f"),
-                    tt.leaf("perplexity", ".1f"),
-                ],
-                align=">",
-            ),
-            tt.group("valid", [tt.leaf("l1", ".4f"), tt.leaf("msspec", ".3f")], align=">"),
-            tt.group(
-                "evaluate",
-                [
-                    tt.leaf("sisnr", ".2f"),
-                    tt.leaf("mel", ".3f"),
-                    tt.leaf("stft", ".3f"),
-                    tt.leaf("visqol", ".2f"),
-                    tt.leaf("usage", ".0%"),
-                    tt.leaf("bandwidth", ".2f"),
-                ],
-                align=">",
-            ),
+            tt.group("train", train, align=">", shorten=False),
+            tt.group("evaluate", evaluate, align=">", shorten=False),
         ]
 
-    def process_history(self, history: list[dict[str, Any]]) -> dict[str, Any]:
-        """The newest value of each metric of each stage, from `history.json`."""
-        out: dict[str, Any] = {"train": {"epoch": len(history)}, "valid": {}, "evaluate": {}}
+    def get_colors(self) -> list[str] | None:
+        """Those of every other row; none in a file."""
+        return super().get_colors() if sys.stdout.isatty() else None
+
+    def process_sheep(self, sheep: Sheep, history: list[dict[str, Any]]) -> dict[str, Any]:
+        """What each stage reported when it last ran. A metric that was not finite then is not in
+        `history`, and is left blank rather than shown as it was before."""
+        optim = sheep.xp.cfg.optim
+        train: dict[str, Any] = {}
+        evaluate: dict[str, Any] = {}
         for epoch in history:
-            for stage in out:
-                out[stage].update(epoch.get(stage, {}))
-        return out
+            train = epoch.get("train", train)
+            evaluate = epoch.get("evaluate", evaluate)
+        row = {"epoch": f"{len(history)}/{optim.epochs}", **train}
+        if "duration" in train:
+            row["steps_per_s"] = optim.updates_per_epoch / train["duration"]
+        return {"train": row, "evaluate": evaluate}

@@ -1,18 +1,16 @@
-"""The tiny codec against each family of discriminators: minutes on a CPU.
-
-`dora grid tiny --dry_run --no_monitoring` shows what would be scheduled.
-"""
+"""The tiny codec without discriminators and against each family of them: minutes each on a CPU."""
 
 from __future__ import annotations
 
-from typing import Any
+from dora import Launcher
 
 from ._explorers import CodecExplorer
 
 
 @CodecExplorer
-def explorer(launcher: Any) -> None:
-    launcher.slurm_(gpus=1, time=60, mem_per_gpu=8, cpus_per_gpu=2)
+def explorer(launcher: Launcher) -> None:
+    launcher.slurm_(gpus=0, cpus_per_gpu=2, mem_per_gpu=8, time=60)  # a task without a GPU
     launcher.bind_({"solver": "tiny"})
-    for adversarial in ["none", "msstftd", "mpd", "msd"]:
-        launcher({"adversarial": adversarial})
+    with launcher.job_array():
+        for adversarial in ["none", "msstftd", "mpd", "msd"]:
+            launcher({"adversarial": adversarial})

@@ -1,0 +1,46 @@
+"""Speed, measured as ratios between things run in turn: `scripts/benchmark.py CASE --help`.
+
+Each case prints a table, and writes JSON with `--json FILE`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks import ranks_model, scaling, sync  # noqa: E402
+from benchmarks.machine import describe_machine  # noqa: E402
+
+CASES = {"scaling": scaling, "sync": sync, "ranks-model": ranks_model}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the case that the command line names."""
+    parser = argparse.ArgumentParser(prog="benchmark.py", description=__doc__)
+    cases = parser.add_subparsers(dest="case", required=True, metavar="CASE")
+    for name, module in CASES.items():
+        doc = (module.__doc__ or "").strip()
+        case = cases.add_parser(
+            name,
+            help=doc.splitlines()[0],
+            description=doc,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+        case.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
+        module.add_arguments(case)
+    args = parser.parse_args(argv)
+    rows = CASES[args.case].run(args)
+    result = {"case": args.case, "machine": describe_machine(), "rows": rows}
+    print("\n" + " | ".join(f"{key} {value}" for key, value in result["machine"].items()))
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+"""`python -m adversarial_trainer.grids` as it is typed, on grids/tiny.py at the size of micro."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from micro import MICRO, ROOT, command, dora_run, write_audio
+
+from adversarial_trainer.train import main
+
+pytestmark = pytest.mark.integ
+
+RUNS = ["none", "msstftd", "mpd", "msd"]  # those of the grid, in its order
+LINE = [sys.executable, "-m", "adversarial_trainer.grids", "tiny"]
+
+
+@pytest.fixture(scope="module")
+def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_audio(tmp_path_factory.mktemp("data") / "audio")
+
+
+def environment(folder: Path) -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "DORA_DIR": str(folder), "PATH": "/nowhere"}
+
+
+def grid(folder: Path, *argv: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*LINE, *argv],
+        cwd=ROOT,
+        env=environment(folder),
+        text=True,
+        capture_output=True,
+        timeout=280,
+        check=False,
+    )
+
+
+def micro(audio: Path, *overrides: str) -> list[str]:
+    """The overrides that make the tiny codec quick."""
+    return [*MICRO, f"dset.path={audio}", *overrides]
+
+
+def signature(audio: Path, adversarial: str, *overrides: str) -> str:
+    """That of `dora run` with what the grid file says of this run, and the overrides."""
+    argv = ["solver=tiny", f"adversarial={adversarial}", *micro(audio, *overrides)]
+    return main.get_xp(argv).sig
+
+
+def table(output: str) -> dict[str, tuple[str, str]]:
+    """Signature -> state and epochs, of the last table printed."""
+    rows = re.findall(r"  ([A-Z]{3}|N/A)  ([0-9a-f]{8})\s+\| +(\d+/\d+)", output)
+    return {sig: (state, epochs) for state, sig, epochs in rows}
+
+
+def starts(log: Path) -> int:
+    """How many processes wrote to it."""
+    return len(re.findall(r"^\$ .* -m dora ", log.read_text(), re.MULTILINE))
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 240
+    while not condition():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_the_same_experiments_as_dora_grid(tmp_path: Path) -> None:
+    dora = subprocess.run(
+        [sys.executable, "-m", "dora", "-P", "adversarial_trainer", "grid", "tiny", "--dry_run"],
+        cwd=ROOT,
+        env=environment(tmp_path),
+        text=True,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    local = grid(tmp_path, "--dry_run")
+    assert (dora.returncode, local.returncode) == (0, 0), local.stderr
+    assert list(table(local.stdout)) == list(table(dora.stdout))
+    assert set(table(local.stdout).values()) == {("PEN", "0/5")}
+    for sig, adversarial in zip(table(local.stdout), RUNS, strict=True):
+        assert f"\n{sig}: dora run solver=tiny adversarial={adversarial}\n" in local.stdout
+    assert not (tmp_path / "xps").exists(), "nothing has been run"
+
+
+def test_a_grid_is_run_once(tmp_path: Path, audio: Path) -> None:
+    """Two at a time, all four; the second time there is nothing to do, and `dora run` agrees."""
+    argv = micro(audio, "evaluate.every=1")
+    result = grid(tmp_path, "-j", "2", "--update-every", "2", *argv)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-2000:]
+    sigs = [signature(audio, name) for name in RUNS]
+    assert table(result.stdout) == {sig: ("COM", "2/2") for sig in sigs}
+    assert re.search(r"\d+\.\d{3}  +-?\d+\.\d\d  +\d+%", result.stdout), "with its metrics"
+    assert "4 of 4 runs are finished." in result.stdout
+    logs = [tmp_path / "xps" / sig / "run.log" for sig in sigs]
+    for log in logs:
+        assert f"log in {log}" in result.stdout and "Train summary | Epoch 2" in log.read_text()
+    assert len(re.findall(r"^\d\d:\d\d:\d\d$", result.stdout, re.MULTILINE)) >= 2, "as they go on"
+
+    again = grid(tmp_path, *argv)
+    assert again.returncode == 0 and "Started" not in again.stdout
+    assert "4 of 4 runs are finished." in again.stdout
+    assert [starts(log) for log in logs] == [1, 1, 1, 1]
+    by_hand = dora_run(*command(tmp_path, audio, "adversarial=mpd"))
+    assert "Nothing to do: 2 epochs are done." in by_hand and sigs[2] in by_hand
+
+    # More epochs go on with the same runs, here with one of them.
+    more = grid(tmp_path, "mpd", *argv, "optim.epochs=3")
+    assert more.returncode == 0 and "Goes on from epoch 2" in logs[2].read_text()
+    assert [starts(log) for log in logs] == [1, 1, 2, 1]
+
+
+def test_a_failure(tmp_path: Path, audio: Path) -> None:
+    """The others are run, status 1, the message names it and its log; --retry tries it again."""
+    overrides = ["adversarial.mpd.norm=nosuch"]
+    argv = ["2", "0", *micro(audio, *overrides)]  # the broken one first
+    failed, good = (signature(audio, name, *overrides) for name in ("mpd", "none"))
+    log = tmp_path / "xps" / failed / "run.log"
+    for tries, more in ((1, []), (1, []), (2, ["--retry"])):
+        result = grid(tmp_path, *argv, *more)
+        assert result.returncode == 1
+        assert table(result.stdout) == {failed: ("FAI", "0/2"), good: ("COM", "2/2")}
+        told = result.stdout[result.stdout.index("1 of 2 runs are finished.") :]
+        assert f"Failed: {failed} adversarial=mpd: exit status 2 after 0 epochs\n{log} " in told
+        assert "    error: adversarial.mpd: Unknown norm 'nosuch'." in told
+        assert ("--retry" in told) is (not more)
+        assert starts(log) == tries
+    assert starts(tmp_path / "xps" / good / "run.log") == 1
+
+
+@pytest.mark.parametrize("how", ["Ctrl-C", "run killed"])
+def test_a_run_ended_in_the_middle_goes_on(tmp_path: Path, audio: Path, how: str) -> None:
+    argv = micro(audio, "optim.updates_per_epoch=50", "optim.epochs=3")
+    sigs = [signature(audio, name, "optim.updates_per_epoch=50") for name in ("none", "mpd")]
+    logs = [tmp_path / "xps" / sig / "run.log" for sig in sigs]
+    process = subprocess.Popen(
+        [*LINE, "-j", "2", "0", "2", *argv],
+        cwd=ROOT,
+        env=environment(tmp_path),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        wait_for(lambda: logs[1].exists() and "Epoch 2 | 5/" in logs[1].read_text(), process)
+    except AssertionError:
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+        raise
+    if how == "Ctrl-C":
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 130 and "Traceback" not in output
+        assert "Interrupted, all runs are ended. This goes on with them:\n  python -m" in output
+        state, again = "PEN", []
+    else:
+        os.kill(child_of(process, "adversarial=mpd"), signal.SIGKILL)
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 1
+        assert f"Failed: {sigs[1]} adversarial=mpd: SIGKILL after 1 epochs" in output
+        assert table(output)[sigs[0]] == ("COM", "3/3")
+        state, again = "FAI", ["--retry"]
+    shown = grid(tmp_path, "0", "2", *argv, "--dry_run")
+    assert table(shown.stdout)[sigs[1]] == (state, "1/3")
+    result = grid(tmp_path, "0", "2", *argv, *again)
+    assert result.returncode == 0, result.stdout[-3000:]
+    assert table(result.stdout) == {sig: ("COM", "3/3") for sig in sigs}
+    assert "Goes on from epoch 1, update 50" in logs[1].read_text()
+
+
+def child_of(parent: subprocess.Popen[str], word: str) -> int:
+    """The process that `parent` started with `word` on its command line."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            words = (folder / "cmdline").read_text().split("\0")
+            ppid = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+            if word in words and int(ppid) == parent.pid:
+                return int(folder.name)
+    raise AssertionError(f"no child of {parent.pid} with {word}")
