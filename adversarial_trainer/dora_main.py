@@ -8,19 +8,27 @@ line; the configuration is found in a checkout and in an installed package.
 from __future__ import annotations
 
 import difflib
+import importlib
 import re
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import dora.grid
+from dora.conf import SlurmConfig
 from dora.hydra import HydraMain, _compare_config
 from dora.link import Link
+from dora.main import DecoratedMain
+from dora.shep import Shepherd
 from dora.xp import XP
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from submitit.core.utils import FailedJobError
 
+from . import slurm
 from .registry import unknown_name
 
 
@@ -62,6 +70,25 @@ class TrainMain(HydraMain):
         self.dora.dir = Path(xp.cfg.dora.dir)
         xp.link = Link(xp.folder / self.dora.history)
         return xp
+
+    def get_slurm_config(self) -> SlurmConfig:
+        """What to ask of the cluster: the `slurm:` block and `slurm.*` of a `dora launch` line."""
+        argv = [arg for arg in sys.argv[1:] if arg.startswith(slurm.PREFIX)]
+        if argv and "launch" not in sys.argv:
+            exit_with_error(f"{argv[0]}: not for a grid's line. {slurm.in_a_grid(argv[0])}")
+        cfg = self.get_xp(argv).cfg if argv else self._base_cfg
+        try:
+            return slurm.slurm_config(cfg.slurm)
+        except ValueError as exc:
+            exit_with_error(exc)
+
+    def value_to_argv(self, arg: Any) -> list[str]:
+        """Overrides, from what a grid gives to its launcher."""
+        argv = super().value_to_argv(arg)
+        for override in argv:
+            if override.startswith(slurm.PREFIX):
+                exit_with_error(f"{override}: not for a run. {slurm.in_a_grid(override)}")
+        return argv
 
     def _get_delta(self, init: DictConfig, other: DictConfig) -> list[tuple[str, Any]]:
         # Dora's own call shares one path among all, which an error leaves in the middle.
@@ -140,6 +167,44 @@ class TrainMain(HydraMain):
 
 def _first_line(exc: Exception) -> str:
     return str(exc).splitlines()[0] if str(exc) else type(exc).__name__
+
+
+# Dora calls these two without asking its main function, so what stands in for them is put into
+# Dora itself.
+_dora_get_explore = dora.grid._get_explore
+_dora_submit = Shepherd._submit
+
+
+def get_explore(args: Any, main: DecoratedMain) -> dora.grid.Explorer:
+    """The explorer of the grid `args.grid`. Dora itself takes a wrong name for a question: it lists
+    the grids and leaves with status 0. (That is its answer where `args.grid` is None.)"""
+    if args.grid is not None:
+        package = importlib.import_module(main.dora.grid_package or f"{main.package}.grids")
+        root = Path(package.__path__[0])
+        paths = [path.relative_to(root).with_suffix("") for path in root.rglob("[!_]*.py")]
+        names = [".".join(path.parts) for path in paths]
+        if args.grid not in names:
+            exit_with_error(unknown_name("grid", args.grid, names))
+    return _dora_get_explore(args, main)
+
+
+def _submit(shepherd: Shepherd, job_array: Any) -> None:
+    """Hand jobs to SLURM, if it is there and takes them."""
+    missing = [name for name in ("sbatch", "srun") if shutil.which(name) is None]
+    if missing:
+        exit_with_error(
+            f"there is no SLURM here (no {missing[0]} command). To run on this machine: "
+            f"`python -m {shepherd.main.package}.grids NAME` for a grid, `dora run` for one run."
+        )
+    try:
+        _dora_submit(shepherd, job_array)
+    except FailedJobError as exc:
+        last = str(exc).rstrip().rpartition("\n")[2]  # sbatch has printed all of it
+        exit_with_error(f"SLURM did not take the jobs: {last}")
+
+
+dora.grid._get_explore = get_explore
+Shepherd._submit = _submit  # type: ignore[method-assign, assignment]
 
 
 def train_main(config_name: str) -> Callable[[Callable[[DictConfig], Any]], TrainMain]:

@@ -10,9 +10,11 @@ from typing import Any
 import flashy
 import numpy as np
 import torch
+from dora import get_xp
 from dora.distrib import get_distrib_spec
 from omegaconf import DictConfig
 
+from . import watch
 from .dora_main import exit_with_error, train_main
 
 logger = logging.getLogger(__name__)
@@ -22,8 +24,16 @@ LOG_FORMAT = "[%(asctime)s][%(name)s][%(levelname)s] %(message)s"
 USER_ERRORS = (ValueError, FileNotFoundError, NotADirectoryError, PermissionError, ImportError)
 
 
-def init_process(cfg: DictConfig) -> None:
-    """Logging, threads, process group and random seeds of this process."""
+class UserError(Exception):
+    """What a user can mend, as its cause says."""
+
+
+def init_process(cfg: DictConfig) -> watch.Watch | None:
+    """Logging, threads, process group and random seeds of this process.
+
+    Returns:
+        The watch over the processes; None where there is only one.
+    """
     spec = get_distrib_spec()
     level = getattr(logging, str(cfg.logging.level).upper(), None)
     if not isinstance(level, int):
@@ -37,36 +47,60 @@ def init_process(cfg: DictConfig) -> None:
             handler.setLevel(logging.WARNING)  # the first process says it all
     if cfg.num_threads is not None:
         torch.set_num_threads(cfg.num_threads)
+    watching = None
     if spec.world_size > 1:
         use_cuda = torch.cuda.is_available() and not str(cfg.device).startswith("cpu")
-        flashy.distrib.init(backend="nccl" if use_cuda else "gloo")
+        log = get_xp().folder / f"solver.log.{spec.rank}"
+        watching = watch.join("nccl" if use_cuda else "gloo", cfg.hang_timeout, log.resolve())
     random.seed(cfg.seed)
     np.random.seed(cfg.seed % 2**32)
     torch.manual_seed(cfg.seed)
+    return watching
 
 
 @train_main(config_name="config")
 def main(cfg: DictConfig) -> Any:
     """Train one experiment, from where it stands to `optim.epochs`; returns the last metrics."""
-    from solvers import check_config, get_solver  # they import torch's heavier parts
+    from solvers import check_config  # imports torch's heavier parts
 
     try:
         check_config(cfg)
-        init_process(cfg)
+        watching = init_process(cfg)
+    except USER_ERRORS as exc:
+        exit_with_error(exc)
+    except watch.StartError as exc:  # whichever rank finds it out
+        logger.error("%s", exc)
+        sys.exit(watch.STATUS)
+    try:
+        metrics = _train(cfg)
+        if watching is not None:
+            torch.distributed.destroy_process_group()
+            watching.close()
+    except BaseException as exc:
+        cause = exc.__cause__ if isinstance(exc, UserError) and exc.__cause__ else exc
+        if watching is not None:
+            watching.fail(cause, traceback=cause is exc)
+        if cause is exc:
+            raise
+        logger.debug("In full:", exc_info=cause)
+        exit_with_error(cause)
+    return metrics
+
+
+def _train(cfg: DictConfig) -> Any:
+    from solvers import get_solver
+
+    try:
         solver = get_solver(cfg)
         if cfg.show:
             return solver.show()
         solver.prepare()
     except USER_ERRORS as exc:
-        logger.debug("In full:", exc_info=True)
-        exit_with_error(exc)
+        raise UserError from exc
     try:
-        metrics = solver.run()
+        return solver.run()
     except FloatingPointError as exc:  # training diverged
-        exit_with_error(exc)
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-    return metrics
+        raise UserError from exc
 
 
 if __name__ == "__main__":

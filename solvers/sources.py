@@ -6,6 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from adversarial_trainer import distrib
 from adversarial_trainer.data import (
     AudioMeta,
     FileDataset,
@@ -31,7 +32,9 @@ def get_stage_metas(cfg: DictConfig) -> dict[str, list[AudioMeta]]:
     if dset.name == "demo" and path is None and dset.manifest is None:
         from adversarial_trainer.data import demo  # pulls in scipy's filters
 
-        path = str(demo.build(cache / "demo_corpus"))
+        if distrib.is_rank_zero():
+            path = str(demo.build(cache / "demo_corpus"))
+        path = distrib.broadcast_object(path)
     metas = resolve_stage_metas(
         path=path,
         manifest=dset.manifest,

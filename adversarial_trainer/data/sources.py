@@ -9,7 +9,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-
 from .. import activity, distrib
 from .manifest import AudioMeta, is_manifest, load_manifest
 from .scanning import scan

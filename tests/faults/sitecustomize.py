@@ -1,0 +1,88 @@
+"""Faults of one rank, for test_watch_integ.py. Python imports this at its start where this folder
+is in PYTHONPATH; FAULT says what shall go wrong on rank FAULT_RANK."""
+
+import os
+import sys
+import time
+
+
+def hang() -> None:
+    """Sleeps for ever in the third update."""
+    from solvers import CompressionSolver
+
+    step = CompressionSolver.train_step
+
+    def sleep_for_ever() -> None:
+        time.sleep(1000)
+
+    def train_step(solver, batch):  # type: ignore[no-untyped-def]
+        if solver.updates == 2:
+            sleep_for_ever()
+        return step(solver, batch)
+
+    CompressionSolver.train_step = train_step
+
+
+def fail() -> None:
+    """Raises in the third update what is nobody's fault but the code's."""
+    from solvers import CompressionSolver
+
+    step = CompressionSolver.train_step
+
+    def train_step(solver, batch):  # type: ignore[no-untyped-def]
+        if solver.updates == 2:
+            raise KeyError("no such thing")
+        return step(solver, batch)
+
+    CompressionSolver.train_step = train_step
+
+
+def user_error() -> None:
+    """Raises, before the training, what is reported as one line."""
+    from solvers import CompressionSolver
+
+    def prepare(solver):  # type: ignore[no-untyped-def]
+        raise FileNotFoundError("/data: no such folder on this machine")
+
+    CompressionSolver.prepare = prepare
+
+
+def parameters() -> None:
+    """A model of another size."""
+    import torch
+
+    import solvers.compression
+
+    build = solvers.compression.get_model
+
+    def get_model(*args):  # type: ignore[no-untyped-def]
+        model = build(*args)
+        model.extra = torch.nn.Parameter(torch.zeros(3))
+        return model
+
+    solvers.compression.get_model = get_model
+
+
+def absent() -> None:
+    """Starts long after the others have lost patience."""
+    time.sleep(1000)
+
+
+def opened() -> None:
+    """Writes the paths of files opened for writing to the file OPENED."""
+    out = os.open(os.environ["OPENED"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+    def hook(event: str, args: tuple) -> None:
+        if event == "open" and isinstance(args[0], str) and args[2] & writing:
+            os.write(out, f"{os.path.abspath(args[0])}\n".encode())
+
+    sys.addaudithook(hook)
+
+
+if os.environ.get("RANK") == os.environ.get("FAULT_RANK"):
+    globals()[os.environ["FAULT"]]()
+if limit := os.environ.get("START_LIMIT"):
+    from adversarial_trainer.watch import rendezvous
+
+    rendezvous.START_LIMIT = float(limit)
