@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test test_integ lint clean
+.PHONY: help install demo test test_integ test_slurm lint clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this help
@@ -28,8 +28,11 @@ demo: install  ## Train a small codec on the embedded corpus (CPU, minutes); lea
 test: install  ## Unit tests
 	@$(BIN)/python -m pytest
 
-test_integ: install  ## Long tests: real command lines, several processes, another environment
-	@$(BIN)/python -m pytest -m 'slow or integ'
+test_integ: install  ## Long tests: real command lines, several processes, SLURM, another environment
+	@$(BIN)/python -m pytest -rs -m 'slow or integ or slurm'
+
+test_slurm: install  ## Tests on a real SLURM cluster, started here for them (root, minutes)
+	@$(BIN)/python -m pytest -rs -m slurm
 
 lint: install  ## ruff and mypy
 	@$(BIN)/ruff check .

@@ -7,6 +7,7 @@ import functools
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,17 @@ def differences(one: Any, other: Any, path: str = "") -> list[str]:
         pairs = enumerate(zip(one, other, strict=True))
         return [p for i, (a, b) in pairs for p in differences(a, b, f"{path}.{i}")]
     return [] if one == other else [path]
+
+
+def numbers(node: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    """All tensors and numbers of a state, by dotted path, in float64."""
+    if isinstance(node, torch.Tensor):
+        yield path, node.double().flatten()
+    elif isinstance(node, int | float):
+        yield path, torch.tensor([float(node)], dtype=torch.float64)
+    elif isinstance(node, dict | list | tuple):
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from numbers(value, f"{path}.{key}")
 
 
 def without_durations(history: list[dict[str, dict[str, float]]]) -> list[Any]:

@@ -10,13 +10,20 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from micro import ROOT, command, differences, dora_run, without_durations, write_audio
+from micro import (
+    ROOT,
+    command,
+    differences,
+    dora_run,
+    numbers,
+    without_durations,
+    write_audio,
+)
 
 pytestmark = pytest.mark.integ
 
@@ -36,17 +43,6 @@ def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def checkpoint_of(folder: Path) -> dict[str, Any]:
     (path,) = folder.glob("xps/*/checkpoint.th")
     return torch.load(path, weights_only=True)
-
-
-def numbers(node: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
-    """All tensors and numbers of a state, by dotted path, in float64."""
-    if isinstance(node, torch.Tensor):
-        yield path, node.double().flatten()
-    elif isinstance(node, int | float):
-        yield path, torch.tensor([float(node)], dtype=torch.float64)
-    elif isinstance(node, dict | list):
-        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
-            yield from numbers(value, f"{path}.{key}")
 
 
 def relative_differences(state: dict[str, Any], other: dict[str, Any]) -> dict[str, float]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from micro import make_solver
+from micro import make_solver, numbers
 from ranks import run_ranks
 
 # All that draws, remembers or decides; 5 items are unequal shares for 2 and for 4 ranks.
@@ -48,17 +47,6 @@ def overrides_for(adversarial: str, *more: str) -> list[str]:
     if adversarial == "none":
         return [*(a for a in EVERYTHING if not a.startswith("adversarial.")), *choice, *more]
     return [*EVERYTHING, *choice, "adversarial.loss=hinge2", *more]
-
-
-def numbers(node: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
-    """All tensors and numbers of a state, by dotted path, in float64."""
-    if isinstance(node, torch.Tensor):
-        yield path, node.double().flatten()
-    elif isinstance(node, int | float):
-        yield path, torch.tensor([float(node)], dtype=torch.float64)
-    elif isinstance(node, dict | list | tuple):
-        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
-            yield from numbers(value, f"{path}.{key}")
 
 
 def differences(state: dict, other: dict) -> dict[str, float]:

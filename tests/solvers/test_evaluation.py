@@ -55,9 +55,7 @@ def test_mean_over_files_of_the_metric_alone(files: FileDataset) -> None:
 @pytest.mark.parametrize("name", ["sisnr", "mel", "stft"])
 def test_a_metric_switched_off_is_not_there(files: FileDataset, name: str) -> None:
     """PITFALLS 21: `evaluate.metrics.sisnr` is ignored."""
-    result = Evaluation(make_cfg(f"evaluate.metrics.{name}=false"))(
-        Half(), files, torch.zeros(0)
-    )
+    result = Evaluation(make_cfg(f"evaluate.metrics.{name}=false"))(Half(), files, torch.zeros(0))
     assert name not in result and len(result) == 3
 
 

@@ -1,0 +1,221 @@
+"""Runs on a real SLURM cluster of two pretended nodes: `make test_slurm`; docs/slurm.md.
+
+All runs of the grid (slurm_cluster.py) are submitted at once, as most of a run's time is its start;
+what is to happen to them in the middle of an epoch happens when they get there; then the tests look
+at them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import torch
+from micro import differences, numbers
+from slurm_cluster import EPOCH, LIMIT, PATH, RUN, RUNS, Cluster, wait_for
+
+NEEDED = ("munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd", "sacct")
+pytestmark = pytest.mark.slurm
+
+
+def relative_differences(state: Any, other: Any) -> dict[str, float]:
+    """||a - b|| / ||b|| of each tensor and number."""
+    ours, theirs = dict(numbers(state)), dict(numbers(other))
+    assert ours.keys() == theirs.keys()
+    found = {}
+    for path, tensor in theirs.items():
+        size = tensor.norm()
+        if path.endswith(".exp_avg"):  # of gradients that cancel one another: against their size
+            size = torch.maximum(size, theirs[f"{path}_sq"].sqrt().norm())
+        difference = (ours[path] - tensor).norm()
+        # Gradients that are zero are 1e-15 with the rounding errors of each.
+        found[path] = float(difference / size) if max(size, difference) > 1e-12 else 0.0
+    return found
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    if lacking := [tool for tool in NEEDED if shutil.which(tool, path=PATH) is None]:
+        pytest.skip(
+            f"no SLURM here ({', '.join(lacking)} not found): "
+            "apt-get install slurm-wlm slurmdbd munge mariadb-server"
+        )
+    if os.geteuid() != 0:
+        pytest.skip("a SLURM cluster of one's own needs root")
+    with Cluster(tmp_path_factory.mktemp("slurm")) as cluster:
+        yield cluster
+
+
+def requeue(cluster: Cluster, name: str) -> None:
+    """As an administrator does it, or the cluster after the failure of a node."""
+    cluster("scontrol", "requeue", cluster.job(name))
+    cluster.starts_again(name)
+
+
+def run_out_of_time(cluster: Cluster, name: str) -> None:
+    """A real time-out. SLURM looks every half minute; the run waits for it meanwhile, and is woken
+    up by SLURM with the warning."""
+    # The warning comes 90 s before the end: at the next look, if there are 45 to 105 s left.
+    minutes = (int(cluster.field(name, "ElapsedRaw")) + 45) // 60 + 1
+    cluster("scontrol", "update", f"JobId={cluster.job(name)}", f"TimeLimit={minutes}")
+    cluster.starts_again(name)
+    assert "Caught signal SIGUSR2" in cluster.log(name)
+    assert "this job is timed-out" in cluster.log(name)
+
+
+def cancel(cluster: Cluster, name: str) -> None:
+    """By Dora; and submit it again."""
+    before = cluster.job(name)
+    assert f"Canceling job {before}" in cluster.grid("--cancel", only=name)
+    assert cluster.ends(name) == "CANCELLED"
+    cluster.grid("--no_monitoring", "--retry", only=name)
+    assert cluster.job(name) != before
+
+
+def kill_a_rank(cluster: Cluster, name: str) -> None:
+    processes = cluster.processes(name)
+    os.kill(processes[1], signal.SIGKILL)
+    os.kill(processes[0], signal.SIGCONT)
+    assert cluster.ends(name, 60) == "FAILED", "the whole job, and soon"
+
+
+ACCIDENTS = {
+    "dying": kill_a_rank,
+    "requeued": requeue,
+    "cancelled": cancel,
+    "timed_out": run_out_of_time,
+}
+
+
+def accident(cluster: Cluster, name: str) -> None:
+    """Waits for the middle of an epoch, and stops the run there until it has happened."""
+    wait_for(lambda: cluster.in_the_middle(name), f"the middle of {name}")
+    processes = cluster.processes(name)
+    assert len(processes) == RUNS[name][0]
+    for process in processes.values():
+        os.kill(process, signal.SIGSTOP)
+    ACCIDENTS[name](cluster, name)
+
+
+@pytest.fixture(scope="module")
+def table(cluster: Cluster) -> str:
+    """Of the grid, when all its runs have ended, some of them after an accident."""
+    cluster.grid("--no_monitoring")
+    with ThreadPoolExecutor() as pool:
+        for result in [pool.submit(accident, cluster, name) for name in ACCIDENTS]:
+            result.result()
+    table = cluster.grid("-i", "0.05")
+    print(cluster("sacct", "-X", "-D", "-o", "JobID,State,ExitCode,Submit,Start,Elapsed"))
+    print(table)
+    return table
+
+
+def row(cluster: Cluster, table: str, name: str) -> str:
+    """Of the last table, as `dora grid` prints a table at each look."""
+    return [line for line in table.splitlines() if cluster.folder(name).name in line][-1]
+
+
+def test_a_grid_ends_with_metrics_in_its_table(cluster: Cluster, table: str) -> None:
+    for name in RUNS.keys() - {"failing", "dying"}:
+        assert cluster.field(name) == "COMPLETED", name
+        line = row(cluster, table, name)
+        assert "COM" in line
+        history = json.loads((cluster.folder(name) / "history.json").read_text())
+        assert len(history) == (1 if name == "sixteen" else 2)
+        shown = [float(number) for number in re.findall(r"-?\d+\.\d+", line)]
+        mel = history[-1]["evaluate"]["mel"]
+        assert any(abs(number - mel) < 0.01 for number in shown), line
+    # An array, and jobs of several processes.
+    assert cluster.job("one").partition("_")[0] == cluster.job("other").partition("_")[0]
+    assert cluster.field("two", "NNodes") == "1" and cluster.field("sixteen", "NNodes") == "2"
+    logs = cluster.folder("sixteen") / "latest"
+    assert len(list(logs.glob(f"{cluster.job('sixteen')}_*_log.out"))) == 16
+
+
+def test_nothing_is_scheduled_twice(cluster: Cluster, table: str) -> None:
+    before = cluster("sacct", "-X", "-n", "-P", "-o", "JobID").split()
+    assert len(before) == len(RUNS) + 1, "each once, and the one that was cancelled twice"
+    assert "Scheduled" not in cluster.grid("--no_monitoring")
+    assert cluster("sacct", "-X", "-n", "-P", "-o", "JobID").split() == before
+
+
+@pytest.mark.parametrize("name", ["two", "sixteen"])
+def test_several_processes_give_the_numbers_of_one(cluster: Cluster, table: str, name: str) -> None:
+    """On one node, and over two; all tensors of the checkpoint."""
+    epochs = 1 if name == "sixteen" else 2
+    ours, reference = cluster.state(name, epochs), cluster.state("one", epochs)
+    for state in (ours, reference):
+        del state["random_state"]  # of rank 0 alone
+    found = relative_differences(ours, reference)
+    assert len(found) > 200
+    worst = sorted(found, key=found.__getitem__)[-3:]
+    print({path: f"{found[path]:.1e}" for path in worst})
+    assert {path: value for path, value in found.items() if not value < 1e-9} == {}
+
+
+@pytest.mark.parametrize(
+    "name, undisturbed", [("requeued", "one"), ("timed_out", "two"), ("cancelled", "one")]
+)
+def test_a_run_goes_on_as_if_nothing_had_happened(
+    cluster: Cluster, table: str, name: str, undisturbed: str
+) -> None:
+    """No update lost, none repeated: the end is the same, bit for bit."""
+    log = (cluster.folder(name) / "solver.log.0").read_text()
+    assert f"Goes on from epoch 1, update {EPOCH}\n" in log
+    assert log.count("Train summary | Epoch 1") == log.count("Train summary | Epoch 2") == 1
+    assert differences(cluster.state(name), cluster.state(undisturbed)) == []
+    restarts = {"requeued": 2, "timed_out": 2, "cancelled": 1}
+    lives = cluster("sacct", "-X", "-D", "-n", "-P", "-j", cluster.job(name)).splitlines()
+    assert len(lives) == restarts[name], lives
+
+
+def test_a_failing_run_says_why(cluster: Cluster, table: str) -> None:
+    assert cluster.field("failing") == "FAILED"
+    assert "FAI" in row(cluster, table, "failing")
+    assert "error: dset.path='/nowhere': no such folder\n" in cluster.log("failing")
+
+
+def test_a_dead_process_ends_its_run(cluster: Cluster, table: str) -> None:
+    """Of several; that it does so soon was seen when it happened."""
+    assert "FAI" in row(cluster, table, "dying")
+    assert cluster.processes("dying") == {}
+    assert "Killed" in cluster.log("dying")
+
+
+def test_git_save_runs_the_commit(cluster: Cluster) -> None:
+    """Not the working tree, which has changed meanwhile. On the way: what to ask for, from the
+    environment."""
+    config = cluster.repository / "config" / "config.yaml"
+    assert "git_save: false" in config.read_text()
+    config.write_text(config.read_text().replace("git_save: false", "git_save: true"))
+    saved = cluster.commit()
+    argv = ["--no_tail", *RUN, f"dset.path={cluster.audio}", "seed=2", "optim.epochs=1"]
+    asked = {"ACCOUNT": "lab", "QOS": "long", "CONSTRAINT": "a100", "TIME": "7", "MEM_GB": "1"}
+    environment = {f"SLURM_{name}": value for name, value in asked.items()}
+    cluster("scontrol", "update", "PartitionName=main", "State=DOWN")  # jobs wait
+    output = cluster.dora("launch", *argv, "slurm.cpus_per_gpu=2", limit=LIMIT, **environment)
+    job, sig = re.findall(r"Scheduled job (\d+) for sheep (\w+)", output)[0]
+    fields = "Partition,Account,QOS,Constraints,TimelimitRaw,ReqMem,ReqCPUS"
+    sacct = ("sacct", "-X", "-n", "-P", "-j", job, "-o", fields)
+    wait_for(lambda: bool(cluster(*sacct)), "sacct", 30)
+    assert cluster(*sacct) == "main|lab|long|a100|7|1G|2\n"
+
+    package = cluster.repository / "solvers" / "__init__.py"
+    package.write_text('raise RuntimeError("the working tree")\n')
+    refused = cluster.dora("launch", *argv, "seed=3", check=False)
+    assert "Repository is not clean" in refused and "solvers/__init__.py" in refused
+    cluster("scontrol", "update", "PartitionName=main", "State=UP")
+    wait_for(lambda: not cluster("squeue", "-h", "-j", job, check=False), f"the end of {job}")
+    folder = cluster.outputs / "xps" / sig
+    log = (folder / "latest" / f"{job}_0_log.out").read_text()
+    assert f"CWD is {cluster.outputs}/codes/{saved}\n" in log
+    assert "Train summary | Epoch 1" in log and "the working tree" not in log
+    assert (folder / "checkpoint.th").exists()
+    cluster("git", "checkout", "--quiet", ".")
