@@ -22,10 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--mb",
         type=float,
         nargs="+",
-        default=[59.4, 16.9, 1.9],
+        default=[59.4, 19.0, 1.9],
         help="messages of a step, in MB: those of `scaling`, the small ones left out",
     )
-    parser.add_argument("--small", type=int, default=6, help="number of small messages")
+    parser.add_argument("--small", type=int, default=7, help="number of small messages")
     parser.add_argument(
         "--compute-ms", type=float, nargs="+", default=[100.0, 400.0], help="of a step, on a rank"
     )
