@@ -28,8 +28,8 @@ from adversarial_trainer.registry import parameter_names, unknown_name
 # Names under `losses` that are not modules of LOSSES.
 ADVERSARIAL_LOSSES = ("adv", "feat")
 PENALTY = "penalty"
-# Keys under `optim` that are the training loop's and not the optimizer's.
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
+# Keys under `optim` that are the training loop's and not the optimizer's.
 LOOP_KEYS = ("epochs", "updates_per_epoch", "max_norm", "max_bad_steps", "ema")
 
 
