@@ -12,8 +12,10 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -70,11 +72,34 @@ def run_out_of_time(cluster: Cluster, name: str) -> None:
     assert "this job is timed-out" in cluster.log(name)
 
 
+@contextmanager
+def kept_stopped(processes: Iterable[int]) -> Iterator[None]:
+    """Stop them again when something lets them go on, until they are gone."""
+    over = threading.Event()
+
+    def stop() -> None:
+        while not over.wait(0.01):
+            for process in processes:
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGSTOP)
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 def cancel(cluster: Cluster, name: str) -> None:
-    """By Dora; and submit it again."""
+    """By Dora; and submit it again. SLURM lets a stopped process go on, for it to heed SIGTERM;
+    submitit does not heed it, and the little that is left of the run would be done before SIGKILL
+    comes."""
     before = cluster.job(name)
-    assert f"Canceling job {before}" in cluster.grid("--cancel", only=name)
-    assert cluster.ends(name) == "CANCELLED"
+    with kept_stopped(cluster.processes(name).values()):
+        assert f"Canceling job {before}" in cluster.grid("--cancel", only=name)
+        assert cluster.ends(name) == "CANCELLED"
     cluster.grid("--no_monitoring", "--retry", only=name)
     assert cluster.job(name) != before
 

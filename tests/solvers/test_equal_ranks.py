@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ import torch
 from micro import make_solver, numbers
 from ranks import run_ranks
 
-# All that draws, remembers or decides; 5 items are unequal shares for 2 and for 4 ranks.
+# All that draws, remembers or decides; 5 items are unequal shares for 2 and for 4 ranks. Rounding
+# grows by a factor an update: 1.7 with the recipe's learning rate of 1e-3, so 4e4 in 20 updates,
+# and little with this one.
 EVERYTHING = [
+    *("optim.lr=1e-4", "adversarial.optim.lr=1e-4"),
     *("model.seanet.n_filters=4", "dataset.batch_size=5", "dataset.valid_samples=9"),
     *("optim.epochs=4", "optim.updates_per_epoch=5", "optim.max_norm=1.0", "optim.ema.decay=0.9"),
     *("schedule=cosine", "schedule.total_updates=30", "adversarial.probability=0.67"),
@@ -103,11 +107,7 @@ def check_float64(tmp_path: Path, audio: Path, adversarial: str, sizes: tuple[in
     for size, state in states.items():
         found = differences(state, alone)
         print(size, sorted(found.items(), key=lambda item: -item[1])[:3])
-        # Adam's moments are gradients, and leaky ReLUs have a kink: where a sum's last bit puts an
-        # activation on its other side, one term of a gradient of N terms of either sign changes. A
-        # share d of such terms changes the gradient by about sqrt(d).
-        limits = {path: 1e-6 if ".exp_avg" in path else 1e-9 for path in found}
-        assert {path: value for path, value in found.items() if not value < limits[path]} == {}
+        assert {path: value for path, value in found.items() if not value < 1e-9} == {}, size
 
 
 def test_two_ranks_equal_one(tmp_path: Path, audio: Path) -> None:
@@ -126,16 +126,17 @@ def test_float32_differs_by_rounding_alone(tmp_path: Path, audio: Path) -> None:
     """The first gradients are the same up to rounding. From there on it grows, since Adam makes
     whole steps of gradients near zero and frames between two codes take the other one: as it grows
     in one process that is given the same batches in another order, and no faster."""
+    # Replacements would depend on the order of the frames.
+    overrides = overrides_for("msstftd", "quantizer.dead_code_threshold=0")
     short = ["optim.epochs=1", "optim.updates_per_epoch=1"]
-    states = runs(tmp_path / "one", audio, overrides_for("msstftd", *short), (1, 4))
+    states = runs(tmp_path / "one", audio, [*overrides, *short], (1, 4))
     found = differences(first_gradients(states[4]), first_gradients(states[1]))
     assert {path: value for path, value in found.items() if not value < 1e-3} == {}
-    assert sorted(found.values())[len(found) // 2] < 1e-5
+    assert statistics.median(found.values()) < 1e-5
 
-    states = runs(tmp_path / "20", audio, overrides_for("msstftd"), (1, -1, 4))
-    middle = {}
-    for size in (-1, 4):
-        found = differences(weights(states[size]), weights(states[1]))
-        middle[size] = sorted(found.values())[len(found) // 2]
-    print(middle)
-    assert middle[4] < 4 * middle[-1]
+    states = runs(tmp_path / "20", audio, overrides, (1, -1, 2, 4))
+    found = {size: differences(weights(states[size]), weights(states[1])) for size in (-1, 2, 4)}
+    print({size: f"{max(values.values()):.1e}" for size, values in found.items()})
+    for size in (2, 4):
+        for statistic in (max, statistics.median):
+            assert statistic(found[size].values()) < 10 * statistic(found[-1].values()), size
