@@ -18,7 +18,7 @@ from adversarial_trainer import activity
 
 from .processes import independent, on_ranks, together
 from .solvers_ready import noise, ready_solver
-from .timing import print_table, summarise
+from .timing import in_turn, print_table, summarise
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,13 +64,8 @@ def _worker(overrides: list[str], batch_size: int, rounds: int) -> dict[str, Any
         with independent():
             solver.train_step(batch)
 
-    seconds: dict[str, list[float]] = {"step": [], "alone": []}
+    seconds = in_turn({"step": step, "alone": alone}, rounds, together)
     sizes: list[int] = []
-    for index in range(-2, rounds):
-        for name, call in (("step", step), ("alone", alone)):
-            took = together(call)
-            if index >= 0:
-                seconds[name].append(took)
     with mock.patch.object(activity, "collective", sizes.append):
         step()
     # A slow rank holds up the others, and so all have the same times; rank 0's will do.

@@ -19,7 +19,7 @@ from adversarial_trainer import distrib
 
 from .processes import independent, on_ranks, together
 from .solvers_ready import noise, ready_solver
-from .timing import print_table, summarise
+from .timing import in_turn, print_table, summarise
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,10 +83,4 @@ def _worker(overrides: list[str], batch_size: int, rounds: int) -> dict[str, lis
         "flashy": with_flashy,
         "ddp": lambda: backward(wrapped),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for index in range(-2, rounds):
-        for name, call in ways.items():
-            took = together(call)
-            if index >= 0:
-                seconds[name].append(took)
-    return seconds
+    return in_turn(ways, rounds, together)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -29,20 +28,18 @@ def summarise(seconds: list[float]) -> Times:
 
 
 def in_turn(
-    variants: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 2
+    variants: Mapping[str, Callable[[], object]],
+    rounds: int,
+    measure: Callable[[Callable[[], object]], float],
+    warmup: int = 2,
 ) -> dict[str, list[float]]:
-    """Seconds of each call, A B A B ...; each ends with what it started on a GPU."""
-    import torch
-
+    """Seconds of each call, A B A B ..., as `measure` takes them; those of the warm-up left out."""
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     for index in range(-warmup, rounds):
         for name, call in variants.items():
-            begin = time.perf_counter()
-            call()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
+            took = measure(call)
             if index >= 0:
-                seconds[name].append(time.perf_counter() - begin)
+                seconds[name].append(took)
     return seconds
 
 

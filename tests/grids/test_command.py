@@ -32,16 +32,20 @@ def environment(folder: Path) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "DORA_DIR": str(folder), "PATH": "/nowhere"}
 
 
-def grid(folder: Path, *argv: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, line: list[str], timeout: float) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*LINE, *argv],
+        line,
         cwd=ROOT,
         env=environment(folder),
         text=True,
         capture_output=True,
-        timeout=280,
+        timeout=timeout,
         check=False,
     )
+
+
+def grid(folder: Path, *argv: str) -> subprocess.CompletedProcess[str]:
+    return run(folder, [*LINE, *argv], timeout=280)
 
 
 def micro(audio: Path, *overrides: str) -> list[str]:
@@ -74,15 +78,8 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
 
 
 def test_the_same_experiments_as_dora_grid(tmp_path: Path) -> None:
-    dora = subprocess.run(
-        [sys.executable, "-m", "dora", "-P", "adversarial_trainer", "grid", "tiny", "--dry_run"],
-        cwd=ROOT,
-        env=environment(tmp_path),
-        text=True,
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
+    line = [sys.executable, "-m", "dora", "-P", "adversarial_trainer", "grid", "tiny", "--dry_run"]
+    dora = run(tmp_path, line, timeout=120)
     local = grid(tmp_path, "--dry_run")
     assert (dora.returncode, local.returncode) == (0, 0), local.stderr
     assert list(table(local.stdout)) == list(table(dora.stdout))
