@@ -44,6 +44,7 @@ RUNS = {
     "cancelled": (1, []),
     "timed_out": (2, []),
     "dying": (2, []),
+    "terminated": (2, []),
     "sixteen": (16, ["optim.epochs=1"]),
 }
 ARRAY = ["one", "failing", "other"]
@@ -211,4 +212,5 @@ class Cluster:
         """Its checkpoint, but for what names the run and tells the time."""
         state = torch.load(self.folder(name) / f"checkpoint_{epoch}.th", weights_only=True)
         state["history"] = without_durations(state["history"])
+        state["unfinished"] = None  # seconds
         return {key: value for key, value in state.items() if key not in ("config_text", "sig")}

@@ -12,10 +12,8 @@ import os
 import re
 import shutil
 import signal
-import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -72,34 +70,20 @@ def run_out_of_time(cluster: Cluster, name: str) -> None:
     assert "this job is timed-out" in cluster.log(name)
 
 
-@contextmanager
-def kept_stopped(processes: Iterable[int]) -> Iterator[None]:
-    """Stop them again when something lets them go on, until they are gone."""
-    over = threading.Event()
-
-    def stop() -> None:
-        while not over.wait(0.01):
-            for process in processes:
-                with suppress(ProcessLookupError):
-                    os.kill(process, signal.SIGSTOP)
-
-    thread = threading.Thread(target=stop)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+def terminate(cluster: Cluster, name: str) -> None:
+    """A warning that is no end: as before a preemption in a partition with a GraceTime."""
+    cluster("scancel", "--signal=TERM", cluster.job(name))
+    for process in cluster.processes(name).values():
+        os.kill(process, signal.SIGCONT)
+    cluster.starts_again(name)
+    assert "Caught signal SIGTERM" in cluster.log(name)
 
 
 def cancel(cluster: Cluster, name: str) -> None:
-    """By Dora; and submit it again. SLURM lets a stopped process go on, for it to heed SIGTERM;
-    submitit does not heed it, and the little that is left of the run would be done before SIGKILL
-    comes."""
+    """By Dora, which SLURM follows with SIGTERM; and submit it again."""
     before = cluster.job(name)
-    with kept_stopped(cluster.processes(name).values()):
-        assert f"Canceling job {before}" in cluster.grid("--cancel", only=name)
-        assert cluster.ends(name) == "CANCELLED"
+    assert f"Canceling job {before}" in cluster.grid("--cancel", only=name)
+    assert cluster.ends(name) == "CANCELLED", "and not queued again"
     cluster.grid("--no_monitoring", "--retry", only=name)
     assert cluster.job(name) != before
 
@@ -116,6 +100,7 @@ ACCIDENTS = {
     "requeued": requeue,
     "cancelled": cancel,
     "timed_out": run_out_of_time,
+    "terminated": terminate,
 }
 
 
@@ -136,20 +121,21 @@ def table(cluster: Cluster) -> str:
     with ThreadPoolExecutor() as pool:
         for result in [pool.submit(accident, cluster, name) for name in ACCIDENTS]:
             result.result()
-    table = cluster.grid("-i", "0.05")
+    cluster.grid("-i", "0.05")  # until all have ended
+    # Dora reads the histories before the states: of the last look, they may lack a last epoch.
+    table = cluster.grid("--no_monitoring")
     print(cluster("sacct", "-X", "-D", "-o", "JobID,State,ExitCode,Submit,Start,Elapsed"))
     print(table)
     return table
 
 
 def row(cluster: Cluster, table: str, name: str) -> str:
-    """Of the last table, as `dora grid` prints a table at each look."""
-    return [line for line in table.splitlines() if cluster.folder(name).name in line][-1]
+    return next(line for line in table.splitlines() if cluster.folder(name).name in line)
 
 
 def test_a_grid_ends_with_metrics_in_its_table(cluster: Cluster, table: str) -> None:
     for name in RUNS.keys() - {"failing", "dying"}:
-        assert cluster.field(name) == "COMPLETED", name
+        assert cluster.field(name) == "COMPLETED", f"{name}: {cluster.log(name)[-3000:]}"
         line = row(cluster, table, name)
         assert "COM" in line
         history = json.loads((cluster.folder(name) / "history.json").read_text())
@@ -177,7 +163,7 @@ def test_several_processes_give_the_numbers_of_one(cluster: Cluster, table: str,
     epochs = 1 if name == "sixteen" else 2
     ours, reference = cluster.state(name, epochs), cluster.state("one", epochs)
     for state in (ours, reference):
-        del state["random_state"]  # of rank 0 alone
+        del state["ranks"]  # what each has of its own
     found = relative_differences(ours, reference)
     assert len(found) > 200
     worst = sorted(found, key=found.__getitem__)[-3:]
@@ -186,19 +172,21 @@ def test_several_processes_give_the_numbers_of_one(cluster: Cluster, table: str,
 
 
 @pytest.mark.parametrize(
-    "name, undisturbed", [("requeued", "one"), ("timed_out", "two"), ("cancelled", "one")]
+    "name, undisturbed",
+    [("requeued", "one"), ("timed_out", "two"), ("cancelled", "one"), ("terminated", "two")],
 )
 def test_a_run_goes_on_as_if_nothing_had_happened(
     cluster: Cluster, table: str, name: str, undisturbed: str
 ) -> None:
     """No update lost, none repeated: the end is the same, bit for bit."""
     log = (cluster.folder(name) / "solver.log.0").read_text()
-    assert f"Goes on from epoch 1, update {EPOCH}\n" in log
+    if name in ("timed_out", "terminated"):  # the others have KillWait to save, if that is enough
+        assert re.search(rf"Goes on from epoch 2, update \d+ \(\d+ of the {EPOCH} in", log)
+    assert log.count("Goes on from") == 1
     assert log.count("Train summary | Epoch 1") == log.count("Train summary | Epoch 2") == 1
     assert differences(cluster.state(name), cluster.state(undisturbed)) == []
-    restarts = {"requeued": 2, "timed_out": 2, "cancelled": 1}
     lives = cluster("sacct", "-X", "-D", "-n", "-P", "-j", cluster.job(name)).splitlines()
-    assert len(lives) == restarts[name], lives
+    assert len(lives) == (1 if name == "cancelled" else 2), lives
 
 
 def test_a_failing_run_says_why(cluster: Cluster, table: str) -> None:
