@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import sys
+from functools import partial
 from typing import Any
 
 import flashy
@@ -43,6 +44,8 @@ def init_process(cfg: DictConfig) -> watch.Watch | None:
         # Flashy colours log files too.
         if isinstance(handler, logging.FileHandler) or not sys.stderr.isatty():
             handler.setFormatter(logging.Formatter(LOG_FORMAT, "%m-%d %H:%M:%S"))
+        if isinstance(handler, logging.FileHandler):
+            handler.handleError = partial(_cannot_write, handler)  # type: ignore[method-assign]
         if spec.rank > 0 and not isinstance(handler, logging.FileHandler):
             handler.setLevel(logging.WARNING)  # the first process says it all
     if cfg.num_threads is not None:
@@ -58,10 +61,16 @@ def init_process(cfg: DictConfig) -> watch.Watch | None:
     return watching
 
 
+def _cannot_write(handler: logging.FileHandler, record: logging.LogRecord) -> None:
+    """One line, where logging has a traceback for each line of the log: the disk may be full."""
+    print(f"{handler.baseFilename} can't be written: {sys.exc_info()[1]}", file=sys.stderr)
+    handler.handleError = lambda record: None  # type: ignore[method-assign]
+
+
 @train_main(config_name="config")
 def main(cfg: DictConfig) -> Any:
     """Train one experiment, from where it stands to `optim.epochs`; returns the last metrics."""
-    from solvers import check_config  # imports torch's heavier parts
+    from solvers import Interrupted, check_config  # imports torch's heavier parts
 
     try:
         check_config(cfg)
@@ -72,7 +81,11 @@ def main(cfg: DictConfig) -> Any:
         logger.error("%s", exc)
         sys.exit(watch.STATUS)
     try:
-        metrics = _train(cfg)
+        interrupted, metrics = None, None
+        try:
+            metrics = _train(cfg)
+        except Interrupted as exc:  # by all ranks alike, as at a usual end
+            interrupted = exc.interruption
         if watching is not None:
             torch.distributed.destroy_process_group()
             watching.close()
@@ -84,11 +97,13 @@ def main(cfg: DictConfig) -> Any:
             raise
         logger.debug("In full:", exc_info=cause)
         exit_with_error(cause)
+    if interrupted is not None:
+        interrupted.leave()
     return metrics
 
 
 def _train(cfg: DictConfig) -> Any:
-    from solvers import get_solver
+    from solvers import SaveError, get_solver
 
     try:
         solver = get_solver(cfg)
@@ -99,7 +114,7 @@ def _train(cfg: DictConfig) -> Any:
         raise UserError from exc
     try:
         return solver.run()
-    except FloatingPointError as exc:  # training diverged
+    except (FloatingPointError, SaveError) as exc:  # training diverged; the disk is full
         raise UserError from exc
 
 

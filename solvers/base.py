@@ -4,87 +4,32 @@ from __future__ import annotations
 
 import logging
 import math
-import random
-from collections.abc import Callable
-from fnmatch import fnmatch
-from pathlib import Path
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import flashy
-import numpy as np
-import torch
 from dora import get_xp
 from flashy.state import StateManager
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from adversarial_trainer import activity, checkpoint, distrib
 from adversarial_trainer.models.builders import to_params
 
-from .builders import config_yaml, flatten, get_like
+from .averager import Averager
+from .best import is_best
+from .builders import config_yaml, get_like
+from .changes import check_changes
+from .interruption import Interrupted, Interruption
 from .loggers import ResultLogger, init_loggers
+from .state import GeneratorState, RankStates, UnfinishedEpoch
 from .summary import Progress
 
 logger = logging.getLogger(__name__)
 
 # Seconds that a file system may take for a checkpoint, while the other ranks wait.
 SAVING = 120
-
-
-def config_differences(stored: str, cfg: DictConfig, exclude: list[str]) -> list[str]:
-    """Lines 'key: stored -> current' for the keys that differ.
-
-    Args:
-        stored: a configuration as YAML.
-        cfg: the current one.
-        exclude: patterns of keys that may differ.
-    """
-
-    old = flatten(OmegaConf.to_container(OmegaConf.create(stored)))
-    new = flatten(to_params(cfg))
-    missing = "(not there)"
-    return [
-        f"{key}: {old.get(key, missing)} -> {new.get(key, missing)}"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key, missing) != new.get(key, missing)
-        and not any(fnmatch(key, pattern) for pattern in exclude)
-    ]
-
-
-class RandomState:
-    """The global random generators, as a part of a checkpoint."""
-
-    def state_dict(self) -> dict[str, Any]:
-        version, internal, gauss = random.getstate()
-        _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
-        return {
-            "python": [version, list(internal), gauss],
-            "numpy": [torch.from_numpy(np.array(keys)), position, has_gauss, cached],
-            "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        version, internal, gauss = state["python"]
-        random.setstate((version, tuple(internal), gauss))
-        keys, position, has_gauss, cached = state["numpy"]
-        np.random.set_state(("MT19937", keys.numpy(), position, has_gauss, cached))
-        torch.set_rng_state(state["torch"])
-        # A run may go on with another number of devices.
-        if len(state["cuda"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(state["cuda"])
-
-
-class GeneratorState:
-    """A generator that all ranks share, as a part of a checkpoint."""
-
-    def __init__(self, generator: torch.Generator) -> None:
-        self.generator = generator
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"state": self.generator.get_state()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.generator.set_state(state["state"])
 
 
 class BaseSolver(flashy.BaseSolver):
@@ -110,9 +55,14 @@ class BaseSolver(flashy.BaseSolver):
         self.register_stateful("config_text", "sig", write_only=True)
         self.shared_generator = distrib.shared_generator(cfg.seed)
         self.shared_state = GeneratorState(self.shared_generator)
-        self.random_state = RandomState()
         self.updates = 0
-        self.register_stateful("shared_state", "random_state", "updates")
+        self.unfinished = UnfinishedEpoch()
+        self.averager = Averager()
+        self.ranks = RankStates(self.averager)
+        self.register_stateful("shared_state", "updates", "unfinished", "ranks")
+        self.interruption = Interruption()
+        # Whether any rank's process was asked to end, known to all alike.
+        self.stop_agreed = False
         self.logger = logger
         self.result_logger: ResultLogger = ResultLogger(logger)
 
@@ -148,10 +98,15 @@ class BaseSolver(flashy.BaseSolver):
         self.log_hyperparams(to_params(self.cfg))
 
     def run(self) -> dict[str, Any]:
-        """Train to `optim.epochs`. Returns the metrics of the last epoch, by stage."""
+        """Train to `optim.epochs`. Returns the metrics of the last epoch, by stage.
+
+        Raises:
+            Interrupted: a signal has asked for the end; the state is saved.
+            SaveError: the last state could not be saved.
+        """
         self.logger.info("Run %s in %s", self.xp.sig, self.folder)
         if self.restored:
-            self.logger.info("Goes on from epoch %d, update %d", self.epoch - 1, self.updates)
+            self.logger.info("Goes on from %s", self._place())
         else:
             self.start()
         if self.epoch > self.cfg.optim.epochs:
@@ -159,10 +114,48 @@ class BaseSolver(flashy.BaseSolver):
                 "Nothing to do: %d epochs are done. Ask for more with optim.epochs=N.",
                 len(self.history),
             )
-        while self.epoch <= self.cfg.optim.epochs:
-            self.run_epoch()
-            self.commit()
+        saved = True
+        with self.interruption:
+            try:
+                while self.epoch <= self.cfg.optim.epochs:
+                    self.run_epoch()
+                    saved = self.commit()
+            except (Interrupted, FloatingPointError):
+                saved = self.save()
+                if saved:
+                    self.logger.info(
+                        "Saved at %s; the same command goes on from there", self._place()
+                    )
+                raise
+        if not saved:
+            raise SaveError(f"The last state of the run could not be saved to {self.folder}.")
         return self.history[-1] if self.history else {}
+
+    def _place(self) -> str:
+        """How far the run is, in words."""
+        done, total = self.unfinished.done, self.cfg.optim.updates_per_epoch
+        if not done:
+            return f"epoch {self.epoch - 1}, update {self.updates}"
+        return f"epoch {self.epoch}, update {self.updates} ({done} of the {total} in this epoch)"
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether this process was asked to end."""
+        return self.interruption.signum is not None
+
+    def after_update(self) -> None:
+        """Saves if that is due; raises `Interrupted` if the ranks agree that they are to stop."""
+        if self.stop_agreed:
+            raise Interrupted(self.interruption)
+        every = self.cfg.checkpoint.every_updates
+        if every and self.updates % every == 0:
+            self.save()
+
+    def agree_to_stop(self) -> None:
+        """Raises `Interrupted` on all ranks if any was asked to end. Every rank calls it."""
+        (self.stop_agreed,) = distrib.any_true([self.stop_requested])
+        if self.stop_agreed:
+            raise Interrupted(self.interruption)
 
     def is_due(self, stage: str) -> bool:
         """Whether `stage` runs in this epoch: each `<stage>.every`, and at the last; 0: never."""
@@ -170,66 +163,120 @@ class BaseSolver(flashy.BaseSolver):
         return every > 0 and (self.epoch % every == 0 or self.epoch == self.cfg.optim.epochs)
 
     def run_stage(self, stage_name: str, method: Callable[..., Any], *args: Any, **kw: Any) -> Any:
-        """As flashy's, with metrics that JSON and `weights_only` loading take: plain floats."""
-        activity.progress(f"{stage_name}, epoch {self.epoch}")
-        return super().run_stage(stage_name, lambda: _as_floats(method(*args, **kw) or {}))
+        """Run `method` and log the metrics that it returns, with its `duration` in seconds unless
+        it says that itself.
 
-    def progress(self, stage_name: str, total: int) -> Progress:
-        """For lines in the course of a stage of `total` updates."""
+        Not flashy's own: JSON and `weights_only` loading take plain floats only.
+        """
+        activity.progress(f"{stage_name}, epoch {self.epoch}")
+        self._current_stage = stage_name
+        self._current_formatter = self.get_formatter(stage_name)
+        began = time.monotonic()
+        try:
+            metrics = {key: float(value) for key, value in (method(*args, **kw) or {}).items()}
+            metrics.setdefault("duration", time.monotonic() - began)
+            self.log_metrics(stage_name, metrics)
+        finally:
+            self._current_stage = None
+            self._current_formatter = None
+        return metrics
+
+    @contextmanager
+    def dispensable(self, what: str) -> Iterator[None]:
+        """For what a full disk may prevent, and training goes on."""
+        try:
+            yield
+        except OSError as exc:
+            self.logger.error("%s not written: %s. Training goes on.", what, exc)
+
+    def log_metrics(self, stage_name: str, *args: Any, **kwargs: Any) -> None:
+        with self.dispensable(f"Metrics of {stage_name}"):
+            super().log_metrics(stage_name, *args, **kwargs)
+
+    def progress(self, stage_name: str, total: int, done: int = 0) -> Progress:
+        """For lines in the course of a stage of `total` updates, of which some are done."""
         title = f"{stage_name.capitalize()} | Epoch {self.epoch}"
         every = self.cfg.logging.every
-        return Progress(self.logger, title, total, every, self.get_formatter(stage_name))
+        return Progress(self.logger, title, total, every, self.get_formatter(stage_name), done)
 
     # -- state
 
-    def commit(self, save_checkpoint: bool = True) -> None:
-        """End the epoch: its metrics into the history, the state to disk (rank 0)."""
+    def commit(self, save_checkpoint: bool = True) -> bool:
+        """End the epoch: its metrics into the history, the state to disk; whether it is there."""
         epoch = self.epoch
         self.history.append(_finite(self._pending_metrics))
         self._start_epoch()
+        self.averager.clear()
+        self.unfinished = UnfinishedEpoch()
+        return self.save(epoch) if save_checkpoint else True
+
+    def save(self, epoch: int | None = None) -> bool:
+        """The state to disk, by rank 0. Every rank calls it, and learns whether it is there.
+
+        A disk that does not take it is reported; the checkpoint before is still there then.
+
+        Args:
+            epoch: one that has just ended, for the checkpoints that are kept.
+        """
+        self.ranks.gather()
+        error = None
         if distrib.is_rank_zero():
-            with activity.patience(SAVING, f"saving the checkpoint, epoch {epoch}"):
-                if save_checkpoint:
+            with activity.patience(SAVING, f"saving the checkpoint, update {self.updates}"):
+                try:
                     checkpoint.save(self.state_dict(), self.checkpoint_path)
-                    checkpoint.keep_copy(self.checkpoint_path, epoch, self.cfg.checkpoint.keep_last)
-                self.xp.link.update_history(self.history)
-        distrib.barrier()
+                except OSError as exc:
+                    error = str(exc)
+                if error is None and epoch is not None:
+                    self._end_epoch(epoch)
+        error = distrib.broadcast_object(error)
+        if error is not None:
+            self.logger.error(
+                "The state at update %d is not saved: %s. The checkpoint before stays.",
+                *(self.updates, error),
+            )
+        return error is None
+
+    def _end_epoch(self, epoch: int) -> None:
+        """What is done, by rank 0, when the checkpoint of an epoch's end is on disk. Doing it again
+        does no harm."""
+        path, kept = self.checkpoint_path, self.cfg.checkpoint
+        with self.dispensable(f"Copies of the checkpoint of epoch {epoch}"):
+            checkpoint.keep_copy(path, epoch, kept.keep_last, kept.keep_every)
+            if kept.best is not None and is_best(self.history, kept.best, kept.best_mode):
+                checkpoint.keep_as(path, "best")
+        with self.dispensable("The history"):
+            self.xp.link.update_history(self.history)
 
     def restore(self) -> bool:
-        """Load the last checkpoint, if there is one. ValueError where the configuration changed."""
-        if not self.checkpoint_path.exists():
-            return False
+        """Load the newest checkpoint that is whole, if there is one.
+
+        Raises:
+            ValueError: all are damaged, or the configuration has changed.
+        """
         activity.progress("loading the checkpoint")
-        state = checkpoint.load(self.checkpoint_path)
-        self._check_config(state["config_text"], self.checkpoint_path)
+        found = None
+        if distrib.is_rank_zero():
+            with activity.patience(SAVING, "loading the checkpoint"):
+                found = checkpoint.load_newest(self.checkpoint_path)
+        path = distrib.broadcast_object(None if found is None else found[0])
+        if path is None:
+            return False
+        state = checkpoint.load(path) if found is None else found[1]
+        for line in check_changes(state["config_text"], self.cfg, path):
+            self.logger.warning("Changed, as resume.allow_changes allows: %s", line)
         unknown = state.keys() ^ self.stateful.sources.keys()
         if unknown:
-            raise ValueError(
-                f"{self.checkpoint_path} does not fit this version: {', '.join(sorted(unknown))}."
-            )
+            raise ValueError(f"{path} does not fit this version: {', '.join(sorted(unknown))}.")
         self.load_state_dict(state)
-        if distrib.is_rank_zero():
-            # It is written after the checkpoint, and so may lack an epoch.
-            self.xp.link.update_history(self.history)
+        self._pending_metrics.update(self.unfinished.before)
+        if distrib.is_rank_zero() and self.history and not self.unfinished.done:
+            # It was killed after the checkpoint, perhaps.
+            self._end_epoch(len(self.history))
         return True
 
-    def _check_config(self, stored: str, path: Path) -> None:
-        differences = config_differences(stored, self.cfg, list(self.cfg.dora.exclude) + _NEUTRAL)
-        if differences:
-            raise ValueError(
-                f"{path} was made with another configuration ({'; '.join(differences)}). The run's "
-                "signature is the same, so a default has changed: undo that, publish the new "
-                "recipe as a file of its own, or start anew with `dora run --clear`."
-            )
 
-
-# Keys beside dora.exclude that do not change what is learned.
-_NEUTRAL = ["dora.*", "slurm.*", "hydra.*"]
-
-
-def _as_floats(metrics: dict[str, Any]) -> dict[str, float]:
-    """Plain floats: neither JSON nor `weights_only` loading takes numpy's scalars or tensors."""
-    return {name: float(value) for name, value in metrics.items()}
+class SaveError(OSError):
+    """A run has ended whose last state is not on disk."""
 
 
 def _finite(epoch: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from omegaconf import DictConfig
@@ -40,11 +41,17 @@ class Evaluation:
 
     @torch.no_grad()
     def __call__(
-        self, model: EncodecModel, files: FileDataset, like: torch.Tensor
+        self,
+        model: EncodecModel,
+        files: FileDataset,
+        like: torch.Tensor,
+        stop: Callable[[], bool] = lambda: False,
     ) -> dict[str, float]:
         """Evaluate `model`, in eval mode, on `files`; every rank calls it.
 
-        The audio takes the device and type of `like`, which are the model's.
+        Args:
+            like: has the model's device and type.
+            stop: asked before each file; where true, this rank leaves out the rest.
         """
         sums = torch.zeros(len(self.metrics), 2, dtype=torch.float64)
         usage = None
@@ -60,6 +67,8 @@ class Evaluation:
             disable=None if distrib.is_rank_zero() else True,
         )
         for index, wav, _ in bar:
+            if stop():
+                break
             real = wav[None].to(like)
             activity.progress(f"evaluate, file {index}")
             codes, scale = model.encode(real)

@@ -34,6 +34,7 @@ class Progress:
     Args:
         total: updates of the epoch.
         every: updates from one line to the next; the last has none, a summary follows.
+        done: updates done before.
     """
 
     def __init__(
@@ -43,14 +44,15 @@ class Progress:
         total: int,
         every: int,
         formatter: flashy.Formatter,
+        done: int = 0,
     ) -> None:
         self.logger = logger
         self.title = title
         self.total = total
         self.every = every
         self.formatter = formatter
-        self.done = 0
-        self._since = (0, time.perf_counter())
+        self.done = done
+        self._since = (done, time.perf_counter())
 
     def step(self) -> bool:
         """Count an update; whether a line is due."""

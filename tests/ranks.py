@@ -8,7 +8,8 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from torch import distributed
 # does not survive a fork after a backward where there is a GPU.
 _context = multiprocessing.get_context("forkserver")
 _packages = [f"adversarial_trainer.{name}" for name in ("adversarial", "data", "losses", "models")]
-_context.set_forkserver_preload(["ranks", "pytest", "torch._dynamo", *_packages])
+_context.set_forkserver_preload(["ranks", "micro", "pytest", "torch._dynamo", *_packages])
 
 
 def run_ranks(
@@ -37,24 +38,46 @@ def run_ranks(
         AssertionError: with the output of the rank that failed first; the others, which would wait
             for it, are killed.
     """
+    with _started(worker, args, world_size) as (processes, folder):
+        _wait(processes, folder, limit)
+        return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(world_size)]
+
+
+def kill_ranks(
+    worker: Callable[..., Any], *args: Any, world_size: int, moment: Callable[[], bool]
+) -> bool:
+    """As `run_ranks`, but SIGKILL for all as soon as `moment()`; whether they had not ended yet."""
+    with _started(worker, args, world_size) as (processes, folder):
+        while not moment():
+            if all(process.exitcode == 0 for process in processes):
+                return False
+            if any(process.exitcode for process in processes):
+                _wait(processes, folder, 0)  # says why
+        return True
+
+
+@contextmanager
+def _started(
+    worker: Callable[..., Any], args: tuple[Any, ...], world_size: int
+) -> Iterator[tuple[list[BaseProcess], Path]]:
+    """The ranks' processes, and the folder of their results and logs; killed at the end."""
     with tempfile.TemporaryDirectory(prefix="ranks_") as name:
         folder = Path(name)
         torch.save(args, folder / "args.pt")
         where = (worker.__code__.co_filename, worker.__name__, world_size, folder)
-        processes = [
+        processes: list[BaseProcess] = [
             _context.Process(target=_main, args=(rank, *where), daemon=True)
             for rank in range(world_size)
         ]
         try:
             for process in processes:
                 process.start()
-            _wait(processes, folder, limit)
+            yield processes, folder
         finally:
             for process in processes:
                 if process.pid is not None:
                     process.kill()
                     process.join()
-        return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(world_size)]
 
 
 def _wait(processes: Sequence[BaseProcess], folder: Path, limit: float) -> None:

@@ -60,7 +60,11 @@ def relative_differences(state: dict[str, Any], other: dict[str, Any]) -> dict[s
         "train metrics": r"^\.history\.\d+\.train\.(l1|msspec|adv|feat|d_loss|penalty)$",
         "valid metrics": r"^\.history\.\d+\.valid\.(l1|msspec|adv|feat|d_loss)$",
     }
-    ours, theirs = dict(numbers(state)), dict(numbers(other))
+    ours, theirs = (
+        # But for what each process has of its own.
+        dict(numbers({key: value for key, value in side.items() if key != "ranks"}))
+        for side in (state, other)
+    )
     assert ours.keys() == theirs.keys()
     found: dict[str, list[str]] = defaultdict(list)
     for path in ours:

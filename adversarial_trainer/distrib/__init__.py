@@ -7,6 +7,7 @@ of the mean over the whole batch is then sum_r (B_r / B) g_r.
 from .collectives import (
     RankError,
     all_reduce,
+    any_true,
     average_metrics,
     barrier,
     broadcast,
@@ -27,6 +28,7 @@ __all__ = [
     "GradientSync",
     "RankError",
     "all_reduce",
+    "any_true",
     "average_metrics",
     "barrier",
     "broadcast",

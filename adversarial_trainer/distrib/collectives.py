@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -48,6 +48,27 @@ def all_reduce(tensor: torch.Tensor) -> torch.Tensor:
         activity.collective(size_of(tensor))
         distributed.all_reduce(tensor)
     return tensor
+
+
+def any_true(flags: Sequence[bool | torch.Tensor], device: torch.device | None = None) -> list[bool]:
+    """Whether each of `flags` (bools, 0-dim tensors) is true on any rank; one small message.
+
+    Waits for the device.
+
+    Args:
+        device: that the message travels from; by default that of the tensors among the flags, else
+            the one that the group's backend needs.
+    """
+    tensors = [flag for flag in flags if isinstance(flag, torch.Tensor)]
+    if device is None:
+        device = tensors[0].device if tensors else _message_device()
+    own = torch.stack([torch.as_tensor(flag, device=device).to(torch.int32) for flag in flags])
+    return [count > 0 for count in all_reduce(own).tolist()]
+
+
+def _message_device() -> torch.device:
+    nccl = is_distributed() and distributed.get_backend() == "nccl"
+    return torch.device("cuda" if nccl else "cpu")
 
 
 def broadcast(tensors: Iterable[torch.Tensor], src: int = 0) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -45,6 +45,8 @@ class GradientSync:
         self._buckets: list[_Bucket] = []
         self._place: dict[nn.Parameter, int] = {}  # index of the bucket
         self._order: list[nn.Parameter] | None = None  # while the first backward is watched
+        self._indices = list(range(len(self.parameters)))  # in the order of the messages
+        self._known = False  # whether a backward has told that order
         self._batch_size: int | None = None  # set inside the context
         self._started = 0
 
@@ -62,9 +64,10 @@ class GradientSync:
             yield
             return
         if not self._buckets:
-            self._fill(self.parameters)
+            self._fill([self.parameters[index] for index in self._indices])
             if self.overlap:
-                self._order = []
+                if not self._known:
+                    self._order = []
                 for param in self.parameters:
                     param.register_post_accumulate_grad_hook(self._on_gradient)
         for bucket in self._buckets:
@@ -82,6 +85,17 @@ class GradientSync:
         if self._order is not None:
             self._reorder(self._order)
             self._order = None
+
+    def state_dict(self) -> dict[str, list[int]]:
+        """The order of the parameters in the messages: how they are cut decides in which order
+        three or more ranks' numbers are added up, and so the last bits of the sums."""
+        return {"order": self._indices if self._known else []}
+
+    def load_state_dict(self, state: Mapping[str, list[int]]) -> None:
+        if sorted(state["order"]) == list(range(len(self.parameters))):
+            self._indices, self._known = list(state["order"]), True
+            if self._buckets:
+                self._fill([self.parameters[index] for index in self._indices])
 
     def _on_gradient(self, param: nn.Parameter) -> None:
         if self._batch_size is None:
@@ -108,7 +122,9 @@ class GradientSync:
         """Fill the buckets anew, as rank 0's gradients came."""
         index_of = {param: index for index, param in enumerate(self.parameters)}
         indices = broadcast_object([index_of[param] for param in order])
-        self._fill([self.parameters[i] for i in dict.fromkeys([*indices, *index_of.values()])])
+        self._indices = list(dict.fromkeys([*indices, *index_of.values()]))
+        self._known = True
+        self._fill([self.parameters[index] for index in self._indices])
 
     def _fill(self, parameters: Iterable[nn.Parameter]) -> None:
         """Buckets of up to `bucket_mb` (or one parameter), in the order in which they fill up."""

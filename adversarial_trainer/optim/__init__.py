@@ -6,6 +6,7 @@ import torch
 
 from ..registry import Registry
 from .ema import ModuleEMA
+from .options import keep_options
 from .schedules import ConstantSchedule, CosineSchedule, ExponentialSchedule, Schedule
 
 OPTIMIZERS = Registry("optimizer", {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW})
@@ -26,4 +27,5 @@ __all__ = [
     "ExponentialSchedule",
     "ModuleEMA",
     "Schedule",
+    "keep_options",
 ]

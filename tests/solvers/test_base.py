@@ -12,7 +12,8 @@ import torch
 from micro import differences, make_cfg, make_solver
 
 from adversarial_trainer import checkpoint
-from solvers.base import RandomState, config_differences
+from solvers.changes import config_differences
+from solvers.state import RandomState
 
 
 def test_random_state_goes_on() -> None:
@@ -36,7 +37,7 @@ def test_differences_of_configurations() -> None:
         "optim: {lr: 0.2, gone: 1}\ndset: {path: /b}\nadversarial: {mpd: {periods: [2, 5]}}\n"
         "device: cuda\n"
     )
-    lines = config_differences(text, cfg, ["device"])
+    lines = config_differences(text, cfg, ["device"]).values()
     told = [line for line in lines if "(not there) ->" not in line]
     assert told == [
         "adversarial.mpd.periods: [2, 5] -> [2, 3]",
@@ -83,7 +84,8 @@ def test_copies_and_history(tmp_path: Path, audio: Path) -> None:
     solver = make_solver(tmp_path, audio, *overrides, "optim.epochs=4")
     solver.run()
     names = sorted(path.name for path in solver.folder.glob("checkpoint*"))
-    assert names == ["checkpoint.th", "checkpoint_3.th", "checkpoint_4.th"]
+    copies = ["checkpoint_3.th", "checkpoint_4.th", "checkpoint_previous.th"]
+    assert names == ["checkpoint.th", *copies]
     for name, epochs in (("checkpoint.th", 4), ("checkpoint_3.th", 3)):
         state = torch.load(solver.folder / name, weights_only=True)
         assert len(state["history"]) == epochs and state["updates"] == 3 * epochs

@@ -41,7 +41,7 @@ def train(rank: int, folder: str, audio: str, overrides: list[str], backwards: b
         solver.train_step = reordered  # type: ignore[method-assign]
     solver.run()
     state = solver.state_dict()
-    del state["config_text"], state["random_state"]
+    del state["config_text"], state["ranks"]
     return state
 
 

@@ -1,0 +1,26 @@
+"""Optimizers that follow the configuration, also when a run goes on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch.optim import Optimizer
+
+
+def keep_options(optimizer: Optimizer) -> None:
+    """Let `optimizer.load_state_dict` leave its options (`lr`, `betas`, ...) as they are now.
+
+    Torch's takes them from the state, so that a change of the configuration would do nothing.
+    """
+    optimizer.register_load_state_dict_pre_hook(_with_own_options)
+
+
+def _with_own_options(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    theirs = state["param_groups"]
+    if len(theirs) != len(optimizer.param_groups):
+        return state  # torch says what is wrong
+    groups = [
+        {**mine, "params": their["params"]}
+        for mine, their in zip(optimizer.param_groups, theirs, strict=True)
+    ]
+    return {**state, "param_groups": groups}

@@ -1,0 +1,68 @@
+"""What of a run's configuration has changed since it was started."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from omegaconf import DictConfig, OmegaConf
+
+from adversarial_trainer.models.builders import to_params
+
+from .builders import flatten
+
+# Keys beside dora.exclude that do not change what is learned.
+NEUTRAL = ("dora.*", "slurm.*", "hydra.*")
+
+
+def matches(key: str, patterns: Sequence[str]) -> bool:
+    """Whether one of `patterns` is the dotted `key`, a group that it is in, or a pattern of it, as
+    in `adversarial.*.filters`."""
+    return any(fnmatchcase(key, p) or key.startswith(f"{p}.") for p in patterns)
+
+
+def config_differences(stored: str, cfg: DictConfig, exclude: Sequence[str]) -> dict[str, str]:
+    """'key: stored -> current' for the keys that differ.
+
+    Args:
+        stored: a configuration as YAML.
+        cfg: the current one.
+        exclude: patterns of keys that may differ; see `matches`.
+    """
+    old = flatten(OmegaConf.to_container(OmegaConf.create(stored)))
+    new = flatten(to_params(cfg))
+    missing = "(not there)"
+    return {
+        key: f"{key}: {old.get(key, missing)} -> {new.get(key, missing)}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key, missing) != new.get(key, missing) and not matches(key, exclude)
+    }
+
+
+def check_changes(stored: str, cfg: DictConfig, where: object) -> list[str]:
+    """The changes that `resume.allow_changes` allows, as lines; ValueError where there are others.
+
+    Args:
+        stored: the configuration of the run so far, as YAML.
+        cfg: the current one.
+        where: it was stored, for the message.
+    """
+    allowed = list(cfg.resume.allow_changes)
+    known = [*flatten(to_params(cfg)), *flatten(OmegaConf.to_container(OmegaConf.create(stored)))]
+    for pattern in allowed:
+        if not any(matches(key, [pattern]) for key in known):
+            raise ValueError(
+                f"resume.allow_changes: {pattern!r} is no key of the configuration. Keys look like "
+                "optim.lr; a group's name stands for all its keys, * for any text."
+            )
+    changes = config_differences(stored, cfg, [*cfg.dora.exclude, *NEUTRAL])
+    refused = {key: line for key, line in changes.items() if not matches(key, allowed)}
+    if refused:
+        keys = ",".join(refused)
+        raise ValueError(
+            f"{where} was made with another configuration ({'; '.join(refused.values())}). The "
+            "run's signature is the same, so a default has changed: undo that, publish the new "
+            "recipe as a file of its own, start anew with `dora run --clear`, or, to go on with "
+            f"the change, say 'resume.allow_changes=[{keys}]'."
+        )
+    return list(changes.values())

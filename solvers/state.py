@@ -1,0 +1,115 @@
+"""What a checkpoint holds beside the parts of the solver."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+
+from adversarial_trainer import distrib
+
+from .averager import Averager
+
+
+class RandomState:
+    """The global random generators, as a part of a checkpoint."""
+
+    def state_dict(self) -> dict[str, Any]:
+        version, internal, gauss = random.getstate()
+        _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+        return {
+            "python": [version, list(internal), gauss],
+            # As int64: ranks can't send uint32 to one another.
+            "numpy": [torch.from_numpy(np.array(keys, np.int64)), position, has_gauss, cached],
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        version, internal, gauss = state["python"]
+        random.setstate((version, tuple(internal), gauss))
+        keys, position, has_gauss, cached = state["numpy"]
+        np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, cached))
+        torch.set_rng_state(state["torch"])
+        # A run may go on with another number of devices.
+        if len(state["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(state["cuda"])
+
+
+class GeneratorState:
+    """A generator that all ranks share, as a part of a checkpoint."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self.generator = generator
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"state": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.generator.set_state(state["state"])
+
+
+class UnfinishedEpoch:
+    """How far the epoch is, as a part of a checkpoint.
+
+    Attributes:
+        done: updates, from its start; bad ones count.
+        bad_steps: those that were left out.
+        seconds: that they took, in all lives of the run.
+        before: metrics of the stages before the training.
+    """
+
+    def __init__(self) -> None:
+        self.done = 0
+        self.bad_steps = 0
+        self.seconds = 0.0
+        self.before: dict[str, dict[str, float]] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+
+
+class RankStates:
+    """What each rank has of its own, gathered for the checkpoint that the first rank writes: random
+    generators, and the sums of metrics in the epoch so far; and how they cut their messages.
+
+    A run that goes on with another number of ranks adds the sums up, and takes the first rank's
+    generators; nothing that is learned depends on either.
+
+    Attributes:
+        syncs: of gradients, by name.
+    """
+
+    def __init__(self, averager: Averager) -> None:
+        self.random = RandomState()
+        self.averager = averager
+        self.syncs: dict[str, distrib.GradientSync] = {}
+        self._gathered: list[dict[str, Any]] = []
+
+    def gather(self) -> None:
+        """Every rank calls it, before the first one asks for the state."""
+        mine = {"random": self.random.state_dict(), "averager": self.averager.state_dict()}
+        self._gathered = distrib.gather_objects(mine)
+
+    def state_dict(self) -> dict[str, Any]:
+        messages = {name: sync.state_dict() for name, sync in self.syncs.items()}
+        return {"ranks": self._gathered, "messages": messages}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name, sync in self.syncs.items():
+            sync.load_state_dict(state["messages"].get(name, {"order": []}))
+        ranks = state["ranks"]
+        if len(ranks) == distrib.world_size():
+            self.random.load_state_dict(ranks[distrib.rank()]["random"])
+            self.averager.load_state_dict(ranks[distrib.rank()]["averager"])
+            return
+        self.random.load_state_dict(ranks[0]["random"])
+        self.averager.clear()
+        if distrib.is_rank_zero():
+            for rank in ranks:
+                self.averager.add(rank["averager"])

@@ -1,0 +1,111 @@
+"""How a process ends after a signal; on a real cluster in test_slurm.py."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from solvers.interruption import Interruption
+
+
+class Submitit:
+    """Its signal handlers, as far as we call them."""
+
+    def __init__(self) -> None:
+        self.requeued: list[int] = []
+
+    def bypass(self, signum: int, frame: object) -> None:
+        """For SIGTERM."""
+
+    def checkpoint_and_try_requeue(self, signum: int, frame: object) -> None:
+        """For SIGUSR2; returns where the rank is not the first."""
+        self.requeued.append(signum)
+
+
+@pytest.fixture
+def submitit() -> object:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2)}
+    handlers = Submitit()
+    signal.signal(signal.SIGTERM, handlers.bypass)
+    signal.signal(signal.SIGUSR2, handlers.checkpoint_and_try_requeue)
+    yield handlers
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def interrupted_by(*signals: int) -> Interruption:
+    with Interruption() as interruption:
+        for number in signals:
+            os.kill(os.getpid(), number)
+    return interruption
+
+
+def status_of(interruption: Interruption) -> object:
+    with pytest.raises(SystemExit) as end:
+        interruption.leave()
+    return end.value.code
+
+
+def queue(folder: Path, monkeypatch: pytest.MonkeyPatch, state: str) -> None:
+    """A `squeue` that says so of job 7."""
+    script = folder / "squeue"
+    script.write_text(f'#!/bin/sh\n[ "$*" = "--noheader --jobs 7 --format %T" ] && echo {state}\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+
+
+def test_the_first_of_several_signals_counts() -> None:
+    before = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)]
+    interruption = interrupted_by(signal.SIGUSR1, signal.SIGTERM, signal.SIGUSR1)
+    assert interruption.name == "SIGUSR1"
+    assert status_of(interruption) == 128 + signal.SIGUSR1
+    assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)] == before
+
+
+def test_a_warning_queues_the_job_again(submitit: Submitit) -> None:
+    """Whichever signal SLURM was asked to send."""
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        assert status_of(interrupted_by(number)) == 0
+    assert submitit.requeued == [signal.SIGUSR1, signal.SIGUSR2]
+
+
+@pytest.mark.parametrize(
+    "state, requeued", [("RUNNING", True), ("COMPLETING", False), ("CANCELLED", False), ("", False)]
+)
+def test_sigterm_queues_again_what_nobody_ended(
+    submitit: Submitit,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    state: str,
+    requeued: bool,
+) -> None:
+    """A job that was cancelled stays so."""
+    queue(tmp_path, monkeypatch, state)
+    assert status_of(interrupted_by(signal.SIGTERM)) == 0
+    assert submitit.requeued == ([signal.SIGTERM] if requeued else [])
+
+
+def test_without_slurm_sigterm_does_not_queue(submitit: Submitit) -> None:
+    assert status_of(interrupted_by(signal.SIGTERM)) == 0 and submitit.requeued == []
+
+
+def test_outside_of_the_main_thread_signals_are_left_alone() -> None:
+    """Python does not let others set handlers."""
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            with Interruption() as interruption:
+                assert interruption.signum is None
+        except BaseException as exc:
+            failed.append(exc)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert failed == []

@@ -1,0 +1,334 @@
+"""Saves inside an epoch, signals, damaged checkpoints, full disks, changed configurations."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from micro import differences, make_solver, without_durations
+
+from adversarial_trainer import checkpoint
+from solvers import CompressionSolver, Interrupted, SaveError
+
+UPDATES = 4  # in an epoch
+RUN = [
+    f"optim.updates_per_epoch={UPDATES}",
+    "optim.ema.decay=0.9",
+    "evaluate.every=1",
+    "adversarial.probability=0.6667",
+]
+
+
+def state_of(folder: Path, name: str = "checkpoint.th") -> dict[str, Any]:
+    state = torch.load(folder / "xps" / "run" / name, weights_only=True)
+    state["history"] = without_durations(state["history"])
+    del state["unfinished"], state["config_text"]  # with durations; with how often it saves
+    return state
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, audio: Path) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    make_solver(folder, audio, *RUN).run()
+    return folder
+
+
+def call_before(
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    number: int,
+    what: Callable[[CompressionSolver], None],
+) -> None:
+    """Have `what` called at the beginning of the call number `number` of a solver's method."""
+    original = getattr(CompressionSolver, method)
+    calls = 0
+
+    def replaced(solver: CompressionSolver, *args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == number:
+            what(solver)
+        return original(solver, *args)
+
+    monkeypatch.setattr(CompressionSolver, method, replaced)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGUSR2"])
+@pytest.mark.parametrize(
+    "method, number, updates",
+    [("train_step", 3, 3), ("train_step", 8, 8), ("valid", 1, 4), ("evaluate", 2, 8)],
+)
+def test_a_signal_saves_and_ends(
+    tmp_path: Path,
+    audio: Path,
+    undisturbed: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    method: str,
+    number: int,
+    updates: int,
+) -> None:
+    """In the middle of an update or of a stage; the very next batch comes after it."""
+    if name != "SIGTERM" and (method, number) != ("train_step", 3):
+        pytest.skip("once is enough")
+    before = signal.getsignal(signal.SIGTERM)
+    call_before(monkeypatch, method, number, lambda _: os.kill(os.getpid(), getattr(signal, name)))
+    with pytest.raises(Interrupted, match=f"interrupted by {name}") as error, caplog.at_level(20):
+        make_solver(tmp_path, audio, *RUN).run()
+    assert signal.getsignal(signal.SIGTERM) is before
+    with pytest.raises(SystemExit) as end:
+        error.value.interruption.leave()
+    assert end.value.code == 128 + getattr(signal, name)
+    state = state_of(tmp_path)
+    assert state["updates"] == updates
+    epoch = 1 + (updates - 1) // UPDATES
+    done = updates - (epoch - 1) * UPDATES
+    where = f"epoch {epoch}, update {updates} ({done} of the {UPDATES} in this epoch)"
+    assert f"Saved at {where}; the same command goes on from there" in caplog.messages
+
+    solver = make_solver(tmp_path, audio, *RUN)
+    steps = []
+    step = solver.train_step
+    solver.train_step = lambda batch: steps.append(1) or step(batch)  # type: ignore[func-returns-value, method-assign, assignment]
+    with caplog.at_level(20):
+        solver.run()
+    assert f"Goes on from {where}" in caplog.messages
+    assert len(steps) == 2 * UPDATES - updates
+    assert differences(state_of(tmp_path), state_of(undisturbed)) == []
+
+
+def test_durations_and_the_first_figures_survive(
+    tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The epoch's duration is that of all its updates; `evaluate.at_start` is in its history."""
+    call_before(monkeypatch, "train_step", 2, lambda _: time.sleep(0.5))
+    call_before(monkeypatch, "train_step", 3, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    argv = [*RUN, "evaluate.at_start=true", "optim.epochs=1"]
+    with pytest.raises(Interrupted):
+        make_solver(tmp_path, audio, *argv).run()
+    time.sleep(0.5)  # is not counted
+    last = make_solver(tmp_path, audio, *argv).run()
+    assert {"start", "train", "valid", "evaluate"} == set(last)
+    assert 0.5 < last["train"]["duration"]
+    assert last["start"]["mel"] != last["evaluate"]["mel"]
+
+
+def damage(path: Path, how: str) -> None:
+    content = bytearray(path.read_bytes())
+    if how == "truncated":
+        del content[len(content) // 2 :]
+    elif how == "empty":
+        content.clear()
+    else:  # in the middle of a tensor, which torch alone would not notice
+        content[len(content) // 2] ^= 4
+    path.unlink()  # its hard links are whole
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("how", ["truncated", "empty", "one bit"])
+def test_a_damaged_checkpoint_is_noticed(
+    tmp_path: Path,
+    audio: Path,
+    undisturbed: Path,
+    caplog: pytest.LogCaptureFixture,
+    how: str,
+) -> None:
+    """And the one before is used: the end is the same."""
+    argv = [*RUN, "checkpoint.every_updates=1", "checkpoint.keep_last=0"]
+    make_solver(tmp_path, audio, *argv, "optim.epochs=1").run()
+    run = tmp_path / "xps" / "run"
+    damage(run / "checkpoint.th", how)
+    with caplog.at_level(20):
+        make_solver(tmp_path, audio, *argv).run()
+    (told,) = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert str(run / "checkpoint.th") in told
+    assert f"Goes on from epoch 1, update 4 (4 of the {UPDATES} in this epoch)" in caplog.messages
+    assert (run / "checkpoint.th.damaged").exists()
+    assert differences(state_of(tmp_path), state_of(undisturbed)) == []
+
+
+def test_nothing_but_damaged_checkpoints(tmp_path: Path, audio: Path) -> None:
+    """Is no reason to begin anew without a word."""
+    make_solver(tmp_path, audio, *RUN, "optim.epochs=1").run()
+    run = tmp_path / "xps" / "run"
+    for path in run.glob("*.th"):
+        damage(path, "truncated")
+    with pytest.raises(ValueError, match="--clear"):
+        make_solver(tmp_path, audio, *RUN)
+
+
+def test_a_full_disk(
+    tmp_path: Path,
+    audio: Path,
+    undisturbed: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The checkpoint before stays, training goes on, and the next save is a save again."""
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit(size: int) -> Callable[[CompressionSolver], None]:
+        return lambda _: resource.setrlimit(resource.RLIMIT_FSIZE, (size, usual[1]))
+
+    argv = [*RUN, "checkpoint.every_updates=2"]
+    call_before(monkeypatch, "train_step", 4, limit(10_000))  # the end of the first epoch, too
+    call_before(monkeypatch, "train_step", 6, lambda _: seen.append(state_of(tmp_path)["updates"]))
+    call_before(monkeypatch, "train_step", 7, limit(usual[0]))
+    seen: list[int] = []
+    try:
+        make_solver(tmp_path, audio, *argv).run()
+    finally:
+        limit(usual[0])  # type: ignore[arg-type]
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert seen == [2], "the good one"
+    told = [r.message for r in caplog.records if r.levelname == "ERROR"]
+    assert [line[: len("The state at update 4 is not saved")] for line in told] == [
+        f"The state at update {update} is not saved" for update in (4, 4, 6)
+    ]
+    assert all("File too large" in line and "free" in line for line in told)
+    assert differences(state_of(tmp_path), state_of(undisturbed)) == []
+    assert not list((tmp_path / "xps" / "run").glob("*.tmp"))
+
+
+def test_a_disk_that_is_full_at_the_end(
+    tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Is a failure of the run: its last state is nowhere."""
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    call_before(
+        monkeypatch,
+        "train_step",
+        8,
+        lambda _: resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, usual[1])),
+    )
+    try:
+        with pytest.raises(SaveError, match="could not be saved"):
+            make_solver(tmp_path, audio, *RUN).run()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert len(state_of(tmp_path)["history"]) == 1
+
+
+def test_samples_that_the_disk_does_not_take(
+    tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Training goes on without them."""
+    (tmp_path / "xps" / "run").mkdir(parents=True)
+    (tmp_path / "xps" / "run" / "samples").write_text("in the way")
+    last = make_solver(tmp_path, audio, "generate.every=1", "optim.epochs=1").run()
+    assert "generate" in last
+    assert any(m.startswith("Samples not written: ") for m in caplog.messages)
+
+
+def changed(folder: Path, *lines: tuple[str, str]) -> None:
+    """Let the checkpoints say that the run was started with another configuration."""
+    path = folder / "xps" / "run" / "checkpoint.th"
+    state = checkpoint.load(path)
+    for new, old in lines:
+        assert new in state["config_text"]
+        state["config_text"] = state["config_text"].replace(new, old)
+    checkpoint.save(state, path)
+
+
+def test_changes_that_are_allowed(
+    tmp_path: Path, audio: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Take effect: options of optimizers come from the configuration, not from the checkpoint."""
+    solver = make_solver(tmp_path, audio, *RUN, "optim.epochs=1")
+    solver.run()
+    state = checkpoint.load(solver.checkpoint_path)
+    for group in (*state["optimizer"]["param_groups"],):
+        group["lr"], group["betas"] = 0.25, (0.1, 0.2)
+    for group in state["adversarial"]["optimizer"]["param_groups"]:
+        group["weight_decay"] = 0.125
+    checkpoint.save(state, solver.checkpoint_path)
+    text = state["config_text"]
+    assert "lr: 0.001" in text and "probability: 0.6667" in text
+    changed(tmp_path, ("lr: 0.001", "lr: 0.25"), ("probability: 0.6667", "probability: 0.1"))
+
+    with pytest.raises(ValueError) as error:
+        make_solver(tmp_path, audio, *RUN, "resume.allow_changes=[optim.lr]")
+    assert "adversarial.probability: 0.1 -> 0.6667" in str(error.value)
+    assert "optim.lr" not in str(error.value)
+    allowed = "resume.allow_changes=[optim.lr,adversarial.probability]"
+    assert "'resume.allow_changes=[adversarial.probability]'" in str(error.value)
+    again = make_solver(tmp_path, audio, *RUN, allowed)
+    told = [m for m in caplog.messages if m.startswith("Changed, as resume.allow_changes allows")]
+    assert [line.rpartition(": ")[0].rpartition(" ")[2] for line in told] == [
+        "adversarial.probability",
+        "optim.lr",
+    ]
+    group = again.optimizer.param_groups[0]
+    assert group["lr"] == pytest.approx(1e-3) and tuple(group["betas"]) == (0.5, 0.9)
+    assert again.adversarial is not None
+    assert again.adversarial.optimizer.param_groups[0]["weight_decay"] == 0
+    again.run()
+    make_solver(tmp_path, audio, *RUN)  # and is the run's configuration from then on
+
+    changed(tmp_path, ("lr: 0.001", "lr: 0.25"))
+    for pattern in ("optim", "adversarial.*"):  # groups and patterns
+        if pattern == "optim":
+            make_solver(tmp_path, audio, *RUN, f"resume.allow_changes=[{pattern}]")
+        else:
+            with pytest.raises(ValueError, match="optim.lr: 0.25 -> 0.001"):
+                make_solver(tmp_path, audio, *RUN, f"resume.allow_changes=[{pattern}]")
+    with pytest.raises(ValueError, match="'optim.learning_rate' is no key"):
+        make_solver(tmp_path, audio, *RUN, "resume.allow_changes=[optim.learning_rate]")
+
+
+def test_an_epoch_made_shorter(tmp_path: Path, audio: Path) -> None:
+    """While the run is past its new end."""
+    solver = make_solver(tmp_path, audio, *RUN, "checkpoint.every_updates=3", "optim.epochs=1")
+    solver.agree_to_stop = lambda: (_ for _ in ()).throw(KeyboardInterrupt)  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        solver.run()
+    shorter = [*RUN[1:], "optim.updates_per_epoch=2", "resume.allow_changes=[optim]"]
+    last = make_solver(tmp_path, audio, *shorter, "optim.epochs=2")
+    last.run()
+    assert last.updates == 3 + 2 and len(last.history) == 2
+
+
+def test_what_is_kept(tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last ones, each so many, and the best, also after a kill before they were made."""
+    argv = ["adversarial=none", "optim.updates_per_epoch=1", "optim.epochs=5", "valid.every=2"]
+    argv += ["checkpoint.keep_last=1", "checkpoint.keep_every=2", "checkpoint.best=valid.l1"]
+    argv += ["checkpoint.best_mode=max"]
+    values = iter([3.0, 5.0, 4.0])
+    monkeypatch.setattr(CompressionSolver, "valid", lambda solver: {"l1": next(values)})
+
+    keep_copy = checkpoint.keep_copy
+
+    def die(path: Path, epoch: int, *args: Any) -> None:
+        if epoch == epochs:
+            raise KeyboardInterrupt
+        keep_copy(path, epoch, *args)
+
+    for epochs in (2, 4):  # two and four are those with a validation, four the best
+        solver = make_solver(tmp_path, audio, *argv, f"optim.epochs={epochs}")
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint, "keep_copy", die)
+            with pytest.raises(KeyboardInterrupt):
+                solver.run()
+    make_solver(tmp_path, audio, *argv).run()
+    run = tmp_path / "xps" / "run"
+    names = sorted(path.name for path in run.glob("*.th"))
+    numbered = ["checkpoint_2.th", "checkpoint_4.th", "checkpoint_5.th"]
+    assert names == ["checkpoint.th", *numbered, "checkpoint_best.th", "checkpoint_previous.th"]
+    assert len(torch.load(run / "checkpoint_best.th")["history"]) == 4
+
+
+def test_an_unknown_best_is_said(
+    tmp_path: Path, audio: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    argv = ["optim.epochs=1", "checkpoint.best=valid.nothing"]
+    make_solver(tmp_path, audio, *argv).run()
+    assert any("checkpoint.best=valid.nothing: no such metric" in m for m in caplog.messages)
+    assert not (tmp_path / "xps" / "run" / "checkpoint_best.th").exists()

@@ -1,0 +1,123 @@
+"""Signals to real runs, which save, end, and go on from the very next batch."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from micro import ROOT, command, differences, dora_run, write_audio
+from test_integ import ENV, EVERYTHING, checkpoint_of
+
+pytestmark = pytest.mark.integ
+
+UPDATES = 60
+ARGV = [
+    *(*EVERYTHING, f"optim.updates_per_epoch={UPDATES}", "optim.epochs=1"),
+    *("dataset.num_workers=1", "dataset.valid_samples=4", "checkpoint.every_updates=0"),
+]
+DORA = (sys.executable, "-m", "dora", "-P", "adversarial_trainer", "run")
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
+
+
+@pytest.fixture(scope="module")
+def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_audio(tmp_path_factory.mktemp("data") / "audio", 8)
+
+
+def final_state(folder: Path) -> dict[str, Any]:
+    state = checkpoint_of(folder)
+    for epoch in state["history"]:
+        for stage in epoch.values():
+            stage.pop("duration")
+    return {key: value for key, value in state.items() if key != "config_text"}
+
+
+def signalled(line: tuple[str, ...], name: str) -> tuple[int, str]:
+    """Exit status and output of a run that gets a signal, at its parent process, in an update."""
+    process = subprocess.Popen(
+        line, cwd=ROOT, env=ENV, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    assert process.stdout is not None
+    seen = []
+    for text in process.stdout:
+        seen.append(text)
+        if "Train | Epoch 1 | 10/" in text:
+            process.send_signal(getattr(signal, name))
+    return process.wait(60), "".join(seen)
+
+
+@pytest.mark.parametrize(
+    "start, name, processes",
+    [
+        (DORA, "SIGTERM", 1),
+        (DORA, "SIGUSR1", 1),
+        ((*DORA, "-d", "--ddp_workers", "2"), "SIGTERM", 2),
+        ((*DORA, "-d", "--ddp_workers", "2"), "SIGUSR1", 2),
+        ((*TORCHRUN, *DORA[1:]), "SIGTERM", 2),
+    ],
+    ids=["one-TERM", "one-USR1", "dora-d-TERM", "dora-d-USR1", "torchrun-TERM"],
+)
+def test_a_signal(
+    tmp_path: Path, audio: Path, start: tuple[str, ...], name: str, processes: int
+) -> None:
+    argv = (*ARGV, "dataset.batch_size=3")
+    whole, ended = tmp_path / "whole", tmp_path / "ended"
+    status, output = signalled((*start, *command(ended, audio, *argv)), name)
+    assert f"{name}: the run saves its state after this update, and ends" in output
+    match = re.search(r"Saved at epoch 1, update (\d+) \(\1 of the 60 in this epoch\)", output)
+    assert match is not None, output[-3000:]
+    updates = int(match.group(1))
+    assert 10 <= updates < 20, "soon"
+    if "torch.distributed.run" not in start:
+        assert status == 128 + getattr(signal, name)
+        assert "Traceback" not in output
+    assert status != 0
+    assert checkpoint_of(ended)["updates"] == updates
+
+    again = (*start[1:], *command(ended, audio, *argv))
+    result = subprocess.run(
+        [sys.executable, *again], cwd=ROOT, env=ENV, text=True, capture_output=True, timeout=200
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    workers = () if processes == 1 else ("-d", "--ddp_workers", "2")
+    dora_run(*workers, *command(whole, audio, *argv))
+    state = final_state(ended)
+    assert len(state["history"]) == 1 and state["updates"] == UPDATES
+    assert differences(state, final_state(whole)) == []
+
+
+def worker(parent: int, rank: int) -> int:
+    """The process of a rank, by its environment."""
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            ours = f"\nPPid:\t{parent}\n" in (path / "status").read_text()
+            environment = (path / "environ").read_bytes().split(b"\0")
+        except OSError:  # it has ended
+            continue
+        if ours and f"RANK={rank}".encode() in environment:
+            return int(path.name)
+    raise AssertionError(f"no process of rank {rank}")
+
+
+def test_a_signal_to_one_rank_stops_all(tmp_path: Path, audio: Path) -> None:
+    """They agree on the update after which they end."""
+    line = (*DORA, "-d", "--ddp_workers", "2", *command(tmp_path, audio, *ARGV))
+    process = subprocess.Popen(
+        line, cwd=ROOT, env=ENV, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    assert process.stdout is not None
+    output = ""
+    for text in process.stdout:
+        output += text
+        if "Train | Epoch 1 | 10/" in text:
+            os.kill(worker(process.pid, 1), signal.SIGTERM)
+    assert process.wait(60) != 0
+    assert "Saved at epoch 1, update 1" in output
+    updates = checkpoint_of(tmp_path)["updates"]
+    assert 10 <= updates < 20
