@@ -49,6 +49,7 @@ setup(
     ],
     package_dir={f"adversarial_trainer.{name}": name.replace(".", "/") for name in CONFIG_PACKAGES},
     package_data={"": ["*.yaml", "py.typed"]},
+    entry_points={"console_scripts": ["adversarial-trainer=adversarial_trainer.cli:main"]},
     install_requires=REQUIRED,
     extras_require={"metrics": METRICS, "dev": DEV},
 )

@@ -74,11 +74,16 @@ def open_audio(path: str | Path) -> Iterator[soundfile.SoundFile]:
         file = soundfile.SoundFile(_name(path))
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: a headerless .raw
         reason = str(error).strip().rsplit("': ", 1)[-1]
-        reason = reason if os.access(path, os.R_OK) else "permission denied"
+        if not os.access(path, os.R_OK):
+            reason = "permission denied"
+        elif reason.startswith("File does not exist"):  # libsndfile, of text called .mp3
+            reason = "Format not recognised."
         raise AudioError(path, reason) from error
     with file:
         if file.frames >= 1 << 62:
             raise AudioError(path, "the header does not tell the length; encode the file again")
+        if not file.seekable():  # GSM 6.10, G.721 and their like
+            raise AudioError(path, f"{file.subtype} can only be read as a whole; encode it again")
         try:
             yield file
         except (soundfile.SoundFileError, MemoryError) as error:

@@ -15,12 +15,20 @@ PACKAGE = "adversarial_trainer"
 LAYERS = [
     ["train", "cli", "grids"],
     ["dora_main", "watch"],
-    ["solvers", "export"],
-    ["models", "adversarial", "losses", "metrics", "data", "optim", "checkpoint"],
+    ["solvers", "export", "doctor"],
+    ["streaming"],
+    ["models", "adversarial", "losses", "metrics", "data", "optim", "checkpoint", "config_files"],
     ["quantization"],
-    ["modules"],
-    ["registry", "audio", "distrib", "bitstream", "slurm"],
-    ["resampling", "activity"],
+    ["modules", "slurm"],
+    [
+        "registry",
+        "audio",
+        "distrib",
+        "bitstream",
+        "credentials",
+        "ddp_workers",
+    ],
+    ["resampling", "activity", "signals"],
     [PACKAGE],  # adversarial_trainer/__init__.py, which every other one runs
 ]
 LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}

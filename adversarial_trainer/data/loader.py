@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from .. import distrib
 from .dataset import SegmentDataset
+from .decoding import SkipLog
 from .fetching import Batch, Fetcher, Keys
 
 
@@ -62,6 +63,11 @@ class TrainBatches:
                 f"0 <= update <= {self.updates_per_epoch}"
             )
         self.position = (epoch + 1, 0) if update == self.updates_per_epoch else (epoch, update)
+
+    @property
+    def skips(self) -> SkipLog:
+        """The files of batches taken so far, in this process, that could not be used."""
+        return self.dataset.skips
 
     def state_dict(self) -> dict[str, int]:
         """The position of the next batch."""

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import math
 import os
+import reprlib
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ..audio import replacing
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
+MAX_LINE = 1 << 20  # bytes
+MAX_RATIO = 100  # of unpacked to packed bytes; real lists have about 10
+MAX_EMPTY = 1000  # lines, and one for each entry
+MIN_LIMIT = 1 << 23  # bytes that are unpacked in any case
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +71,34 @@ def load_manifest(path: str | Path, name: str = "manifest") -> list[AudioMeta]:
     number = 0
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
-            for number, line in enumerate(file, 1):
+            for number, line in enumerate(read_lines(file, path), 1):
                 if line.strip():
                     metas.append(_parse(line, folder, f"{path}:{number}"))
+                elif number > 2 * len(metas) + MAX_EMPTY:
+                    raise ValueError(f"{path}:{number}: nearly all lines are empty")
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{path}: broken gzip after line {number}: {error}") from error
     if not metas:
         raise ValueError(f"{name}={str(path)!r}: the manifest has no entries")
     return metas
+
+
+def read_lines(file: IO[bytes], path: Path) -> Iterator[bytes]:
+    """The lines of the file `path`, with bounded memory.
+
+    Raises:
+        ValueError: one is too long, or the file was packed as no list of files packs.
+    """
+    limit = max(MIN_LIMIT, MAX_RATIO * path.stat().st_size)
+    for number in itertools.count(1):
+        line = file.readline(MAX_LINE + 1)
+        if len(line) > MAX_LINE:
+            raise ValueError(f"{path}:{number}: the line is longer than {MAX_LINE} bytes")
+        if file.tell() > limit:
+            raise ValueError(f"{path}:{number}: unpacks to more than {MAX_RATIO} times its size")
+        if not line:
+            return
+        yield line
 
 
 def save_manifest(path: str | Path, metas: Iterable[AudioMeta]) -> None:
@@ -87,7 +113,7 @@ def meta_from_dict(entry: Mapping[str, Any], folder: str, where: str) -> AudioMe
     """Check one entry. Relative paths count from `folder`; `where` starts each error message."""
 
     def fail(field: str, expected: str) -> ValueError:
-        got = repr(entry[field]) if field in entry else "nothing"
+        got = reprlib.repr(entry[field]) if field in entry else "nothing"
         return ValueError(f"{where}: field {field!r}: expected {expected}, got {got}")
 
     def number(field: str, expected: str, low: float, optional: bool) -> float | None:
@@ -96,9 +122,13 @@ def meta_from_dict(entry: Mapping[str, Any], folder: str, where: str) -> AudioMe
             return None
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise fail(field, expected)
+        try:
+            value = float(value)
+        except OverflowError:  # a whole number of hundreds of digits
+            value = math.inf
         if not math.isfinite(value) or value < low or (not optional and value == 0):
             raise fail(field, expected)
-        return float(value)
+        return value
 
     def file(field: str) -> str:
         value = entry.get(field)

@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ..audio import replacing
-from .manifest import AudioMeta, meta_from_dict
+from .manifest import AudioMeta, meta_from_dict, read_lines
 
 logger = logging.getLogger(__name__)
 
 # Raised when the checks of a scan change, so that old results are not believed.
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +52,26 @@ def save_index(path: Path, root: str, entries: Iterable[Entry]) -> None:
 
 def load_index(path: Path, root: str) -> dict[str, Entry]:
     """Entries by path; none where there is no index, or one that cannot be used."""
-    if not path.exists():
+    if not path.is_file():
         return {}
     entries = {}
     try:
-        with open(path, encoding="ascii") as file:
-            header = json.loads(file.readline())
+        with open(path, "rb") as file:
+            lines = read_lines(file, path)
+            header = json.loads(next(lines, "null"))
             if header != {"version": VERSION, "folder": root}:
                 return {}
-            for line in file:
+            for line in lines:
                 entry = json.loads(line)
                 meta = entry["meta"]
+                if not isinstance(entry["skipped"], str | None):
+                    raise TypeError("a reason that is no text")
                 entries[entry["path"]] = Entry(
                     os.path.join(root, entry["path"]), int(entry["size"]), int(entry["mtime_ns"]),
                     None if meta is None else meta_from_dict(meta, root, str(path)),
                     entry["skipped"],
                 )  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         logger.warning("%s: not used, the folder is scanned again (%s)", path, error)
         return {}
     return entries

@@ -5,39 +5,22 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import stat
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 from tqdm import tqdm
 
 from .. import activity
-from ..audio import EXTENSIONS, replacing
+from ..audio import replacing
 from .checking import check
+from .listing import Skipped, list_files
 from .manifest import AudioMeta, save_manifest
 from .scan_cache import Entry, load_index, save_index
 
 logger = logging.getLogger(__name__)
-
-# Audio that libsndfile cannot read: worth a word, where a .txt is not.
-UNSUPPORTED = frozenset(".m4a .mp4 .aac .wma .ape .mka .webm .amr .ac3 .dsf .wv".split())
-
-
-class Skipped(NamedTuple):
-    """A file left out, and why. The reason starts with its kind: `unreadable: ...`, `silent`."""
-
-    path: str
-    reason: str
-
-    @property
-    def kind(self) -> str:
-        """The part of the reason that is counted in summaries."""
-        return self.reason.partition(":")[0]
 
 
 @dataclass
@@ -81,8 +64,9 @@ def scan(
     """List the usable audio files below `folder`, following links, each file once.
 
     Every file is decoded to its end. Left out, with the reason: unreadable, empty, truncated,
-    shorter than 10 ms, with NaN or Inf samples, silent all through (a constant counts), of a
-    sample rate outside 1 to 768 kHz, of a format that libsndfile lacks, a second name of a file.
+    shorter than 10 ms, with samples that are NaN, Inf or far out of range, silent all through (a
+    constant counts), of a sample rate outside 1 to 768 kHz, of a format that libsndfile lacks or
+    cannot read in parts, a second name of a file.
 
     Args:
         cache_dir: where to keep the result, as an AudioCraft manifest with an index beside it that
@@ -96,19 +80,13 @@ def scan(
         ValueError: it has no usable file.
     """
     root = os.path.abspath(folder)
-    if not os.path.exists(root):
-        raise FileNotFoundError(f"{name}={str(folder)!r}: no such folder")
-    if not os.path.isdir(root):
-        raise ValueError(f"{name}={str(folder)!r}: a file; give a folder or a manifest (.jsonl)")
     index_path = None if cache_dir is None else cache_path(root, cache_dir, ".index.jsonl")
     known = {} if index_path is None else load_index(index_path, root)
     found: dict[str, Entry] = {}
-    unlisted: list[Skipped] = []
-    others: Counter[str] = Counter()
     reused = 0
     todo: list[Entry] = []
-    for entry in _walk(root, unlisted, others):
-        activity.progress(f"listing the files of {root}")
+    listing = list_files(str(folder), name)
+    for entry in listing.entries:
         old = known.get(entry.path)
         # What a change of permissions can mend is tried again.
         if old and old.stamp == entry.stamp and not (old.skipped or "").startswith("unreadable"):
@@ -137,7 +115,9 @@ def scan(
     ordered = [found[path] for path in sorted(found)]
     report = ScanReport(
         files=[entry.meta for entry in ordered if entry.meta is not None],
-        skipped=sorted([Skipped(e.path, e.skipped) for e in ordered if e.skipped] + unlisted),
+        skipped=sorted(
+            [Skipped(e.path, e.skipped) for e in ordered if e.skipped] + listing.skipped
+        ),
         reused=reused,
     )
     if cache_dir is not None:
@@ -149,7 +129,11 @@ def scan(
     where = f"; see {report.report_path}" if report.report_path and report.skipped else ""
     logger.info("%s: %s%s", root, report.summary(), where)
     if not report.files:
-        raise ValueError(_nothing(f"{name}={str(folder)!r}", report, others) + where)
+        found_nothing = listing.nothing()
+        if report.skipped:
+            count = len(report.skipped)
+            found_nothing = f"none of {count} audio files is usable: {report.reasons()}"
+        raise ValueError(f"{name}={str(folder)!r}: {found_nothing}{where}")
     return report
 
 
@@ -161,68 +145,11 @@ def cache_path(folder: str | Path, cache_dir: str | Path, suffix: str = ".jsonl"
     return Path(cache_dir) / f"{stem[:40]}-{digest}{suffix}"
 
 
-def _walk(root: str, unlisted: list[Skipped], others: Counter[str]) -> Iterator[Entry]:
-    """Yield the audio files below `root`; folders and files that have two names, once."""
-    seen: set[object] = set()
-
-    def first(info: os.stat_result, path: str) -> bool:
-        # Some network file systems have no inode numbers.
-        key: object = (info.st_dev, info.st_ino) if info.st_ino else os.path.realpath(path)
-        new = key not in seen
-        seen.add(key)
-        return new
-
-    stack = [root]
-    while stack:
-        folder = stack.pop()
-        try:
-            if not first(os.stat(folder), folder):
-                continue  # a loop of links ends here
-            with os.scandir(folder) as listing:
-                # Real files before links, so that a link never takes its target's place.
-                children = sorted(listing, key=lambda e: (e.is_symlink(), e.name))
-        except OSError as error:
-            unlisted.append(Skipped(folder, f"folder cannot be listed: {error.strerror}"))
-            continue
-        folders = []
-        for child in children:
-            suffix = os.path.splitext(child.name)[1].lower()
-            try:
-                if child.is_dir():
-                    folders.append(child.path)
-                    continue
-                if suffix not in EXTENSIONS | UNSUPPORTED:
-                    others[suffix or child.name] += 1
-                    continue
-                info = child.stat()
-            except OSError as error:  # a link to nowhere or to itself
-                unlisted.append(Skipped(child.path, f"unreadable: {error.strerror}"))
-                continue
-            if suffix in UNSUPPORTED:
-                unlisted.append(Skipped(child.path, f"unsupported format: {suffix}"))
-            elif not stat.S_ISREG(info.st_mode):
-                unlisted.append(Skipped(child.path, "not a regular file"))
-            elif not first(info, child.path):
-                unlisted.append(Skipped(child.path, "second name of a file: link"))
-            else:
-                yield Entry(child.path, info.st_size, info.st_mtime_ns)
-        stack.extend(reversed(folders))
-
-
 def _write_report(path: Path, skipped: list[Skipped]) -> None:
     # repr of the path: names with newlines keep to their line, those not in UTF-8 can be written.
     with replacing(path) as temporary:
         lines = [f"{s.reason}\t{s.path!r}\n" for s in skipped]
         temporary.write_text("".join(lines), encoding="utf-8")
-
-
-def _nothing(source: str, report: ScanReport, others: Counter[str]) -> str:
-    if report.skipped:
-        return f"{source}: none of {len(report.skipped)} audio files is usable: {report.reasons()}"
-    line = f"{source}: no audio file in the folder"
-    if others:
-        line += f", but {sum(others.values())} others ({', '.join(sorted(others)[:8])})"
-    return f"{line}. Read are: {', '.join(sorted(EXTENSIONS))}"
 
 
 def _by_count(item: tuple[str, int]) -> tuple[int, str]:

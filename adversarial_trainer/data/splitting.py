@@ -41,17 +41,7 @@ def split(
     Returns:
         The files of each stage in `shares`.
     """
-    for stage, share in shares.items():
-        if stage not in STAGES:
-            raise ValueError(f"Unknown stage {stage!r} in shares. Choices: {', '.join(STAGES)}")
-        if isinstance(share, bool) or not isinstance(share, (int, float)) or not (
-            0 <= share < math.inf
-        ):  # fmt: skip
-            raise ValueError(f"shares.{stage} must be a number >= 0, got {share!r}")
-    # Their own order, so that the order in which shares are written means nothing.
-    stages = [stage for stage in STAGES if shares.get(stage, 0) > 0]
-    if not stages:
-        raise ValueError(f"shares must hold a number > 0, got {dict(shares)}")
+    stages = check_shares(shares)
     if not metas:
         raise ValueError("there is no file to split")
     keys = [_position(meta.path, root, salt) for meta in metas]
@@ -63,6 +53,22 @@ def split(
         stage: [meta for index, meta in enumerate(metas) if index in chosen.get(stage, ())]
         for stage in shares
     }
+
+
+def check_shares(shares: Mapping[str, float]) -> list[str]:
+    """The stages that get files, in the order of `STAGES`. ValueError for shares that are wrong."""
+    for stage, share in shares.items():
+        if stage not in STAGES:
+            raise ValueError(f"Unknown stage {stage!r} in shares. Choices: {', '.join(STAGES)}")
+        if isinstance(share, bool) or not isinstance(share, (int, float)) or not (
+            0 <= share < math.inf
+        ):  # fmt: skip
+            raise ValueError(f"shares.{stage} must be a number >= 0, got {share!r}")
+    # Their own order, so that the order in which shares are written means nothing.
+    stages = [stage for stage in STAGES if shares.get(stage, 0) > 0]
+    if not stages:
+        raise ValueError(f"shares must hold a number > 0, got {dict(shares)}")
+    return stages
 
 
 def _position(path: str, root: str | Path, salt: str) -> float:

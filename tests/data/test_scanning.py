@@ -39,7 +39,7 @@ def nasty(tmp_path: Path) -> Path:
     audio.write(root / "good_float.wav", 4 * noise(0.1), RATE, subtype="FLOAT")
     wav = (root / "good.wav").read_bytes()
     (root / "empty file.wav").write_bytes(b"")
-    (root / "empty file 2.wav").write_bytes(wav[:44])
+    (root / "truncated.wav").write_bytes(wav[:44])
     (root / "unreadable.wav").write_text("I am a letter")
     (root / "unreadable 2.wav").write_bytes(wav[:20])
     (root / "unreadable 3.flac").write_bytes(np.random.default_rng(0).bytes(5000))

@@ -1,0 +1,134 @@
+"""A folder of bad audio: each file is named with its reason, and training goes on with the rest."""
+
+import logging
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import nasty
+import numpy as np
+import pytest
+import soundfile
+from micro import make_solver
+
+from adversarial_trainer.data import ScanReport, scan
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, nasty.Expected]]:
+    root = tmp_path_factory.mktemp("nasty") / "audio"
+    yield root, nasty.make(root)
+
+
+def found(report: ScanReport, root: Path) -> dict[str, str]:
+    kinds = {os.path.relpath(meta.path, root): nasty.USABLE for meta in report.files}
+    skipped = {os.path.relpath(skipped.path, root): skipped.kind for skipped in report.skipped}
+    assert not kinds.keys() & skipped.keys()
+    return kinds | skipped
+
+
+def test_each_file_is_counted_and_named_with_its_reason(
+    folder: tuple[Path, nasty.Expected], tmp_path: Path
+) -> None:
+    root, expected = folder
+    assert len(expected) >= 60
+    before = sorted(os.listdir(root))
+    report = scan(root, tmp_path, progress=False)
+    assert found(report, root) == expected
+    bad = {name: kind for name, kind in expected.items() if kind != nasty.USABLE}
+    assert report.report_path is not None
+    lines = report.report_path.read_text().splitlines()
+    assert len(lines) == len(bad)
+    for name, kind in bad.items():
+        (line,) = [line for line in lines if line.endswith("\t" + repr(str(root / name)))]
+        assert line.startswith(kind)
+    assert f"{len(report.files)} usable files" in report.summary()
+    assert f"{len(bad)} skipped (" in report.summary()
+    again = scan(root, tmp_path, progress=False)
+    assert (again.files, again.skipped) == (report.files, report.skipped)
+    assert sorted(os.listdir(root)) == before
+
+
+def test_memory_is_that_of_what_is_there(folder: tuple[Path, nasty.Expected]) -> None:
+    """Headers here declare gigabytes, 1024 channels and 2^36 samples."""
+    code = (
+        "import nasty, sys; from adversarial_trainer.data import scan\n"
+        "before = nasty.peak_memory(); scan(sys.argv[1], workers=2, progress=False)\n"
+        "print(nasty.peak_memory() - before)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, folder[0]],
+        capture_output=True, text=True, timeout=60, check=True,
+        env={**os.environ, "PYTHONPATH": str(Path(nasty.__file__).parent)},
+    )  # fmt: skip
+    assert int(done.stdout) < 50
+
+
+HARMS = ("deleted", "text", "cut", "nan", "other", "fifo", "loop")
+
+
+def harm(path: Path, kind: str) -> None:
+    """Break a file, as a whole, the way a person or a program would."""
+    content, name = path.read_bytes(), os.fsencode(path)
+    path.unlink()
+    if kind == "text":
+        path.write_text("404 not found\n" * 100)
+    elif kind == "cut":
+        path.write_bytes(content[: len(content) // 3])
+    elif kind == "nan":
+        soundfile.write(name, np.full(nasty.LENGTH, np.nan), nasty.RATE, "FLOAT", format="WAV")
+    elif kind == "other":  # still audio, but nothing is as it was
+        soundfile.write(name, nasty.sound(999, 7000, channels=5), 11_025, format="FLAC")
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "loop":
+        path.symlink_to(path.name)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_training_goes_on(
+    tmp_path: Path, workers: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files are deleted, cut and exchanged while the epoch runs."""
+    root = tmp_path / "audio"
+    nasty.make(root)
+    solver = make_solver(
+        tmp_path / "run", root, f"dataset.num_workers={workers}", "optim.updates_per_epoch=24",
+        "dataset.batch_size=4", "optim.epochs=1", "dataset.valid_samples=4",
+    )  # fmt: skip
+    names = sorted(solver.data.train.dataset._path(n) for n in range(60))
+    kinds = {name: HARMS[number % len(HARMS)] for number, name in enumerate(names[::3])}
+    assert len(kinds) == 20
+    step = solver.train_step
+    taken: list[tuple[str, str]] = []
+
+    def train_step(batch):  # type: ignore[no-untyped-def]
+        if solver.updates == 2:
+            for path, kind in kinds.items():
+                harm(Path(path), kind)
+        taken.extend(skip for info in batch.infos for skip in info.skipped)
+        return step(batch)
+
+    monkeypatch.setattr(solver, "train_step", train_step)
+    with caplog.at_level(logging.WARNING):
+        metrics = solver.run()
+    assert {"train", "valid"} <= metrics.keys() and solver.updates == 24
+    losses = {f"{s}.{name}": v for s, values in metrics.items() for name, v in values.items()}
+    assert len(losses) > 10 and all(map(math.isfinite, losses.values())), losses
+    assert metrics["train"]["bad_steps"] == 0
+    skips = solver.data.train.skips
+    assert skips.total == len(taken) > 10
+    # Each is named once, with a reason that fits.
+    reasons = {
+        "deleted": "No such file", "text": "recogni", "nan": "NaN or Inf", "fifo": "regular",
+        "loop": "symbolic links",
+    }  # fmt: skip
+    for path, kind in kinds.items():
+        assert kind != "other" or path not in skips.counts
+        lines = [r.message for r in caplog.records if r.message.startswith(f"{path!r} is left")]
+        assert len(lines) == (path in skips.counts) or solver.data.valid is not None
+        assert all(reasons.get(kind, "") in line for line in lines), (kind, lines)
+    assert {kinds[path] for path in skips.counts} >= {"deleted", "text", "nan", "fifo", "loop"}
