@@ -25,13 +25,16 @@ ACTIVATIONS = tuple(
 )
 
 
-def get_activation(name: str, params: Mapping[str, Any] | None = None) -> nn.Module:
-    """Build `torch.nn.<name>(**params)`, for a name in `ACTIVATIONS`."""
+def get_activation(
+    name: str, params: Mapping[str, Any] | None = None, key: str = "activation"
+) -> nn.Module:
+    """Build `torch.nn.<name>(**params)`, for a name in `ACTIVATIONS`.
+
+    Errors name the arguments `<key>` and `<key>_params`.
+    """
     if name not in ACTIVATIONS:
-        raise ValueError(f"Unknown activation {name!r}. Choices: {', '.join(ACTIVATIONS)}")
+        raise ValueError(f"Unknown {key} {name!r}. Choices: {', '.join(ACTIVATIONS)}")
     try:
         return getattr(nn, name)(**(params or {}))
     except TypeError as error:
-        raise ValueError(
-            f"activation_params {dict(params or {})} do not fit {name}: {error}"
-        ) from error
+        raise ValueError(f"{key}_params {dict(params or {})} do not fit {name}: {error}") from error

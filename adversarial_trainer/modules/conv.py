@@ -28,7 +28,11 @@ def get_extra_padding_for_conv1d(
     Args:
         kernel_size: effective size, (kernel_size - 1) * dilation + 1 for a dilated kernel.
     """
-    length = x.shape[-1]
+    return get_extra_padding(x.shape[-1], kernel_size, stride, padding_total)
+
+
+def get_extra_padding(length: int, kernel_size: int, stride: int, padding_total: int = 0) -> int:
+    """`get_extra_padding_for_conv1d` of a signal of `length` samples."""
     # In integers: a float division would round for long inputs.
     hops = max(0, -((kernel_size - padding_total - length) // stride))
     return hops * stride + kernel_size - padding_total - length
@@ -196,11 +200,16 @@ class StreamableConv1d(nn.Module):
         self.causal = causal
         self.pad_mode = pad_mode
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def paddings(self, length: int) -> tuple[int, int]:
+        """Samples (left, right) that an input of `length` is padded by; the left does not depend
+        on it."""
         padding = self.effective_kernel_size - self.stride
-        extra = get_extra_padding_for_conv1d(x, self.effective_kernel_size, self.stride, padding)
+        extra = get_extra_padding(length, self.effective_kernel_size, self.stride, padding)
         right = 0 if self.causal else padding // 2  # left gets the odd one, as in encodec
-        return self.conv(pad1d(x, (padding - right, right + extra), self.pad_mode))
+        return padding - right, right + extra
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(pad1d(x, self.paddings(x.shape[-1]), self.pad_mode))
 
 
 class StreamableConvTranspose1d(nn.Module):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+LSTMState = tuple[torch.Tensor, torch.Tensor]  # hidden and cell, each [layers, B, dimension]
+
 
 class StreamableLSTM(nn.Module):
     """Unidirectional LSTM from a zero state, optionally added to its input.
@@ -18,11 +20,18 @@ class StreamableLSTM(nn.Module):
         self.lstm = nn.LSTM(dimension, dimension, num_layers)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.run(x)[0]
+
+    def run(
+        self, x: torch.Tensor, state: LSTMState | None = None
+    ) -> tuple[torch.Tensor, LSTMState]:
+        """The output for `x` [B, dimension, T], T >= 1, after the state that an earlier call
+        returned, and the state after it."""
         x = x.permute(2, 0, 1)  # [T, B, C]
-        y, _ = self.lstm(x)
+        y, state = self.lstm(x, state)
         if self.skip:
             y = y + x
-        return y.permute(1, 2, 0)  # [B, C, T]
+        return y.permute(1, 2, 0), state  # [B, C, T]
 
 
 SLSTM = StreamableLSTM

@@ -70,7 +70,9 @@ def get_norm_module(
     check_norm(norm)
     if norm not in ("layer_norm", "time_group_norm"):
         if norm_kwargs:
-            raise ValueError(f"norm {norm!r} takes no arguments, got {sorted(norm_kwargs)}")
+            raise ValueError(
+                f"norm {norm!r} takes no arguments (norm_params), got {sorted(norm_kwargs)}"
+            )
         return nn.Identity()
     if norm == "time_group_norm" and causal:
         raise ValueError(

@@ -192,7 +192,9 @@ class SEANetDecoder(SEANetBase):
             layers += self._residual_layers(block, width)
         layers += [self._act(), self._conv1d(0, width, channels, last_kernel_size)]
         if final_activation is not None:
-            layers.append(get_activation(final_activation, final_activation_params))
+            layers.append(
+                get_activation(final_activation, final_activation_params, "final_activation")
+            )
         self.model = nn.Sequential(*layers)
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:

@@ -47,7 +47,8 @@ class SEANetResnetBlock(nn.Module):
             )
         if not 1 <= compress <= dim:
             raise ValueError(
-                f"compress must be in [1, {dim}] (the block's channels), got {compress}"
+                f"compress must be in [1, {dim}] (the block's channels, from n_filters on), "
+                f"got {compress}"
             )
         options: dict[str, Any] = dict(
             norm=norm, norm_kwargs=norm_params, causal=causal, pad_mode=pad_mode

@@ -17,6 +17,8 @@ from torch.nn import functional as F
 
 MelScale = Literal["htk", "slaney"]
 
+MOST_WEIGHTS = 2**25  # of a set of mel filters, 128 MiB
+
 
 def no_autocast(x: Tensor) -> contextlib.AbstractContextManager[None | torch.autocast]:
     """A context without autocast on the device of `x`; nothing where it has none ('meta')."""
@@ -82,6 +84,10 @@ def mel_filterbank(
     f_max = sample_rate / 2 if f_max is None else f_max
     if n_mels < 1:
         raise ValueError(f"n_mels must be at least 1, got {n_mels}.")
+    if n_mels * n_fft > MOST_WEIGHTS:
+        raise ValueError(
+            f"n_mels={n_mels} filters at n_fft={n_fft} are more than {MOST_WEIGHTS} weights."
+        )
     if not 0 <= f_min < f_max <= sample_rate / 2:
         raise ValueError(
             f"Mel filters need 0 <= f_min < f_max <= sample_rate / 2 = {sample_rate / 2:g} Hz, "

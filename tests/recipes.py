@@ -1,0 +1,71 @@
+"""Codecs of the repository's recipes with weights and codebooks that make something of audio."""
+
+from __future__ import annotations
+
+import functools
+import math
+import random
+from collections.abc import Iterator
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from adversarial_trainer.models.builders import get_model
+from adversarial_trainer.models.encodec import EncodecModel
+from adversarial_trainer.models.initialise import initialise_from_data
+from adversarial_trainer.quantization import ResidualVectorQuantizer
+from adversarial_trainer.train import main
+
+
+def audio(channels: int, length: int, rate: int = 24000, seed: int = 0) -> torch.Tensor:
+    """A falling tone and noise, `[channels, length]`, different in each channel."""
+    generator = torch.Generator().manual_seed(seed)
+    time = torch.arange(length) / rate
+    tone = 0.3 * torch.sin(2 * math.pi * 440 * time * (1 + time % 1)) * torch.exp(-3 * (time % 1))
+    gains = torch.linspace(1, 0.5, channels)[:, None]
+    return gains * tone + 0.05 * torch.randn(channels, length, generator=generator)
+
+
+@functools.cache
+def _composed(*groups: str) -> DictConfig:
+    """Quicker than composing again for each override."""
+    return main.get_xp([*groups]).cfg
+
+
+@functools.cache
+def codec(
+    solver: str, *overrides: str, dtype: torch.dtype = torch.float32, seed: int = 0
+) -> EncodecModel:
+    """The model of a recipe, started from audio as training starts it; shared, do not change it."""
+    groups = [arg for arg in overrides if arg.split("=")[0] in main._config_groups]
+    cfg = _composed(f"solver={solver}", *groups).copy()
+    for arg in overrides:
+        if arg not in groups:
+            key, value = arg.split("=", 1)
+            parsed = OmegaConf.create(f"value: {value}").value
+            OmegaConf.update(cfg, key.lstrip("+"), parsed, force_add=key.startswith("+"))
+    torch.manual_seed(seed)
+    model = get_model(cfg).to(dtype).eval()
+    x = audio(2 * cfg.channels, cfg.sample_rate // 2, cfg.sample_rate)
+    x = x.view(2, cfg.channels, -1).to(dtype)
+    initialise_from_data(model, x)
+    if isinstance(model.quantizer, ResidualVectorQuantizer):
+        with torch.no_grad():
+            rows = model.encoder(model.preprocess(x)[0]).transpose(1, 2).flatten(0, 1)  # [N, D]
+        for book in model.quantizer.codebooks:
+            picks = rows[torch.randint(len(rows), (model.cardinality,))]
+            # A share of it, as a trained codebook leaves most of a frame to those after it.
+            entries = 0.15 * picks + 0.1 * rows.std() * torch.randn_like(picks)
+            book.start(entries, picks.new_ones(len(picks)))
+            rows = rows - book.lookup(book.nearest(rows))
+    return model
+
+
+def pieces(x: torch.Tensor, longest: int, seed: int = 0) -> Iterator[torch.Tensor]:
+    """`x` `[..., T]` in pieces of random length, 0 to `longest`."""
+    draw = random.Random(seed)
+    start = 0
+    while start < x.shape[-1]:
+        end = start + draw.randint(0, longest)
+        yield x[..., start:end]
+        start = end
