@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ UPDATES = 60
 ARGV = [
     *(*EVERYTHING, f"optim.updates_per_epoch={UPDATES}", "optim.epochs=1"),
     *("dataset.num_workers=1", "dataset.valid_samples=4", "checkpoint.every_updates=0"),
+    "dataset.batch_size=3",
 ]
 DORA = (sys.executable, "-m", "dora", "-P", "adversarial_trainer", "run")
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
@@ -28,6 +31,20 @@ TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "
 @pytest.fixture(scope="module")
 def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_audio(tmp_path_factory.mktemp("data") / "audio", 8)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, audio: Path) -> Callable[[int], dict[str, Any]]:
+    """The final state of an undisturbed run, by number of processes."""
+
+    @functools.cache
+    def run(processes: int) -> dict[str, Any]:
+        folder = tmp_path_factory.mktemp("whole")
+        workers = () if processes == 1 else ("-d", "--ddp_workers", str(processes))
+        dora_run(*workers, *command(folder, audio, *ARGV))
+        return final_state(folder)
+
+    return run
 
 
 def final_state(folder: Path) -> dict[str, Any]:
@@ -64,11 +81,15 @@ def signalled(line: tuple[str, ...], name: str) -> tuple[int, str]:
     ids=["one-TERM", "one-USR1", "dora-d-TERM", "dora-d-USR1", "torchrun-TERM"],
 )
 def test_a_signal(
-    tmp_path: Path, audio: Path, start: tuple[str, ...], name: str, processes: int
+    tmp_path: Path,
+    audio: Path,
+    whole: Callable[[int], dict[str, Any]],
+    start: tuple[str, ...],
+    name: str,
+    processes: int,
 ) -> None:
-    argv = (*ARGV, "dataset.batch_size=3")
-    whole, ended = tmp_path / "whole", tmp_path / "ended"
-    status, output = signalled((*start, *command(ended, audio, *argv)), name)
+    line = (*start, *command(tmp_path, audio, *ARGV))
+    status, output = signalled(line, name)
     assert f"{name}: the run saves its state after this update, and ends" in output
     match = re.search(r"Saved at epoch 1, update (\d+) \(\1 of the 60 in this epoch\)", output)
     assert match is not None, output[-3000:]
@@ -78,18 +99,15 @@ def test_a_signal(
         assert status == 128 + getattr(signal, name)
         assert "Traceback" not in output
     assert status != 0
-    assert checkpoint_of(ended)["updates"] == updates
+    assert checkpoint_of(tmp_path)["updates"] == updates
 
-    again = (*start[1:], *command(ended, audio, *argv))
     result = subprocess.run(
-        [sys.executable, *again], cwd=ROOT, env=ENV, text=True, capture_output=True, timeout=200
+        line, cwd=ROOT, env=ENV, text=True, capture_output=True, timeout=200, check=False
     )
     assert result.returncode == 0, result.stderr[-3000:]
-    workers = () if processes == 1 else ("-d", "--ddp_workers", "2")
-    dora_run(*workers, *command(whole, audio, *argv))
-    state = final_state(ended)
+    state = final_state(tmp_path)
     assert len(state["history"]) == 1 and state["updates"] == UPDATES
-    assert differences(state, final_state(whole)) == []
+    assert differences(state, whole(processes)) == []
 
 
 def worker(parent: int, rank: int) -> int:
