@@ -29,7 +29,7 @@ class ChildrenManager(executor.ChildrenManager):
         for number, handler in self._before.items():
             signal.signal(number, handler)
         if self.signum is not None:
-            self.failed = 128 + self.signum  # the exit status, which Dora makes of it
+            self.failed = 128 + self.signum  # type: ignore[assignment]  # Dora's exit status
 
     def _forward(self, signum: int, frame: FrameType | None) -> None:
         self.signum = signum
@@ -40,4 +40,4 @@ class ChildrenManager(executor.ChildrenManager):
 
 def install() -> None:
     """Let Dora use it."""
-    executor.ChildrenManager = ChildrenManager
+    executor.ChildrenManager = ChildrenManager  # type: ignore[misc]

@@ -14,6 +14,10 @@ from adversarial_trainer.models.encodec import EncodecModel
 
 from .pictures import draw_spectrograms
 
+# In the names of samples: what some file systems refuse, or a terminal or a logger makes more of.
+_NOT_IN_NAMES = '/\\:*?"<>|'
+_LONGEST = 150  # bytes of a file's name that go into those of its samples; 255 is the limit
+
 
 @dataclass
 class Sample:
@@ -52,6 +56,13 @@ def codebook_counts(model: EncodecModel, wanted: str | Sequence[int]) -> list[in
     return sorted(set(wanted))
 
 
+def sample_name(index: int, path: str) -> str:
+    """The beginning of the names of the files made of `path`: legible, short, and no path."""
+    stem = Path(path).stem
+    legible = "".join(c if c.isprintable() and c not in _NOT_IN_NAMES else "_" for c in stem)
+    return f"{index:02d}_{legible.encode()[:_LONGEST].decode(errors='ignore')}"
+
+
 @torch.no_grad()
 def generate_samples(
     model: EncodecModel,
@@ -70,7 +81,7 @@ def generate_samples(
     folder.mkdir(parents=True, exist_ok=True)
     samples = []
     for index, wav, meta in files.readable():
-        name = f"{index:02d}_{Path(meta.path).stem}"
+        name = sample_name(index, meta.path)
         activity.progress(f"generate, file {index}")
         codes, scale = model.encode(wav[None].to(like))
         waves = {"original": wav}

@@ -31,7 +31,9 @@ class RandomState:
         version, internal, gauss = state["python"]
         random.setstate((version, tuple(internal), gauss))
         keys, position, has_gauss, cached = state["numpy"]
-        np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, cached))
+        np.random.set_state(
+            ("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, cached)
+        )
         torch.set_rng_state(state["torch"])
         # A run may go on with another number of devices.
         if len(state["cuda"]) == torch.cuda.device_count():

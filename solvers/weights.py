@@ -35,10 +35,10 @@ def load_into(path: Path, model: nn.Module, adversary: nn.Module | None) -> bool
         Whether the discriminators were loaded.
     """
     state = checkpoint.load(path)
-    if "model" not in state:
+    weights = _part(path, state, "model")
+    if not weights:
         raise ValueError(f"continue_from={path}: not a checkpoint of a codec run, it has no model.")
-    weights = dict(state["model"])
-    weights.update(state.get("ema", {}).get("averages", {}))
+    weights.update(_part(path, state, "ema", "averages"))
     _load(model, weights, f"continue_from={path}: generator")
     logger.info("Weights from %s", path)
     if adversary is None:
@@ -46,7 +46,7 @@ def load_into(path: Path, model: nn.Module, adversary: nn.Module | None) -> bool
     prefix = "adversary."
     stored = {
         key[len(prefix) :]: value
-        for key, value in state.get("adversarial", {}).items()
+        for key, value in _part(path, state, "adversarial").items()
         if key.startswith(prefix)
     }
     before = {key: value.clone() for key, value in adversary.state_dict().items()}
@@ -60,9 +60,19 @@ def load_into(path: Path, model: nn.Module, adversary: nn.Module | None) -> bool
     return True
 
 
+def _part(path: Path, state: dict[str, Any], *keys: str) -> dict[str, Any]:
+    """A copy of a dictionary inside a checkpoint, maybe somebody else's; empty if not there."""
+    part: Any = state
+    for key in keys:
+        part = part.get(key, {})
+        if not isinstance(part, dict) or not all(isinstance(name, str) for name in part):
+            raise ValueError(f"continue_from={path}: {'.'.join(keys)} is not a table of weights.")
+    return dict(part)
+
+
 def _load(module: nn.Module, weights: dict[str, Any], what: str) -> None:
     try:
         module.load_state_dict(weights)
     except RuntimeError as exc:
         lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
-        raise ValueError(f"{what} does not fit this configuration: {lines[-1]}") from exc
+        raise ValueError(f"{what} does not fit this configuration: {lines[-1][:300]}") from exc

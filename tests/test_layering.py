@@ -26,6 +26,7 @@ LAYERS = [
         "distrib",
         "bitstream",
         "credentials",
+        "job_files",
         "ddp_workers",
     ],
     ["resampling", "activity", "signals"],

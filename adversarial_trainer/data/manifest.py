@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 from ..audio import replacing
 
@@ -83,7 +83,7 @@ def load_manifest(path: str | Path, name: str = "manifest") -> list[AudioMeta]:
     return metas
 
 
-def read_lines(file: IO[bytes], path: Path) -> Iterator[bytes]:
+def read_lines(file: BinaryIO | gzip.GzipFile, path: Path) -> Iterator[bytes]:
     """The lines of the file `path`, with bounded memory.
 
     Raises:

@@ -50,18 +50,11 @@ def all_reduce(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
-def any_true(flags: Sequence[bool | torch.Tensor], device: torch.device | None = None) -> list[bool]:
-    """Whether each of `flags` (bools, 0-dim tensors) is true on any rank; one small message.
-
-    Waits for the device.
-
-    Args:
-        device: that the message travels from; by default that of the tensors among the flags, else
-            the one that the group's backend needs.
-    """
+def any_true(flags: Sequence[bool | torch.Tensor]) -> list[bool]:
+    """Whether each of `flags` (bools, 0-dim tensors) is true on any rank; one small message, which
+    waits for the device of the tensors among them."""
     tensors = [flag for flag in flags if isinstance(flag, torch.Tensor)]
-    if device is None:
-        device = tensors[0].device if tensors else _message_device()
+    device = tensors[0].device if tensors else _message_device()
     own = torch.stack([torch.as_tensor(flag, device=device).to(torch.int32) for flag in flags])
     return [count > 0 for count in all_reduce(own).tolist()]
 

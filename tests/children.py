@@ -1,0 +1,63 @@
+"""Functions run in a forked process that may die, or be limited, without harm to the tests."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import resource
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def forked(worker: Callable[..., Any], *args: Any) -> Iterator[int]:
+    """The id of a process that runs `worker(*args)`; it is killed at the end of the block."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            worker(*args)
+        finally:
+            os._exit(0)  # nothing of pytest's runs here
+    try:
+        yield pid
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def in_child(
+    worker: Callable[..., Any], *args: Any, seconds: int = 30, memory: int | None = None
+) -> Any:
+    """What `worker(*args)` returns, or the name and text of what it raises, as `(name, text)`.
+
+    Args:
+        seconds: after which it is killed.
+        memory: bytes that it may allocate beyond what there is already.
+
+    Raises:
+        AssertionError: it was killed, or crashed.
+    """
+    reading, writing = os.pipe()
+
+    def work() -> None:
+        signal.alarm(seconds)
+        if memory is not None:
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            limit = pages * resource.getpagesize() + memory
+            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        try:
+            result = worker(*args)
+        except BaseException as exc:
+            result = (type(exc).__name__, str(exc))
+        with open(writing, "wb") as pipe:
+            pickle.dump(result, pipe)
+
+    with forked(work):
+        os.close(writing)
+        with open(reading, "rb") as pipe:
+            content = pipe.read()
+    assert content, f"{worker.__name__}{args} crashed, or took more than {seconds} s"
+    return pickle.loads(content)
