@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import dora.grid
+import dora.run
 from dora.conf import SlurmConfig
 from dora.hydra import HydraMain, _compare_config
 from dora.link import Link
@@ -28,8 +29,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from submitit.core.utils import FailedJobError
 
-from . import slurm
-from .registry import unknown_name
+from . import config_files, credentials, ddp_workers, job_files, slurm
+from .registry import shown, unknown_name
 
 
 def config_path() -> str:
@@ -52,6 +53,12 @@ def exit_with_error(message: object) -> NoReturn:
 class TrainMain(HydraMain):
     """`HydraMain` whose faults are lines, not tracebacks."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().__init__(*args, **kwargs)
+        except (HydraException, OmegaConfBaseException, ValueError, OSError) as exc:
+            exit_with_error(_reason(exc))  # the files of the defaults
+
     def get_xp(self, argv: Sequence[str]) -> XP:
         """The experiment that the overrides `argv` stand for."""
         for arg in argv:
@@ -60,16 +67,36 @@ class TrainMain(HydraMain):
         try:
             xp = super().get_xp(argv)
         except OverrideParseException as exc:
-            exit_with_error(f"{exc.override!r} is no override that can be read: {_first_line(exc)}")
+            exit_with_error(f"{exc.override!r} is no override that can be read: {_reason(exc)}")
         except (HydraException, OmegaConfBaseException) as exc:
             exit_with_error(self._explain(exc, argv))
-        for arg in argv:
-            if problem := self._type_problem(arg.partition("=")[0].lstrip("+"), xp.cfg):
-                exit_with_error(problem)
+        except (ValueError, OSError) as exc:
+            exit_with_error(_reason(exc))
         # Dora reads its folder from the defaults alone; the command line has the last word here.
-        self.dora.dir = Path(xp.cfg.dora.dir)
+        folder = OmegaConf.select(xp.cfg, "dora.dir")
+        if not isinstance(folder, str) or not folder:
+            exit_with_error(
+                f"dora.dir={shown(folder)}: a folder is needed, as in dora.dir=outputs."
+            )
+        self.dora.dir = Path(folder)
         xp.link = Link(xp.folder / self.dora.history)
         return xp
+
+    def init_xp(self, xp: XP) -> XP:
+        """Make the folder of an experiment, if its configuration is right."""
+        self.check(xp)
+        return super().init_xp(xp)
+
+    @staticmethod
+    def check(xp: XP) -> None:
+        """Look at a whole configuration, before anything is written for it."""
+        from solvers import check_config  # imports torch's heavier parts
+
+        try:
+            check_config(xp.cfg)
+            credentials.check_no_secrets(*xp.argv, OmegaConf.to_yaml(xp.cfg, resolve=True))
+        except ValueError as exc:
+            exit_with_error(exc)
 
     def get_slurm_config(self) -> SlurmConfig:
         """What to ask of the cluster: the `slurm:` block and `slurm.*` of a `dora launch` line."""
@@ -99,6 +126,9 @@ class TrainMain(HydraMain):
         key, equals, value = arg.partition("=")
         if not key or not equals:
             return f"{arg!r} is not an override. Overrides look like key=value."
+        if re.match(r"\W*hydra\b", key):
+            # hydra.callbacks, hydra.launcher, hydra.job_logging, hydra.searchpath: all name code.
+            return f"{arg}: Hydra's own settings are config.yaml's; the command line has none."
         if group := self._group_of(arg):
             choices = [path.stem for path in (self.full_config_path / group).glob("*.yaml")]
             if value in choices:
@@ -116,34 +146,15 @@ class TrainMain(HydraMain):
         group = arg.partition("=")[0].lstrip("+").partition("@")[0]
         return group if group in self._config_groups else None
 
-    def _type_problem(self, key: str, cfg: DictConfig) -> str | None:
-        """Hydra takes words for numbers and numbers for switches; null is for any key to judge."""
-        try:
-            usual, value = (OmegaConf.select(node, key) for node in (self._base_cfg, cfg))
-        except OmegaConfBaseException:
-            return None
-        # Type by type: a bool is an int to Python.
-        kinds: dict[type, tuple[str, tuple[type, ...]]] = {
-            bool: ("true or false", (bool,)),
-            int: ("a whole number", (int,)),
-            float: ("a number", (int, float)),
-        }
-        if value is None or type(usual) not in kinds:
-            return None
-        wanted, fitting = kinds[type(usual)]
-        if type(value) in fitting:
-            return None
-        return f"{key}={value}: {wanted} is needed, as in {key}={str(usual).lower()}."
-
     def _explain(self, exc: Exception, argv: Sequence[str]) -> str:
         text = str(exc)
-        if match := re.search(r"Could not override '([^']+)'", text):
+        if match := re.match(r"Could not override '([^']+)'", text):
             # What its groups have, as chosen.
             cfg = self._get_config([arg for arg in argv if self._group_of(arg)])
             return self._explain_key(match.group(1), cfg)
-        if match := re.search(r"Could not override '?([\w/@.]+)'?\.\s*No match", text):
+        if match := re.match(r"Could not override '?([\w/@.]+)'?\.\s*No match", text):
             return f"{match.group(1)}: no such group. Groups: {', '.join(self._config_groups)}."
-        return _first_line(exc)
+        return _reason(exc)
 
     def _explain_key(self, key: str, cfg: DictConfig) -> str:
         *path, leaf = key.split(".")
@@ -165,14 +176,30 @@ class TrainMain(HydraMain):
         return f"{key}: no such key.{hint} Valid keys{where}: {', '.join(names)}."
 
 
-def _first_line(exc: Exception) -> str:
-    return str(exc).splitlines()[0] if str(exc) else type(exc).__name__
+def _reason(exc: BaseException) -> str:
+    """The first line of an exception, or of what caused it where Hydra's own says little."""
+    text = str(exc).partition("\n")[0]
+    cause = exc.__cause__ or exc.__context__
+    if isinstance(exc, HydraException) and cause is not None:
+        return f"{text} {_reason(cause)}".strip()
+    if isinstance(exc, OmegaConfBaseException) and exc.full_key:
+        return f"{exc.full_key}: {text}"
+    return text or type(exc).__name__
 
 
-# Dora calls these two without asking its main function, so what stands in for them is put into
-# Dora itself.
+# Dora calls these without asking its main function, so what stands in for them is put into Dora
+# itself.
+_dora_check_job_and_clear = dora.run.check_job_and_clear
 _dora_get_explore = dora.grid._get_explore
 _dora_submit = Shepherd._submit
+
+
+def check_job_and_clear(argv: list[str], main: DecoratedMain, clear: bool = False) -> None:
+    """Before a run: look for a job of it, and remove its folder for `--clear`."""
+    # Before `--clear`, as a slip in a key that is not in the signature must not cost the run.
+    if isinstance(main, TrainMain):
+        main.check(main.get_xp(argv))
+    _dora_check_job_and_clear(argv, main, clear)
 
 
 def get_explore(args: Any, main: DecoratedMain) -> dora.grid.Explorer:
@@ -203,6 +230,10 @@ def _submit(shepherd: Shepherd, job_array: Any) -> None:
         exit_with_error(f"SLURM did not take the jobs: {last}")
 
 
+config_files.install()
+ddp_workers.install()
+job_files.install()
+dora.run.check_job_and_clear = check_job_and_clear
 dora.grid._get_explore = get_explore
 Shepherd._submit = _submit  # type: ignore[method-assign, assignment]
 

@@ -11,9 +11,22 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 
+def shown(value: object) -> str:
+    """A value for a line of an error: as YAML has it, not too long, nothing unprintable."""
+    if value is None:
+        return "null"
+    if type(value) is int and value.bit_length() > 256:
+        return f"a number of {value.bit_length()} bits"  # whose digits Python refuses to print
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    if not text.isprintable():
+        text = repr(text)
+    return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
+
+
 def unknown_name(kind: str, name: object, choices: Iterable[str]) -> ValueError:
     """The error for a name that is not among the choices."""
-    return ValueError(f"Unknown {kind} {name!r}. Choices: {', '.join(sorted(choices))}.")
+    text = repr(name) if isinstance(name, str) and len(name) <= 80 else shown(name)
+    return ValueError(f"Unknown {kind} {text}. Choices: {', '.join(sorted(choices))}.")
 
 
 def parameter_names(factory: Callable[..., Any]) -> list[str]:

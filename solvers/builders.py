@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -22,8 +23,8 @@ from adversarial_trainer.adversarial.discriminators import (
 )
 from adversarial_trainer.losses import LOSSES, Balancer
 from adversarial_trainer.models.builders import naming, to_params
-from adversarial_trainer.optim import OPTIMIZERS, SCHEDULES, Schedule
-from adversarial_trainer.registry import parameter_names, unknown_name
+from adversarial_trainer.optim import OPTIMIZERS, SCHEDULES, Schedule, keep_options
+from adversarial_trainer.registry import parameter_names, shown
 
 # Names under `losses` that are not modules of LOSSES.
 ADVERSARIAL_LOSSES = ("adv", "feat")
@@ -33,56 +34,62 @@ PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 LOOP_KEYS = ("epochs", "updates_per_epoch", "max_norm", "max_bad_steps", "ema")
 
 
+def parse_device(name: str) -> torch.device | None:
+    """The device that `auto` (None), `cpu`, `cuda` or `cuda:N` names, here or elsewhere."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", name):
+        raise ValueError(f"device={shown(name)}: use auto, cpu, cuda or cuda:N.")
+    return None if name == "auto" else torch.device(name)
+
+
 def get_device(name: str) -> torch.device:
-    """`auto`, `cpu`, `cuda` or `cuda:N` as a device that exists."""
-    if name == "auto":
+    """The device of that name (see `parse_device`), which must exist."""
+    device, count = parse_device(name), torch.cuda.device_count()
+    if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"device={name}: use auto, cpu, cuda or cuda:N.") from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device={name}: torch sees no CUDA device; use device=auto or cpu.")
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise ValueError(f"device={name}: torch sees {count} CUDA device(s), from cuda:0.")
     return device
 
 
 def get_like(cfg: DictConfig) -> torch.Tensor:
     """An empty tensor on the device and of the type of training: for `.to(like)`."""
-    if cfg.precision not in PRECISIONS:
-        raise unknown_name("precision", cfg.precision, PRECISIONS)
     return torch.zeros(0, device=get_device(cfg.device), dtype=PRECISIONS[cfg.precision])
 
 
-def get_optimizer(params: Any, cfg: DictConfig) -> torch.optim.Optimizer:
-    """The optimizer of an `optim` node; keys of the training loop beside it are left aside."""
-    options = {key: value for key, value in to_params(cfg).items() if key not in LOOP_KEYS}
-    return OPTIMIZERS.build(options.pop("name"), params=params, **options)
+def get_optimizer(params: Any, cfg: DictConfig, key: str = "optim") -> torch.optim.Optimizer:
+    """The optimizer of an `optim` node, at `key`; keys of the training loop are left aside."""
+    options = {name: value for name, value in to_params(cfg).items() if name not in LOOP_KEYS}
+    if "betas" in options:  # which torch takes as floats alone
+        options["betas"] = tuple(float(beta) for beta in options["betas"])
+    with naming(key, options):
+        optimizer = OPTIMIZERS.build(options.pop("name"), params=params, **options)
+    keep_options(optimizer)
+    return optimizer
 
 
-def get_schedule(optimizer: torch.optim.Optimizer, cfg: DictConfig) -> Schedule:
-    """The learning-rate schedule of a `schedule` node."""
+def get_schedule(
+    optimizer: torch.optim.Optimizer, cfg: DictConfig, key: str = "schedule"
+) -> Schedule:
+    """The learning-rate schedule of a `schedule` node, at `key`."""
     params = to_params(cfg)
-    return SCHEDULES.build(params.pop("name"), optimizer=optimizer, **params)
+    with naming(key, params):
+        return SCHEDULES.build(params.pop("name"), optimizer=optimizer, **params)
 
 
 def get_weights(cfg: DictConfig, adversarial: bool = True) -> dict[str, float]:
-    """Loss weights by name, those set to null left out; ValueError names an unknown loss.
+    """Loss weights by name, those set to null left out.
 
     Args:
         cfg: a `losses` node.
         adversarial: whether there are discriminators, and so adv and feat.
     """
-    weights = {}
-    for name, weight in to_params(cfg).items():
-        if name not in (*LOSSES, *ADVERSARIAL_LOSSES, PENALTY):
-            choices = ", ".join([*ADVERSARIAL_LOSSES, *LOSSES, PENALTY])
-            raise ValueError(f"losses.{name}: no such loss. Choices: {choices}.")
-        if weight is None or (name in ADVERSARIAL_LOSSES and not adversarial):
-            continue
-        if not isinstance(weight, int | float) or weight < 0:
-            raise ValueError(f"losses.{name}={weight}: a weight is a number >= 0, or null.")
-        weights[name] = float(weight)
-    return weights
+    return {
+        name: float(weight)
+        for name, weight in to_params(cfg).items()
+        if weight is not None and (adversarial or name not in ADVERSARIAL_LOSSES)
+    }
 
 
 def get_losses(cfg: DictConfig) -> nn.ModuleDict:
@@ -93,7 +100,7 @@ def get_losses(cfg: DictConfig) -> nn.ModuleDict:
             params = to_params(cfg.loss.get(name) or {})
             if "sample_rate" in parameter_names(LOSSES.get_class(name)):
                 params["sample_rate"] = cfg.sample_rate
-            with naming(f"loss.{name}"):
+            with naming(f"loss.{name}", params):
                 losses[name] = LOSSES.build(name, **params)
     return losses
 
@@ -104,65 +111,77 @@ def get_balancer(cfg: DictConfig, adversarial: bool) -> Balancer:
     weights.pop(PENALTY, None)
     if not any(weights.values()):
         raise ValueError("losses: at least one loss needs a weight above 0.")
-    with naming("balancer"):
-        return Balancer(weights, monitor=True, **to_params(cfg.balancer))
+    params = to_params(cfg.balancer)
+    with naming("balancer", params):
+        return Balancer(weights, monitor=True, **params)
+
+
+def discriminator_names(cfg: DictConfig) -> list[str]:
+    """What `cfg.adversarial.discriminators` lists."""
+    listed = cfg.adversarial.discriminators
+    names = [listed] if isinstance(listed, str) else list(listed)
+    with naming(f"adversarial.discriminators={shown(names)}"):
+        for name in names:
+            DISCRIMINATORS.get_class(name)
+        if len(set(names)) != len(names):
+            raise ValueError("each at most once.")
+    return names
+
+
+def get_discriminator(cfg: DictConfig, name: str) -> MultiDiscriminator:
+    """One family of discriminators, from its arguments in `cfg.adversarial`."""
+    params = to_params(cfg.adversarial[name])
+    with naming(f"adversarial.{name}", params):
+        return DISCRIMINATORS.build(name, in_channels=cfg.channels, **params)
 
 
 def get_discriminators(cfg: DictConfig) -> MultiDiscriminator | None:
     """The discriminators that `cfg.adversarial.discriminators` lists; None for none."""
-    names = cfg.adversarial.discriminators
-    if isinstance(names, str):
-        names = [names]
-    if not names:
-        return None
-    if len(set(names)) != len(names):
-        raise ValueError(f"adversarial.discriminators={list(names)}: each at most once.")
-    built = {}
-    for name in names:
-        with naming("adversarial.discriminators"):
-            DISCRIMINATORS.get_class(name)
-        with naming(f"adversarial.{name}"):
-            params = to_params(cfg.adversarial[name])
-            built[name] = DISCRIMINATORS.build(name, in_channels=cfg.channels, **params)
-    return built[names[0]] if len(built) == 1 else JointDiscriminator(built)
+    built = {name: get_discriminator(cfg, name) for name in discriminator_names(cfg)}
+    if len(built) > 1:
+        return JointDiscriminator(built)
+    return next(iter(built.values()), None)
 
 
 def get_adversarial(
     cfg: DictConfig, like: torch.Tensor, generator: torch.Generator
 ) -> AdversarialLoss | None:
-    """Discriminators with their own optimizer and schedule behind an `AdversarialLoss`."""
-    adv = cfg.adversarial
+    """The discriminators that are listed behind an `AdversarialLoss`; None for none."""
     adversary = get_discriminators(cfg)
-    with naming(f"adversarial.loss={adv.loss}"):
+    if adversary is None:
+        return None
+    return get_adversarial_loss(cfg, adversary.to(like), generator).to(like)
+
+
+def get_adversarial_loss(
+    cfg: DictConfig, adversary: nn.Module, generator: torch.Generator
+) -> AdversarialLoss:
+    """`adversary` with an optimizer and a schedule of its own behind an `AdversarialLoss`."""
+    adv = cfg.adversarial
+    options = {
+        key: adv[key] for key in ("normalize", "max_norm", "every", "probability", "start_step")
+    }
+    with naming("adversarial", {"loss": adv.loss}):
         criteria = (
             get_adv_criterion(adv.loss),
             get_real_criterion(adv.loss),
             get_fake_criterion(adv.loss),
         )
-    if adversary is None:
-        return None
-    adversary.to(like)
     feat = None
     if "feat" in get_weights(cfg.losses):
         feat = FeatureMatchingLoss(**to_params(adv.feature_matching))
-    with naming("adversarial.optim"):
-        optimizer = get_optimizer(adversary.parameters(), adv.optim)
-    with naming("adversarial.schedule"):
-        scheduler = get_schedule(optimizer, adv.schedule)
-    with naming("adversarial"):
+    optimizer = get_optimizer(adversary.parameters(), adv.optim, "adversarial.optim")
+    scheduler = get_schedule(optimizer, adv.schedule, "adversarial.schedule")
+    with naming("adversarial", options):
         return AdversarialLoss(
             adversary,
             optimizer,
             *criteria,
             loss_feat=feat,
-            normalize=adv.normalize,
-            max_norm=adv.max_norm,
-            every=adv.every,
-            probability=adv.probability,
-            start_step=adv.start_step,
             scheduler=scheduler,
             generator=generator,
-        ).to(like)
+            **options,
+        )
 
 
 def config_yaml(cfg: DictConfig) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import flashy
@@ -18,6 +20,7 @@ from adversarial_trainer.optim import ModuleEMA
 
 from . import weights
 from .averager import Averager
+from .bad_steps import BadSteps, CodecState, bad_gradient, peak, spoilt_files
 from .base import BaseSolver
 from .builders import (
     PENALTY,
@@ -59,17 +62,24 @@ class CompressionSolver(BaseSolver):
         with naming("schedule"):
             self.schedule = get_schedule(self.optimizer, cfg.schedule)
         self.sync_gradients = distrib.GradientSync(self.model.parameters())
+        self.ranks.syncs["generator"] = self.sync_gradients
         self.adversary_loaded = False
         self.bad_steps_in_row = 0
         self.register_stateful("model", "optimizer", "schedule", "balancer", "bad_steps_in_row")
         if self.adversarial is not None:
             self.register_stateful("adversarial")
+            self.ranks.syncs["discriminators"] = self.adversarial.sync_gradients
         self.ema: ModuleEMA | None = None
         if cfg.optim.ema.decay:
             self.ema = ModuleEMA(self.model, cfg.optim.ema.decay, cfg.optim.ema.every)
             self.register_stateful("ema")
-        # The codebooks learn at the end of a good step, not inside the forward.
+        # The codebooks learn at the end of a good step, not inside the forward; and what the
+        # discriminators have learned by then is taken back where it was bad.
         self.model.quantizer.defer_updates = True
+        if self.adversarial is not None:
+            self.adversarial.undoable = True
+        self.codec_state = CodecState(self.model)
+        self.bad_steps = BadSteps(self.folder, cfg.optim.max_bad_steps)
 
     # -- life of a run
 
@@ -119,7 +129,14 @@ class CompressionSolver(BaseSolver):
     def get_formatter(self, stage_name: str) -> flashy.Formatter:
         # All metrics are in the history; these are what a line has room for.
         shown = ["d_loss", "d_acc", *self.weights, *self.evaluation.metrics]
-        shown += ["perplexity", "usage", "bitrate_efficiency", "grad_norm", "bad_steps", "duration"]
+        shown += [
+            "perplexity",
+            "usage",
+            "bitrate_efficiency",
+            "grad_norm",
+            "bad_steps",
+            "duration",
+        ]
         return LineFormatter(shown)
 
     # -- training
@@ -142,31 +159,41 @@ class CompressionSolver(BaseSolver):
         self.model.train()
         if self.adversarial is not None:
             self.adversarial.train()
-        self.data.train.set_position(epoch=self.epoch)
-        averager, recent, items, bad_steps = Averager(), Averager(), 0, 0
-        progress = self.progress("train", len(self.data.train))
+        epoch, total = self.unfinished, len(self.data.train)
+        epoch.before = dict(self._pending_metrics)
+        began = time.monotonic() - epoch.seconds
+        recent, start = Averager(), epoch.done
+        progress = self.progress("train", total, start)
         before = activity.ACTIVITY.collectives, activity.ACTIVITY.sent
-        for update, batch in enumerate(self.data.train, 1):
-            activity.progress(f"train, epoch {self.epoch}, update {update}")
-            metrics, good = self.train_step(batch)
-            if good:
-                averager.update(metrics, len(batch))
-                recent.update(metrics, len(batch))
-                items += len(batch)
-            else:
-                bad_steps += 1
-            if progress.step():
-                progress.log(recent.averages)
-                recent = Averager()
-        if distrib.is_distributed():
+        skips, skipped = self.data.train.skips, self.data.train.skips.total
+        if start < total:
+            self.data.train.set_position(self.epoch, start)
+            for batch in self.data.train:
+                activity.progress(f"train, epoch {self.epoch}, update {epoch.done + 1}")
+                metrics, good = self.train_step(batch)
+                if good:
+                    self.averager.update(metrics, len(batch))
+                    recent.update(metrics, len(batch))
+                else:
+                    epoch.bad_steps += 1
+                epoch.done += 1
+                epoch.seconds = time.monotonic() - began
+                if progress.step():
+                    progress.log(recent.averages)
+                    recent = Averager()
+                self.after_update()
+        if distrib.is_distributed() and start < total:
             calls, sent = activity.ACTIVITY.collectives, activity.ACTIVITY.sent
             logger.info(
                 "Messages to the other processes, per update: %.1f with %.2f MB",
-                (calls - before[0]) / len(self.data.train),
-                (sent - before[1]) / len(self.data.train) / 1e6,
+                (calls - before[0]) / (total - start),
+                (sent - before[1]) / (total - start) / 1e6,
             )
-        averages = distrib.average_metrics(averager.averages, items)
-        averages["bad_steps"] = bad_steps
+        averages = self.averager.over_ranks()
+        averages["bad_steps"] = epoch.bad_steps
+        if replaced := sum(distrib.gather_objects(skips.total - skipped)):
+            logger.warning("%d draws of files that broke since the scan fell to others", replaced)
+        averages["duration"] = epoch.seconds
         averages["lr"] = self.optimizer.param_groups[0]["lr"]
         if self.adversarial is not None:
             averages["d_lr"] = self.adversarial.optimizer.param_groups[0]["lr"]
@@ -177,64 +204,103 @@ class CompressionSolver(BaseSolver):
     def train_step(self, batch: Batch) -> tuple[dict[str, torch.Tensor], bool]:
         """One update of the discriminators and one of the generator.
 
+        Where any number of it is not finite on any rank, in the audio, a loss, logits or a
+        gradient, the step is left out by all: weights, codebooks, optimizers, averages and buffers
+        of both sides are then bit for bit what they were. What counts steps or draws for all ranks
+        alike goes on: `updates`, the generator's learning-rate schedule, `shared_generator`, the
+        steps that the discriminators' schedule counts.
+
         Returns:
-            Metrics (0-dim tensors), and whether the generator was updated: a step whose gradient
-            is not finite is left out, by a decision that all ranks share.
+            Metrics (0-dim tensors), and whether it was a good step.
         """
         real = batch.wav.to(self.like, non_blocking=True)
+        self.codec_state.take()
         result = self.model(real)
-        fake = result.x
+        fake, penalty = result.x, result.penalty
         metrics = dict(result.metrics)
+        # What must be finite, in the order of computation.
+        checks = {"input": peak(real)}
+        if penalty is not None:
+            checks[PENALTY] = metrics[PENALTY] = penalty.detach()
+        checks["reconstruction"] = peak(fake)
         if self.adversarial is not None:
             self.adversarial.train_adv(fake, real)
             metrics.update(self.adversarial.metrics)
         losses = self.generator_losses(fake, real)
-        penalty = result.penalty
-        weighted = None if penalty is None else self.weights.get(PENALTY, 0.0) * penalty
+        if self.adversarial is not None:
+            checks.update(self.adversarial.checks)
+        values = {name: loss.detach() for name, loss in losses.items()}
+        checks.update(values)
+        metrics.update(values)
 
+        weighted = None if penalty is None else self.weights.get(PENALTY, 0.0) * penalty
         self.optimizer.zero_grad()
         with self.sync_gradients(len(real)):
             self.balancer.backward(losses, fake, weighted)
-        max_norm = self.cfg.optim.max_norm or float("inf")
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), max_norm)
-        metrics.update({name: loss.detach() for name, loss in losses.items()})
-        if penalty is not None:
-            metrics[PENALTY] = penalty.detach()
         metrics.update(self.balancer.metrics)
-        metrics["grad_norm"] = norm
+        checks.update({n: v for n, v in self.balancer.metrics.items() if n.startswith("norm_")})
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        checks["grad_norm"] = metrics["grad_norm"] = torch.nn.utils.get_total_norm(gradients)
         metrics["bandwidth"] = result.bandwidth
-        # The gradients are the same on all ranks, and so is what is decided from them.
-        good = bool(norm.isfinite())
-        self._finish_step(good, metrics, batch)
+        good = self._finish_step(checks, metrics, batch, (real, fake))
         return metrics, good
 
-    def _finish_step(self, good: bool, metrics: dict[str, torch.Tensor], batch: Batch) -> None:
-        quantizer = self.model.quantizer
+    def _finish_step(
+        self,
+        checks: dict[str, torch.Tensor],
+        metrics: dict[str, torch.Tensor],
+        batch: Batch,
+        waves: tuple[torch.Tensor, torch.Tensor],
+    ) -> bool:
+        """Decide with all ranks whether the step is good, and do or leave out what is left of it.
+        This is where the host waits for the device."""
+        values = torch.stack(list(checks.values()))
+        bad, self.stop_agreed = distrib.any_true([~values.isfinite().all(), self.stop_requested])
         self.updates += 1
-        if good:
-            self.optimizer.step()
-            metrics.update(quantizer.apply_update())
-            self.bad_steps_in_row = 0
+        if bad:
+            self._leave_out(checks, values, batch, waves)
         else:
-            quantizer.discard_update()
-            self.bad_steps_in_row += 1
-            told = (*self.weights, "grad_norm")
-            bad = [n for n, v in metrics.items() if n in told and not torch.isfinite(v)]
-            logger.warning(
-                "Update %d left out, its gradient is not finite. Not finite: %s. Files: %s",
-                self.updates,
-                ", ".join(bad),
-                ", ".join(sorted({str(info.path) for info in batch.infos})),
-            )
-            if self.bad_steps_in_row >= self.cfg.optim.max_bad_steps:
-                raise FloatingPointError(
-                    f"{self.bad_steps_in_row} updates in a row had gradients that are not finite "
-                    f"(optim.max_bad_steps); not finite in the last: {', '.join(bad)}. "
-                    f"The last good state is in {self.checkpoint_path}."
+            if self.cfg.optim.max_norm:
+                torch.nn.utils.clip_grads_with_norm_(
+                    self.model.parameters(), self.cfg.optim.max_norm, metrics["grad_norm"]
                 )
+            self.optimizer.step()
+            metrics.update(self.model.quantizer.apply_update())
+            if self.ema is not None:
+                self.ema.step()
+            self.bad_steps_in_row = 0
+            self.bad_steps.good(self.updates, checks, values)
         self.schedule.step()
-        if self.ema is not None and good:
-            self.ema.step()
+        return not bad
+
+    def _leave_out(
+        self,
+        checks: dict[str, torch.Tensor],
+        values: torch.Tensor,
+        batch: Batch,
+        waves: tuple[torch.Tensor, torch.Tensor],
+    ) -> None:
+        """Take back what the step has changed so far, and tell of it. By every rank."""
+        self.bad_steps_in_row += 1
+        gradients = {"grad_norm": bad_gradient(self.model)}
+        if self.adversarial is not None:
+            gradients["d_grad_norm"] = bad_gradient(self.adversarial.adversary)
+            self.adversarial.undo()
+        self.codec_state.restore()
+        self.balancer.undo()
+        self.optimizer.zero_grad()
+        self.bad_steps.bad(
+            {"update": self.updates, "epoch": self.epoch, "in_row": self.bad_steps_in_row},
+            list(checks),
+            values,
+            spoilt_files(batch, *waves),
+            gradients,
+        )
+
+    def after_update(self) -> None:
+        if self.bad_steps_in_row >= self.cfg.optim.max_bad_steps:
+            raise FloatingPointError(self.bad_steps.report(self.checkpoint_path, self.model))
+        super().after_update()
 
     def generator_losses(self, fake: torch.Tensor, real: torch.Tensor) -> dict[str, torch.Tensor]:
         """The losses that have a weight, of waveforms `[B, C, T]`: adversarial ones once there are
@@ -254,7 +320,6 @@ class CompressionSolver(BaseSolver):
     def valid(self) -> dict[str, float]:
         """Losses on segments that are the same at each epoch."""
         averager = Averager()
-        count = 0
         for batch in self.data.valid or ():
             activity.progress(f"valid, epoch {self.epoch}")
             real = batch.wav.to(self.like, non_blocking=True)
@@ -263,24 +328,31 @@ class CompressionSolver(BaseSolver):
             if self.adversarial is not None:
                 metrics.update(self.adversarial.metrics)
             averager.update(metrics, len(real))
-            count += len(real)
-        return distrib.average_metrics(averager.averages, count)
+        self.agree_to_stop()
+        return averager.over_ranks()
 
     def evaluate(self) -> dict[str, float]:
         """Metrics on whole files."""
-        return self.evaluation(self.model, self.data.evaluate, self.like)
+        metrics = self.evaluation(
+            self.model, self.data.evaluate, self.like, stop=lambda: self.stop_requested
+        )
+        self.agree_to_stop()
+        return metrics
 
     def generate(self) -> dict[str, Any]:
         """Reconstructions with their originals and spectrograms, for the first few files."""
         if distrib.is_rank_zero():
-            folder = self.folder / "samples" / str(self.epoch)
-            samples = generate_samples(
-                self.model, self.data.generate, folder, self.generate_counts, self.like
-            )
-            for sample in samples:
-                for name, wav in sample.waves.items():
-                    self.log_audio("generate", f"{sample.name}/{name}", wav, self.cfg.sample_rate)
-                self.log_image("generate", f"{sample.name}/spectrograms", sample.picture)
-            logger.info("Samples of %d files in %s", len(samples), folder)
-        distrib.barrier()
+            with self.dispensable("Samples"):
+                self._generate(self.folder / "samples" / str(self.epoch))
+        self.agree_to_stop()
         return {}
+
+    def _generate(self, folder: Path) -> None:
+        samples = generate_samples(
+            self.model, self.data.generate, folder, self.generate_counts, self.like
+        )
+        for sample in samples:
+            for name, wav in sample.waves.items():
+                self.log_audio("generate", f"{sample.name}/{name}", wav, self.cfg.sample_rate)
+            self.log_image("generate", f"{sample.name}/spectrograms", sample.picture)
+        logger.info("Samples of %d files in %s", len(samples), folder)

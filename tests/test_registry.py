@@ -40,7 +40,8 @@ def test_builds() -> None:
 def test_unknown_name(name: Any) -> None:
     with pytest.raises(ValueError) as error:
         PARTS.build(name)
-    assert str(error.value) == f"Unknown part {name!r}. Choices: alpha, zeta."
+    shown = "null" if name is None else repr(name)
+    assert str(error.value) == f"Unknown part {shown}. Choices: alpha, zeta."
 
 
 def test_unhashable_name() -> None:

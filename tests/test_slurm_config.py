@@ -43,9 +43,9 @@ def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     "key, value, told",
     [
         ("time", "1:00:00", "slurm.time=1:00:00: a whole number of minutes is needed."),
-        ("time", None, "slurm.time=None: a whole number of minutes is needed."),
+        ("time", None, "slurm.time=null: a whole number of minutes is needed."),
         ("mem_per_gpu", 4.5, "slurm.mem_per_gpu=4.5: a whole number of GB is needed."),
-        ("gpus", True, "slurm.gpus=True: a whole number is needed."),
+        ("gpus", True, "slurm.gpus=true: a whole number is needed."),
         ("gpus", -1, "slurm.gpus=-1: a whole number is needed."),
         ("one_task_per_node", 1, "slurm.one_task_per_node=1: true or false is needed."),
         ("partitions", "x", "slurm.partitions: no such key. Valid keys: gpus, mem_per_gpu, "),

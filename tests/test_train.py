@@ -67,7 +67,7 @@ def test_from_the_first_epoch_to_the_last_and_on(
     (run,) = (tmp_path / "xps").iterdir()
     assert {path.name for path in run.iterdir()} == {
         *(".argv.json", ".hydra", "checkpoint.th", "checkpoint_2.th", "history.json"),
-        *("samples", "solver.log.0", "tensorboard"),
+        *("checkpoint_previous.th", "samples", "solver.log.0", "tensorboard"),
     }
     history = json.loads((run / "history.json").read_text())
     assert [set(epoch) for epoch in history] == [{"train", "valid", "evaluate", "generate"}] * 2
@@ -161,7 +161,7 @@ WRONG = [
     (["dset.path=/nowhere"], ["dset.path='/nowhere': no such folder"]),
     (["dset.path=EMPTY"], ["dset.path=", "no audio file in the folder"]),
     (["dset.path=null"], ["set dset.path to a folder"]),
-    (["quantizer.n_q=0"], ["quantizer: n_q", "got 0"]),
+    (["quantizer.n_q=0"], ["quantizer.n_q=0: n_q", "got 0"]),
     (["dataset.batch_size=0"], ["dataset.batch_size=0", "whole number >= 1"]),
     (["continue_from=/nowhere"], ["continue_from=/nowhere: no such checkpoint"]),
     (["generate.bandwidths=[9]"], ["generate.bandwidths=[9]", "1..2"]),

@@ -16,6 +16,7 @@ from adversarial_trainer.adversarial.feature_matching import FeatLossType
 from adversarial_trainer.adversarial.parts import predict, split
 from adversarial_trainer.adversarial.read_only import read_only
 from adversarial_trainer.adversarial.report import discriminator_metrics
+from adversarial_trainer.adversarial.undo import Undo
 from adversarial_trainer.adversarial.update_schedule import UpdateSchedule
 
 
@@ -45,7 +46,18 @@ class AdversarialLoss(nn.Module):
             empty), or from the last `forward` in eval mode: `d_loss`, `d_grad_norm` (before
             clipping; training only) and those of `report.discriminator_metrics`.
         updated: Whether the last `train_adv` changed the discriminators.
-        num_updates, num_skipped: Updates made, and dropped for a gradient that was not finite.
+        num_updates, num_skipped: Updates made, and dropped for a gradient that was not finite or
+            taken back.
+        undoable: False, as AudioCraft's, drops an update with such a gradient, at the price of
+            waiting for the device, and has no say in the generator's step. When true, `train_adv`
+            updates whatever comes, and the caller decides on both sides at once, at the end of the
+            step: where any of `checks` or of the generator's own numbers is not finite, it calls
+            `undo`. Before each update everything is then copied (with Adam, three times the
+            parameters).
+        checks: All numbers of the last `train_adv` and training `forward` that must be finite,
+            0-dim tensors in the order in which they were computed: mean logits `d_fake/<name>` and
+            `d_real/<name>` and the loss `d_loss/<name>` of each sub-discriminator, `d_grad_norm`;
+            then `adv/<name>` and `feat/<name>`.
     """
 
     def __init__(
@@ -72,7 +84,7 @@ class AdversarialLoss(nn.Module):
         distrib.broadcast_module(adversary)
         self.optimizer = optimizer
         self._parameters_trained = [p for g in optimizer.param_groups for p in g["params"]]
-        self._sync = distrib.GradientSync(self._parameters_trained)
+        self.sync_gradients = distrib.GradientSync(self._parameters_trained)
         self.loss = loss
         self.loss_real = loss_real
         self.loss_fake = loss_fake
@@ -82,7 +94,10 @@ class AdversarialLoss(nn.Module):
         self.schedule = UpdateSchedule(every, probability, start_step, generator)
         self.scheduler = scheduler
         self.threshold = decision_threshold(loss_real)
+        self.undoable = False
+        self._undo = Undo(adversary, optimizer, scheduler)
         self.metrics: dict[str, Tensor] = {}
+        self.checks: dict[str, Tensor] = {}
         self.updated = False
         self.num_updates = 0
         self.num_skipped = 0
@@ -107,6 +122,7 @@ class AdversarialLoss(nn.Module):
         No gradient reaches the generator. Gradients are averaged over the ranks' items before
         clipping. If they are not finite, the update is dropped, on all ranks alike since all hold
         the same averaged gradients; finding out is the one time that the host waits for the device.
+        Not so when `undoable`.
 
         Args:
             fake, real: Audio [B, C, T].
@@ -116,15 +132,19 @@ class AdversarialLoss(nn.Module):
         """
         self.updated = False
         self.metrics = {}
+        self.checks = {}
         if not self.schedule.step():
             return fake.new_zeros(())
+        if self.undoable:
+            self._undo.take()
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.enable_grad(), self._sync(fake.shape[0]):
+        with torch.enable_grad(), self.sync_gradients(fake.shape[0]):
             loss, metrics = self._backward(fake.detach(), real.detach())
 
         parameters = self._parameters_trained
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        if not norm.isfinite().item():
+        self.checks["d_grad_norm"] = norm
+        if not self.undoable and not norm.isfinite().item():
             self.optimizer.zero_grad(set_to_none=True)
             self.num_skipped += 1
             return loss
@@ -138,38 +158,64 @@ class AdversarialLoss(nn.Module):
         self.metrics = {"d_loss": loss, "d_grad_norm": norm, **metrics}
         return loss
 
+    def undo(self) -> None:
+        """Take back what the last `train_adv` did, if it updated, bit for bit: weights, buffers,
+        optimizer, scheduler. It then counts as skipped. The steps that `every` and `start_step`
+        count, and the draw against `probability`, stay behind it.
+
+        Raises:
+            RuntimeError: it was not `undoable`.
+        """
+        if not self.undoable:
+            raise RuntimeError("undo() needs `undoable = True` before train_adv().")
+        if not self.updated:
+            return
+        self._undo.restore()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.metrics = {}
+        self.updated = False
+        self.num_updates -= 1
+        self.num_skipped += 1
+
     def _backward(self, fake: Tensor, real: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Accumulate the discriminators' gradients; return their loss and metrics."""
         parts = split(self.adversary)
         losses: list[Tensor] = []
+        each: list[Tensor] = []
         on_fake: list[Tensor] = []
         on_real: list[Tensor] = []
         for part in parts:
             fake_logits, _ = part(fake)
             real_logits, _ = part(real)
+            of_subs = self._adversary_losses(fake_logits, real_logits)
             # There are n parts of one sub-discriminator, or one part of n.
-            loss = self._normalized(
-                self._adversary_loss(fake_logits, real_logits), len(parts) * len(fake_logits)
-            )
+            loss = self._normalized(_total(of_subs), len(parts) * len(of_subs))
             loss.backward()
             losses.append(loss.detach())
+            each += [of_sub.detach() for of_sub in of_subs]
             on_fake += [logits.detach() for logits in fake_logits]
             on_real += [logits.detach() for logits in real_logits]
-        return _total(losses), self._describe(on_real, on_fake)
+        names = self._names(len(each))
+        metrics = discriminator_metrics(names, on_real, on_fake, self.threshold)
+        for name, of_sub in zip(names, each, strict=True):
+            for key in (f"d_fake/{name}", f"d_real/{name}"):
+                if key in metrics:  # not where there are no logits
+                    self.checks[key] = metrics[key]
+            self.checks[f"d_loss/{name}"] = of_sub
+        return _total(losses), metrics
 
-    def _adversary_loss(self, fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
-        return _total(
-            [
-                _apply(self.loss_fake, on_fake) + _apply(self.loss_real, on_real)
-                for on_fake, on_real in zip(fake, real, strict=True)
-            ]
-        )
+    def _adversary_losses(self, fake: Sequence[Tensor], real: Sequence[Tensor]) -> list[Tensor]:
+        return [
+            _apply(self.loss_fake, on_fake) + _apply(self.loss_real, on_real)
+            for on_fake, on_real in zip(fake, real, strict=True)
+        ]
 
-    def _describe(self, real: Sequence[Tensor], fake: Sequence[Tensor]) -> dict[str, Tensor]:
+    def _names(self, count: int) -> Sequence[str]:
+        """Of the `count` sub-discriminators."""
         names = getattr(self.adversary, "names", None)
-        if not isinstance(names, list | tuple) or len(names) != len(fake):
-            names = [f"sub{index + 1}" for index in range(len(fake))]
-        return discriminator_metrics(names, real, fake, self.threshold)
+        if isinstance(names, list | tuple) and len(names) == count:
+            return names
+        return [f"sub{index + 1}" for index in range(count)]
 
     # Generator's side
 
@@ -210,10 +256,17 @@ class AdversarialLoss(nn.Module):
                         self.loss_feat(of_fake, of_real)
                         for of_fake, of_real in zip(fake_maps, real_maps, strict=True)
                     ]
-        if not self.training:
+        names = self._names(len(adv))
+        if self.training:
+            for kind, values in (("adv", adv), ("feat", feat)):
+                for name, value in zip(names, values, strict=False):  # no feat without loss_feat
+                    self.checks[f"{kind}/{name}"] = value.detach()
+        else:
             with torch.no_grad():
-                d_loss = self._normalized(self._adversary_loss(on_fake, on_real), len(on_fake))
-            self.metrics = {"d_loss": d_loss, **self._describe(on_real, on_fake)}
+                losses = self._adversary_losses(on_fake, on_real)
+                d_loss = self._normalized(_total(losses), len(losses))
+            of_logits = discriminator_metrics(names, on_real, on_fake, self.threshold)
+            self.metrics = {"d_loss": d_loss, **of_logits}
         return (
             self._normalized(_total(adv), len(adv)),
             self._normalized(_total(feat), len(feat)) if feat else zero,
@@ -249,6 +302,7 @@ class AdversarialLoss(nn.Module):
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
+        self.updated = False  # nothing that could be taken back
         if optimizer is not None:
             try:
                 # Copied: torch's optimizers go on to update the very tensors that they are given.

@@ -25,7 +25,8 @@ class Balancer:
 
     - Averages take only finite, non-zero norms. One NaN would stay for ever; and a loss that has
       been flat (a saturated hinge) would come back with a gradient 1 / (1 - ema_decay) too large.
-      A step with a NaN gradient gives a NaN gradient: skipping it is the caller's decision.
+      A step with a NaN gradient gives a NaN gradient: skipping it is the caller's decision, who can
+      then have the whole call forgotten by `undo`.
     - A loss may be absent at a call; its average waits for it.
     - A loss of weight 0 may be present; it is not differentiated.
     - With several processes of B_r items each, norms are those of the gradient of the mean over
@@ -74,6 +75,7 @@ class Balancer:
         self._weights = torch.tensor([self.weights[n] for n in self._trained], dtype=torch.float64)
         self._sums = torch.zeros(len(self._trained), dtype=torch.float64)
         self._counts = torch.zeros(len(self._trained), dtype=torch.float64)
+        self._before = self._sums, self._counts  # the last call
         self._metrics: dict[str, Tensor] = {}
 
     @property
@@ -133,6 +135,7 @@ class Balancer:
     def _scales(self, grads: Mapping[str, Tensor], input: Tensor) -> dict[str, Tensor]:
         """The factor of each gradient. Tensors only: nothing here waits for the device."""
         self._metrics = {}
+        self._before = self._sums, self._counts
         if not self._trained:
             return {}
         norms, present = self._global_norms(grads, input)
@@ -195,6 +198,10 @@ class Balancer:
         self._counts = torch.where(valid, counts * self.ema_decay + 1, counts)
         return self._sums / self._counts.clamp_min(1e-300)
 
+    def undo(self) -> None:
+        """Forget what the last call told the averages: its step was bad."""
+        self._sums, self._counts = self._before
+
     def state_dict(self) -> dict[str, Any]:
         """The averages, in plain containers."""
         sums, counts = self._sums.tolist(), self._counts.tolist()
@@ -211,6 +218,7 @@ class Balancer:
         for target, key in ((self._sums, "sums"), (self._counts, "counts")):
             values = [float(state[key].get(name, 0.0)) for name in self._trained]
             target.copy_(torch.tensor(values, dtype=target.dtype))
+        self._before = self._sums, self._counts
 
 
 def _partial(loss: Tensor, input: Tensor) -> Tensor:

@@ -88,9 +88,9 @@ class MultiScaleMelSpectrogramLoss(nn.Module):
         floor_level: float = 1e-5,
     ) -> None:
         super().__init__()
-        if not 2 <= range_start < range_end:
+        if not 2 <= range_start < range_end <= 17:
             raise ValueError(
-                "msspec needs 2 <= range_start < range_end, got "
+                "msspec needs 2 <= range_start < range_end <= 17, got "
                 f"range_start={range_start}, range_end={range_end}."
             )
         sizes = [2**i for i in range(range_start, range_end)]

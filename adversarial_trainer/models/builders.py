@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.modules.seanet import SEANetDecoder, SEANetEncoder
 from adversarial_trainer.quantization import QUANTIZERS, BaseQuantizer
-from adversarial_trainer.registry import Registry, parameter_names
+from adversarial_trainer.registry import Registry, parameter_names, shown
 
 MODELS = Registry("model", {"encodec": EncodecModel})
 ENCODERS = Registry("encoder", {"seanet": SEANetEncoder})
@@ -24,15 +25,34 @@ class ConfigError(ValueError):
 
 
 @contextmanager
-def naming(key: str) -> Iterator[None]:
-    """Begin the message of what goes wrong inside with `key`, the innermost one where nested."""
+def naming(key: str, params: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """Begin the message of what goes wrong inside with `key`, the innermost one where nested.
+
+    Args:
+        params: values at `key`, by their (dotted) names below it. The one that a message speaks of
+            first is named with it.
+    """
     try:
         yield
     except ConfigError:
         raise
-    except (TypeError, ValueError) as exc:
-        text = str(exc)
-        raise ConfigError(text if text.startswith(key) else f"{key}: {text}") from exc
+    # torch reports an argument that it cannot take in any of these ways.
+    except (ArithmeticError, RuntimeError, TypeError, ValueError) as exc:
+        text = str(exc).partition("\n")[0]
+        text = text if len(text) <= 300 else f"{text[:300]}..."
+        if not text.startswith(key):
+            text = f"{_blamed(key, params or {}, text)}: {text}"
+        raise ConfigError(text) from exc
+
+
+def _blamed(key: str, params: Mapping[str, Any], text: str) -> str:
+    words = re.findall(r"\w+", text)
+    places = {name: name.rpartition(".")[2] for name in params}
+    found = [name for name, leaf in places.items() if leaf in words]
+    if not found:
+        return key
+    name = min(found, key=lambda name: words.index(places[name]))
+    return f"{key}.{name}={shown(params[name])}"
 
 
 def to_params(cfg: DictConfig | dict[str, Any]) -> dict[str, Any]:
@@ -55,22 +75,25 @@ def get_quantizer(
     """
     params = to_params(cfg)
     name = params.pop("name")
-    params["dimension"] = dimension
+    injected: dict[str, Any] = {"dimension": dimension}
     if "generator" in parameter_names(QUANTIZERS.get_class(name)):
-        params["generator"] = generator
-    with naming("quantizer"):
-        return QUANTIZERS.build(name, **params)
+        injected["generator"] = generator
+    with naming("quantizer", params):
+        return QUANTIZERS.build(name, **params, **injected)
 
 
 def get_model(cfg: DictConfig, generator: torch.Generator | None = None) -> EncodecModel:
     """The codec of a whole configuration: `model`, `quantizer`, `sample_rate` and `channels`."""
     params = to_params(cfg.model)
     name = params.pop("name")
-    shared = params.pop("seanet")
-    shared = {**shared, "channels": cfg.channels, "causal": params["causal"]}
-    with naming("model"):
-        encoder = ENCODERS.build("seanet", **{**shared, **params.pop("encoder")})
-        decoder = DECODERS.build("seanet", **{**shared, **params.pop("decoder")})
+    shared, *halves = (params.pop(part) for part in ("seanet", "encoder", "decoder"))
+    named = {f"seanet.{key}": value for key, value in shared.items()}
+    for part, half in zip(("encoder", "decoder"), halves, strict=True):
+        named |= {f"{part}.{key}": value for key, value in half.items()}
+    shared |= {"channels": cfg.channels, "causal": params.get("causal", False)}
+    with naming("model", {**named, **params}):
+        encoder = ENCODERS.build("seanet", **{**shared, **halves[0]})
+        decoder = DECODERS.build("seanet", **{**shared, **halves[1]})
         return MODELS.build(
             name,
             encoder=encoder,

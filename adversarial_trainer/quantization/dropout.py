@@ -23,7 +23,7 @@ class CodebookDropout:
             raise ValueError(f"dropout_choices must hold integers in 1..{total}, got none")
         for n in choices or ():
             if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= total:
-                raise ValueError(f"dropout_choices must be integers in 1..{total}, got {n!r}")
+                raise ValueError(f"dropout_choices must be integers in 1..{total}, n_q, got {n!r}")
         self.probability = probability
         self.choices = None if choices is None else list(choices)
 

@@ -37,6 +37,20 @@ def fail() -> None:
     CompressionSolver.train_step = train_step
 
 
+def nan() -> None:
+    """Batches with a NaN, from the third update on."""
+    from solvers import CompressionSolver
+
+    step = CompressionSolver.train_step
+
+    def train_step(solver, batch):  # type: ignore[no-untyped-def]
+        if solver.updates >= 2:
+            batch.wav[0, 0, 7] = float("nan")
+        return step(solver, batch)
+
+    CompressionSolver.train_step = train_step
+
+
 def user_error() -> None:
     """Raises, before the training, what is reported as one line."""
     from solvers import CompressionSolver

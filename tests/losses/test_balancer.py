@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import math
 
 import pytest
 import torch
@@ -168,6 +169,28 @@ def test_nan_does_not_poison(bad: float) -> None:
             assert torch.equal(grad, reference)
     assert grad.isfinite().all()
     assert clean.state_dict()["sums"]["a"] == broken.state_dict()["sums"]["a"]
+
+
+@pytest.mark.parametrize("steps_before", [0, 2])
+def test_undo_forgets_a_bad_step(steps_before: int) -> None:
+    """Bit for bit, also what the finite losses of that step have said; and only that step."""
+    torch.manual_seed(0)
+    balancer = Balancer(WEIGHTS)
+    y = torch.randn(2, 10, requires_grad=True)
+    for _ in range(steps_before):
+        balancer.gradient(some_losses(y, torch.randn_like(y)), y)
+    before = balancer.state_dict()
+    losses = some_losses(y, torch.randn_like(y))
+    balancer.gradient({**losses, "a": (y * math.nan).sum()}, y)
+    assert balancer.state_dict() != before
+    for _ in range(2):
+        balancer.undo()
+        assert balancer.state_dict() == before
+    balancer.gradient(losses, y)
+    after = balancer.state_dict()
+    balancer.load_state_dict(after)
+    balancer.undo()  # what is loaded is nobody's step
+    assert balancer.state_dict() == after
 
 
 def test_nan_at_the_first_step() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import math
 from pathlib import Path
 
 import pytest
@@ -217,65 +215,6 @@ def test_validation_uses_the_same_segments(tmp_path: Path, audio: Path) -> None:
     solver = started(tmp_path, audio)
     with solver.inference():
         assert solver.valid() == solver.valid()
-
-
-def spoil(batch: Batch) -> Batch:
-    wav = batch.wav.clone()
-    wav[0, 0, 100] = float("nan")
-    return Batch(wav, batch.infos)
-
-
-def test_nan_is_left_out(tmp_path: Path, audio: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Nothing learns from it, and the log says where it came from."""
-    solver = started(tmp_path, audio, "optim.ema.decay=0.9")
-    good_batch = first_batch(solver)
-    solver.train_step(good_batch)
-    before = final_state(solver)
-    batch = spoil(good_batch)
-    with caplog.at_level(logging.WARNING):
-        metrics, good = solver.train_step(batch)
-    assert not good and not metrics["l1"].isfinite()
-    assert str(batch.infos[0].path) in caplog.text and "l1" in caplog.text
-    after = final_state(solver)
-    for name in ("model", "optimizer", "ema"):
-        assert differences(before[name], after[name]) == [], name
-    assert all(math.isfinite(value) for value in after["balancer"]["sums"].values())
-    ours, theirs = before["adversarial"], after["adversarial"]
-    assert differences(ours["optimizer"], theirs["optimizer"]) == []
-    trained = {name for name, _ in solver.adversarial.named_parameters()}  # type: ignore[union-attr]
-    assert not [p for p in differences(ours, theirs) if p[1:] in trained]
-    assert after["updates"] == before["updates"] + 1
-    # And it goes on.
-    assert solver.train_step(good_batch)[1]
-    assert solver.bad_steps_in_row == 0
-
-
-def test_bad_steps_are_counted_and_end_the_run(tmp_path: Path, audio: Path) -> None:
-    solver = make_solver(tmp_path, audio, "optim.max_bad_steps=2", "optim.epochs=1")
-    solver.start()
-    solver.data.train.set_position(1)
-    batches = list(solver.data.train)
-
-    class Spoilt:
-        bad = [1]
-
-        def set_position(self, epoch: int) -> None:
-            assert epoch == 1
-
-        def __len__(self) -> int:
-            return len(batches)
-
-        def __iter__(self):
-            for number, batch in enumerate(batches):
-                yield spoil(batch) if number in self.bad else batch
-
-    solver.data.train = Spoilt()  # type: ignore[assignment]
-    metrics = solver.train()
-    assert metrics["bad_steps"] == 1
-    assert all(value == value for value in metrics.values())
-    Spoilt.bad = [1, 2]
-    with pytest.raises(FloatingPointError, match="optim.max_bad_steps"):
-        solver.train()
 
 
 @pytest.mark.parametrize("data_init", ["true", "false"])

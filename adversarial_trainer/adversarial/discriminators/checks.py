@@ -22,14 +22,25 @@ def _is_whole(value: Any, at_least: int) -> bool:
 
 
 def wholes(
-    key: str, values: Any, length: int | None = None, *, at_least: int = 1, odd: bool = False
+    key: str,
+    values: Any,
+    length: int | None = None,
+    *,
+    like: str = "",
+    at_least: int = 1,
+    odd: bool = False,
 ) -> tuple[int, ...]:
-    """A tuple of whole numbers from a list or tuple of them, else ValueError."""
+    """A tuple of whole numbers from a list or tuple of them, else ValueError.
+
+    `like` is the key whose length `length` is.
+    """
     if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
         raise ValueError(f"{key} must be a list of whole numbers, got {values!r}.")
     numbers = tuple(values)
     if not numbers or (length is not None and len(numbers) != length):
         wanted = "at least one value" if length is None else f"{length} values"
+        if like:
+            wanted = f"as many values as {like}, {length}"
         raise ValueError(f"{key} must have {wanted}, got {list(numbers)}.")
     if not all(_is_whole(number, at_least) and (number % 2 or not odd) for number in numbers):
         raise ValueError(

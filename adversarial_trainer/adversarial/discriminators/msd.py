@@ -15,6 +15,8 @@ from adversarial_trainer.adversarial.discriminators.checks import (
     wholes,
 )
 from adversarial_trainer.modules.conv import NormConv1d, pad1d
+from adversarial_trainer.modules.norm import CONV_NORMALIZATIONS
+from adversarial_trainer.registry import unknown_name
 
 
 class ReflectionPad1d(nn.ReflectionPad1d):
@@ -83,15 +85,25 @@ class ScaleDiscriminator(nn.Module):
         kernels = (
             tuple(10 * scale + 1 for scale in scales)
             if inner_kernel_sizes is None
-            else wholes("inner_kernel_sizes", inner_kernel_sizes, len(scales))
+            else wholes(
+                "inner_kernel_sizes", inner_kernel_sizes, len(scales), like="downsample_scales"
+            )
         )
-        steps = scales if strides is None else wholes("strides", strides, len(scales))
+        steps = (
+            scales
+            if strides is None
+            else wholes("strides", strides, len(scales), like="downsample_scales")
+        )
         pads = (
             tuple((kernel - 1) // 2 for kernel in kernels)
             if paddings is None
-            else wholes("paddings", paddings, len(scales), at_least=0)
+            else wholes("paddings", paddings, len(scales), like="downsample_scales", at_least=0)
         )
-        splits = None if groups is None else wholes("groups", groups, len(scales))
+        splits = (
+            None
+            if groups is None
+            else wholes("groups", groups, len(scales), like="downsample_scales")
+        )
 
         self.in_channels = whole("in_channels", in_channels)
         self.activation = build_activation(activation, activation_params)
@@ -116,7 +128,8 @@ class ScaleDiscriminator(nn.Module):
             if channels % split or wider % split:
                 raise ValueError(
                     f"groups: layer {i + 1} goes from {channels} to {wider} filters, "
-                    f"which {split} groups do not divide."
+                    f"which {split} groups do not divide; max_filters and downsample_scales "
+                    "widen layers."
                 )
             self.convs.append(
                 NormConv1d(
@@ -199,6 +212,9 @@ class MultiScaleDiscriminator(MultiDiscriminator):
         super().__init__()
         if isinstance(scale_norms, str) or not scale_norms:
             raise ValueError(f"scale_norms must be a list of norms, got {scale_norms!r}.")
+        for norm in scale_norms:
+            if norm not in CONV_NORMALIZATIONS:
+                raise unknown_name("norm in scale_norms", norm, CONV_NORMALIZATIONS)
         self.discriminators = nn.ModuleList(
             [
                 ScaleDiscriminator(

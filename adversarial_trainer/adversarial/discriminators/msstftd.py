@@ -17,6 +17,7 @@ from adversarial_trainer.adversarial.discriminators.checks import (
     wholes,
 )
 from adversarial_trainer.modules.conv import NormConv2d
+from adversarial_trainer.modules.spectral import no_autocast
 
 
 class ComplexSpectrogram(nn.Module):
@@ -43,7 +44,7 @@ class ComplexSpectrogram(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         dtype = x.dtype
-        with torch.autocast(x.device.type, enabled=False):
+        with no_autocast(x):
             if dtype in (torch.float16, torch.bfloat16):
                 x = x.float()
             window = self.window.to(x.dtype)
@@ -211,8 +212,8 @@ class MultiScaleSTFTDiscriminator(MultiDiscriminator):
     ):
         super().__init__()
         self.n_ffts = wholes("n_ffts", n_ffts)
-        hops = wholes("hop_lengths", hop_lengths, len(self.n_ffts))
-        windows = wholes("win_lengths", win_lengths, len(self.n_ffts))
+        hops = wholes("hop_lengths", hop_lengths, len(self.n_ffts), like="n_ffts")
+        windows = wholes("win_lengths", win_lengths, len(self.n_ffts), like="n_ffts")
         self.sep_channels = sep_channels
         self.discriminators = nn.ModuleList(
             [
