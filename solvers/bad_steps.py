@@ -256,9 +256,8 @@ def _advice(first: str, finite: bool, common: Sequence[str]) -> list[str]:
         ]
     advice = [
         "a lower optim.lr and adversarial.optim.lr",
-        "a limit to the gradient (optim.max_norm",
+        "limits to the gradients (optim.max_norm, adversarial.max_norm)",
     ]
-    advice[-1] += ", adversarial.max_norm)"
     if common:
         advice.insert(0, "training without these files")
     return advice

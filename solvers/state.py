@@ -99,6 +99,8 @@ class RankStates:
         self._gathered = distrib.gather_objects(mine)
 
     def state_dict(self) -> dict[str, Any]:
+        if not distrib.is_distributed():
+            self.gather()
         messages = {name: sync.state_dict() for name, sync in self.syncs.items()}
         return {"ranks": self._gathered, "messages": messages}
 

@@ -95,8 +95,6 @@ def test_values_that_no_key_takes(name: str) -> None:
                 line = refusal(cfg)
             if key.startswith("slurm.") and isinstance(value, str) and line is None:
                 continue  # sbatch alone knows
-            if key == "solver" and line is not None and line.startswith("No recipe chosen"):
-                continue
             if problem := complaint(key, line):
                 wrong.append(f"{key}={shortly(value)}: {problem}")
     assert not wrong, "\n".join(wrong)

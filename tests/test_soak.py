@@ -26,7 +26,7 @@ def soak(
 
 
 def test_a_short_soak_loses_nothing(tmp_path: Path) -> None:
-    result = soak(tmp_path, "--minutes", "1", "--seed", "5", "--json", str(tmp_path / "soak.json"))
+    result = soak(tmp_path, "--minutes", "0.7", "--seed", "5", "--json", str(tmp_path / "soak.json"))
     assert result.returncode == 0, result.stdout + result.stderr
     match = re.fullmatch(r"(\d+) faults, 0 lost", result.stdout.splitlines()[-1])
     assert match is not None and int(match.group(1)) >= 3, result.stdout

@@ -44,7 +44,8 @@ def _check_solver(config: Mapping[str, Any]) -> None:
 
     name = config.get("solver")
     if name is None:
-        raise ValueError("No recipe chosen: add solver=tiny, solver=encodec, ... (config/solver/).")
+        recipes = "add solver=tiny, solver=encodec, ... (config/solver/)"
+        raise ValueError(f"solver=null: No recipe chosen: {recipes}.")
     if not isinstance(name, str) or name not in SOLVERS:
         raise ValueError(f"solver={shown(name)}: it must be {' or '.join(SOLVERS)}.")
 

@@ -214,6 +214,10 @@ class MultiScaleSTFTDiscriminator(MultiDiscriminator):
         self.n_ffts = wholes("n_ffts", n_ffts)
         hops = wholes("hop_lengths", hop_lengths, len(self.n_ffts), like="n_ffts")
         windows = wholes("win_lengths", win_lengths, len(self.n_ffts), like="n_ffts")
+        if any(window > n_fft for window, n_fft in zip(windows, self.n_ffts, strict=True)):
+            raise ValueError(
+                f"win_lengths must be at most n_ffts, got {list(windows)} and {list(self.n_ffts)}."
+            )
         self.sep_channels = sep_channels
         self.discriminators = nn.ModuleList(
             [
