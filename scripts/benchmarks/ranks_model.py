@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[59.4, 19.0, 1.9],
         help="messages of a step, in MB: those of `scaling`, the small ones left out",
     )
-    parser.add_argument("--small", type=int, default=7, help="number of small messages")
+    parser.add_argument("--small", type=int, default=8, help="number of small messages")
     parser.add_argument(
         "--compute-ms", type=float, nargs="+", default=[100.0, 400.0], help="of a step, on a rank"
     )
