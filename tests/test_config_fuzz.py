@@ -90,7 +90,7 @@ def test_values_that_no_key_takes(name: str) -> None:
     assert refusal(cfg) is None
     wrong = []
     for number, key in enumerate(KEYS[name]):
-        for value in [*NEVER, *NEVER][number % len(NEVER) :][:3]:  # in turn; all in the slow test
+        for value in [*NEVER, *NEVER][number % len(NEVER) :][:2]:  # in turn; all in the slow test
             with changed(cfg, key, value):
                 line = refusal(cfg)
             if key.startswith("slurm.") and isinstance(value, str) and line is None:
@@ -240,8 +240,8 @@ def logging_as_before() -> Iterator[None]:
 
 
 SLIPS = ["optim.lr=-1", "quantizer.n_q=0", "seed=abc", "model.seanet.n_filters=65536"]
-SLIPS += ["+optim.learning_rate=1", "adversarial.discriminators=[mdp]", "logging.level=loud"]
-SLIPS += ["checkpoint.best=x", "precision=half", "loss.msspec.n_mels=0", "slurm.gpus=many"]
+SLIPS += ["adversarial.discriminators=[mdp]", "logging.level=loud"]
+SLIPS += ["checkpoint.best=x", "slurm.gpus=many"]
 
 
 @pytest.mark.parametrize("slip", SLIPS)

@@ -118,8 +118,6 @@ def worker(rank: int) -> dict:
     from_1 = torch.full((2,), float(rank))
     distrib.broadcast([from_1], src=1)
     rows = torch.arange(6.0).view(3, 2) + 10 * rank
-    metrics = [{"a": 1.0, "b": torch.tensor(2.0)}, {"b": 4.0, "c": 8.0}][rank]
-    nan_without_items = [{"a": 3.0}, {"a": float("nan")}][rank]
     return {
         "facts": (distrib.rank(), distrib.world_size(), distrib.is_rank_zero()),
         "distributed": distrib.is_distributed(),
@@ -127,15 +125,11 @@ def worker(rank: int) -> dict:
         "module": named_tensors(net),
         "from_1": from_1,
         "sum": distrib.all_reduce(torch.tensor([1, rank])),
+        "any": distrib.any_true([False, rank == 1, torch.tensor(True)]),
         "rows": distrib.gather_rows(rows[: 1 + 2 * rank]),
         "rows_of_1": distrib.gather_rows(rows[: 3 * rank]),
         "no_rows": distrib.gather_rows(rows[:0]),
         "integer_rows": distrib.gather_rows(torch.full((rank + 1, 1), rank)),
-        "metrics": distrib.average_metrics(metrics, count=SIZES[rank]),
-        "no_metrics": distrib.average_metrics({}, count=3),
-        "one_rank_has_any": distrib.average_metrics({"a": 1.5} if rank else {}, count=rank),
-        "nan_without_items": distrib.average_metrics(nan_without_items, count=1 - rank),
-        "no_items": distrib.average_metrics({"a": float(rank)}, count=0),
         "drawn": torch.rand(3, generator=distrib.shared_generator(5)),
     }
 
@@ -209,19 +203,7 @@ def test_gather_rows_in_rank_order(outcomes: list[dict]) -> None:
         assert outcome["no_rows"].shape == (0, 2)
         assert outcome["integer_rows"].tolist() == [[0], [1], [1]]
         assert outcome["sum"].tolist() == [2, 1]
-
-
-def test_metrics_are_weighted_and_equal_on_all_ranks(outcomes: list[dict]) -> None:
-    first, second = outcomes
-    assert first["metrics"] == {"a": 1.0, "b": (3 * 2.0 + 5 * 4.0) / 8, "c": 8.0}
-    assert list(first["metrics"]) == list(second["metrics"])
-    assert all(type(value) is float for value in first["metrics"].values())
-    assert first["no_metrics"] == {}
-    assert first["one_rank_has_any"] == {"a": 1.5}
-    assert first["nan_without_items"] == {"a": 3.0}
-    assert first["no_items"] == {"a": 0.5}
-    for key in ("metrics", "no_metrics", "one_rank_has_any", "nan_without_items", "no_items"):
-        assert first[key] == second[key]
+        assert outcome["any"] == [False, True, True]
 
 
 def test_shared_draws(outcomes: list[dict]) -> None:
@@ -241,5 +223,4 @@ def test_alone_nothing_changes() -> None:
     assert distrib.broadcast_object("x") == "x" and distrib.gather_objects(2) == [2]
     distrib.broadcast_module(nn.BatchNorm1d(3))
     distrib.barrier()
-    metrics = distrib.average_metrics({"a": torch.tensor(2.0), "b": 3}, count=0)
-    assert metrics == {"a": 2.0, "b": 3.0} and all(type(v) is float for v in metrics.values())
+    assert distrib.any_true([False, torch.tensor(True)]) == [False, True]

@@ -108,7 +108,7 @@ def test_from_the_first_epoch_to_the_last_and_on(
     assert "Goes on from epoch 2, update 6" in capsys.readouterr().err
     longer = json.loads((run / "history.json").read_text())
     assert longer[:2] == history and longer[2:] == [last]
-    assert [path.name for path in run.glob("checkpoint_*")] == ["checkpoint_3.th"]
+    assert [path.name for path in run.glob("checkpoint_[0-9]*")] == ["checkpoint_3.th"]
     assert len(list((tmp_path / "xps").iterdir())) == 1
 
 

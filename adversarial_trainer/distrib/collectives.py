@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -154,27 +154,6 @@ def require_same(what: str, value: object) -> None:
             f"{values[0]}"
             + (f" (ranks {', '.join(map(str, different))} differ)." if different[1:] else ".")
         )
-
-
-def average_metrics(
-    metrics: Mapping[str, torch.Tensor | float], count: float = 1.0
-) -> dict[str, float]:
-    """Average over ranks, each weighted by its `count`. All ranks return the same.
-
-    Ranks may hold different keys (one had no batch, say): a metric is averaged over those that
-    have it. Where all of these have a count of 0 they count alike.
-    """
-    mine = {key: float(value) for key, value in metrics.items()}
-    if not is_distributed():
-        return mine
-    gathered = gather_objects((mine, float(count)))
-    averages = {}
-    for key in dict.fromkeys(key for values, _ in gathered for key in values):
-        pairs = [(values[key], n) for values, n in gathered if key in values]
-        # A rank without items may hold a NaN, which 0 times would not remove.
-        pairs = [(v, n) for v, n in pairs if n > 0] or [(v, 1.0) for v, _ in pairs]
-        averages[key] = sum(v * n for v, n in pairs) / sum(n for _, n in pairs)
-    return averages
 
 
 def shared_generator(seed: int) -> torch.Generator:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from ranks import run_ranks
 
 from solvers.averager import Averager
 
@@ -55,3 +56,40 @@ def test_nothing() -> None:
     averager = Averager()
     averager.update({})
     assert averager.averages == {}
+
+
+def averages(rank: int) -> list[dict[str, float]]:
+    averager = Averager()
+    steps: list[tuple[dict[str, torch.Tensor | float], float]] = [
+        ({"a": 1.0, "b": torch.tensor(2.0)}, 3),
+        ({"b": 4.0, "c": 8.0}, 5),
+    ]
+    found = [averager.over_ranks()]  # nobody has any
+    if rank == 1:
+        averager.update({"a": 1.5}, 2)
+    found.append(averager.over_ranks())
+    averager.clear()
+    averager.update(*steps[rank])
+    averager.update({"b": float("nan")}, 0)  # of a rank without items
+    found.append(averager.over_ranks())
+    return found
+
+
+def test_over_ranks() -> None:
+    """By items, also where ranks have other metrics, or none."""
+    first, second = run_ranks(averages)
+    assert first == [{}, {"a": 1.5}, {"a": 1.0, "b": (3 * 2.0 + 5 * 4.0) / 8, "c": 8.0}]
+    assert first == second and [list(found) for found in first] == [list(f) for f in second]
+
+
+def test_goes_on_from_its_state() -> None:
+    """With the very bits."""
+    one, other = Averager(), Averager()
+    for step in range(6):
+        if step == 3:
+            other_before, other = other, Averager()
+            other.load_state_dict(other_before.state_dict())
+        for averager in (one, other):
+            averager.update({"x": torch.tensor(0.1 * step), "y": 1 / (step + 1)}, step)
+    assert one.averages == other.averages
+    assert list(one.averages) == ["x", "y"]
