@@ -70,10 +70,9 @@ def _cannot_write(handler: logging.FileHandler, record: logging.LogRecord) -> No
 @train_main(config_name="config")
 def main(cfg: DictConfig) -> Any:
     """Train one experiment, from where it stands to `optim.epochs`; returns the last metrics."""
-    from solvers import Interrupted, check_config  # imports torch's heavier parts
+    from solvers import Interrupted  # imports torch's heavier parts
 
     try:
-        check_config(cfg)
         watching = init_process(cfg)
     except USER_ERRORS as exc:
         exit_with_error(exc)

@@ -18,7 +18,7 @@ from dora.xp import XP
 from omegaconf import DictConfig, OmegaConf
 
 from adversarial_trainer.train import main
-from solvers import CompressionSolver, check_config, get_solver
+from solvers import CompressionSolver, get_solver
 
 ROOT = Path(__file__).parents[1]
 RATE = 16000
@@ -98,7 +98,6 @@ def make_cfg(*overrides: str) -> DictConfig:
 def make_solver(folder: Path, audio: Path, *overrides: str) -> CompressionSolver:
     """A solver ready to train; one in the same `folder` goes on with the same run."""
     cfg = make_cfg(f"dset.path={audio}", f"dset.cache={audio.parent / 'cache'}", *overrides)
-    check_config(cfg)
     torch.manual_seed(cfg.seed)
     dora = dataclasses.replace(main.dora, dir=folder)
     xp = XP(dora=dora, cfg=cfg, argv=[], sig="run")

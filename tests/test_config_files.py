@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from micro import ROOT, command, write_audio
 
-from adversarial_trainer.config_files import check_file
+from adversarial_trainer.config_files import ConfigFileError, check_file
 from adversarial_trainer.train import main
 
 RECIPE = """\
@@ -79,21 +79,35 @@ def recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "config" / "solver"
 
 
+def write(path: Path, name: str) -> str:
+    """The case `name` as a file; how the line about it begins."""
+    text, line, _ = CASES[name]
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    return f"{path}, line {line}: "
+
+
 @pytest.mark.parametrize("name", CASES)
-def test_one_line_names_file_and_line(
+def test_one_line_names_file_and_line(recipes: Path, name: str) -> None:
+    path = recipes / "mine.yaml"
+    start = write(path, name)
+    with pytest.raises(ConfigFileError) as error:
+        check_file(path, recipes.parent)
+    line = str(error.value)
+    assert line.startswith(start) and CASES[name][2] in line
+    assert "\n" not in line and len(line) < 600
+
+
+@pytest.mark.parametrize("name", ["a tab", "billion laughs", "an unknown group", "not UTF-8"])
+def test_the_command_line_says_it(
     recipes: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text, line, part = CASES[name]
-    path = recipes / "mine.yaml"
-    path.write_bytes(text.encode(errors="surrogateescape"))
+    start = write(recipes / "mine.yaml", name)
     capsys.readouterr()
     with pytest.raises(SystemExit) as exit_:
         main.get_xp(["solver=mine"])
     assert exit_.value.code == 2
     out, err = capsys.readouterr()
-    assert out == "" and err.count("\n") == 1 and len(err) < 600
-    assert err.startswith(f"error: {path}, line {line}: ")
-    assert part in err
+    assert out == "" and err.count("\n") == 1 and err.startswith(f"error: {start}")
 
 
 def test_the_files_of_the_project_pass(recipes: Path) -> None:

@@ -282,6 +282,7 @@ def test_a_refused_command_writes_no_run(tmp_path: Path, audio: Path, slips: str
     assert not (tmp_path / "out" / "xps").exists()
 
 
+@pytest.mark.slow
 def test_what_fails_later_does_no_harm(
     tmp_path: Path, audio: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -296,6 +297,7 @@ def test_what_fails_later_does_no_harm(
     assert "Goes on" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_clear_with_a_slip_costs_nothing(tmp_path: Path, audio: Path) -> None:
     """`logging.every` is not in the signature: what --clear removes is the good run's folder."""
     argv = command(tmp_path / "out", audio, "optim.epochs=1", "adversarial=none")
