@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from micro import make_cfg
+from micro import make_cfg, make_solver
 
 from adversarial_trainer.train import main
 from solvers import check_config
@@ -141,10 +141,13 @@ def test_out_of_range(override: str) -> None:
 
 
 @pytest.mark.parametrize("override, named", REFUSED, ids=[arg for arg, _ in REFUSED])
-def test_what_a_constructor_refuses_is_named_by_key(override: str, named: str) -> None:
+def test_what_a_constructor_refuses_is_named_by_key(
+    tmp_path: Path, audio: Path, override: str, named: str
+) -> None:
     extra = ["evaluate.metrics.visqol=true"] if "visqol" in override else []
     with pytest.raises(ValueError, match=named) as error:
         check_config(make_cfg(override, *extra))
+        make_solver(tmp_path, audio, override, *extra)  # what only the audio tells
     assert "\n" not in str(error.value)
 
 
