@@ -12,6 +12,7 @@ import importlib
 import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -85,7 +86,14 @@ class TrainMain(HydraMain):
     def init_xp(self, xp: XP) -> XP:
         """Make the folder of an experiment, if its configuration is right."""
         self.check(xp)
-        return super().init_xp(xp)
+        try:
+            xp = super().init_xp(xp)
+            # Hydra's own files come next; without room for them it has a traceback.
+            with tempfile.TemporaryFile(dir=xp.folder) as file:
+                file.write(bytes(1 << 16))
+        except OSError as exc:
+            exit_with_error(f"{xp.folder} can't be written: {exc.strerror or exc}.")
+        return xp
 
     @staticmethod
     def check(xp: XP) -> None:

@@ -115,6 +115,14 @@ def _train(cfg: DictConfig) -> Any:
         return solver.run()
     except (FloatingPointError, SaveError) as exc:  # training diverged; the disk is full
         raise UserError from exc
+    except RuntimeError as exc:
+        # Torch raises it wherever the main thread is at that moment.
+        if not str(exc).startswith("DataLoader worker"):
+            raise
+        raise UserError from RuntimeError(
+            "A loader process was killed, or had no memory or no room in /dev/shm for a batch. The "
+            "same command goes on from the last checkpoint; dataset.num_workers=0 does without."
+        )
 
 
 if __name__ == "__main__":

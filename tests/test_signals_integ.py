@@ -139,3 +139,29 @@ def test_a_signal_to_one_rank_stops_all(tmp_path: Path, audio: Path) -> None:
     assert "Saved at epoch 1, update 1" in output
     updates = checkpoint_of(tmp_path)["updates"]
     assert 10 <= updates < 20
+
+
+@pytest.mark.parametrize("how", ["killed", "no room"])
+def test_a_lost_loader_process_is_an_error_in_a_line(tmp_path: Path, audio: Path, how: str) -> None:
+    """And no wait for ever; the same command goes on."""
+    line = [*DORA, *command(tmp_path, audio, *ARGV, "checkpoint.every_updates=5")]
+    if how == "no room":  # a /dev/shm as small as those of some containers
+        script = 'mount -t tmpfs -o size=64k none /dev/shm && exec "$@"'
+        line = ["unshare", "-m", "sh", "-c", script, "sh", *line, "dataset.batch_size=16"]
+        if subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode:
+            pytest.skip("mount namespaces need privileges")
+    process = subprocess.Popen(
+        line, cwd=ROOT, env=ENV, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    assert process.stdout is not None
+    output = ""
+    for text in process.stdout:
+        output += text
+        if how == "killed" and "Train | Epoch 1 | 10/" in text:
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+            os.kill(int(children.split()[-1]), signal.SIGKILL)
+    assert process.wait(60) == 2, output[-3000:]
+    assert output.count("error: A loader process was killed, or had no memory or no room") == 1
+    assert "Traceback" not in output
+    if how == "killed":
+        assert "Goes on from epoch 1, update" in dora_run(*command(tmp_path, audio, *ARGV))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import atexit
 import multiprocessing
+import multiprocessing.queues
 import os
 import signal
+import sys
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
@@ -120,8 +122,15 @@ def _signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _end_with_error(error: Exception, _: object) -> None:
+    """What Python does instead is to drop the batch, for which the trainer then waits for ever."""
+    print(f"loader: can't hand over a batch: {error}", file=sys.stderr, flush=True)
+    os._exit(1)
+
+
 def _start_worker(number: int) -> None:
     torch.set_num_threads(1)
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_end_with_error)  # type: ignore[attr-defined]
     if _JOB_SIGNALS:
         signal.pthread_sigmask(signal.SIG_BLOCK, _JOB_SIGNALS)
         parent = multiprocessing.parent_process()

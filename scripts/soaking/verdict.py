@@ -21,10 +21,11 @@ NOTICED = "the run saves its state after this update"
 NOT_SAVED = re.compile(r"is not saved:|not written:")
 REFUSED = "No checkpoint of this run can be read"
 DIVERGED = "error: Training has diverged"
-# Torch raises it wherever the trainer happens to be.
-NO_LOADER = re.compile(r"DataLoader worker \(pid \d+\) is killed by signal: Killed")
-# Hydra's, of the files that it writes before a run begins.
-NO_ROOM_YET = re.compile(r"^OSError: .*(No space left|File too large)", re.MULTILINE)
+NO_LOADER = re.compile(r"^error: A loader process was killed", re.MULTILINE)
+# Of the files that Hydra writes before a run begins: ours, or its own where room went in between.
+NO_ROOM_YET = re.compile(
+    r"^(OSError: .*(No space left|File too large)|error: .* can't be written: )", re.MULTILINE
+)
 NO_ROOM_END = re.compile(
     r"^error: .*(No space left|File too large|could not be saved)", re.MULTILINE
 )
@@ -82,9 +83,7 @@ def judge_life(
         if same is None or (same.good, same.checksums) != (record.good, record.checksums):
             wrong.append(f"update {number} differs: {record.checksums}, not {same}")
             break
-    if "Traceback (most recent call last)" in text and not (
-        NO_LOADER.search(text) or _no_room_yet(life, faults)
-    ):
+    if "Traceback (most recent call last)" in text and not _no_room_yet(life, faults):
         wrong.append("a traceback")
     return wrong + _judge_end(life, faults, recipe)
 
