@@ -163,6 +163,38 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def choose_format(path: str | Path, subtype: str | None = None) -> tuple[str, str]:
+    """libsndfile's format and subtype for the extension of a path.
+
+    Args:
+        subtype: None for PCM_16 in wav, flac and the like, Vorbis or Opus inside ogg.
+    Raises:
+        ValueError: there is no such format; names those that there are.
+    """
+    suffix = Path(path).suffix.lower()
+    format_, default = _FORMATS.get(suffix, (suffix[1:].upper(), None))
+    if format_ not in soundfile.available_formats() or format_ == "RAW":
+        choices = ", ".join(sorted(EXTENSIONS))
+        raise ValueError(f"{path}: cannot write {suffix!r}. Choices: {choices}")
+    if subtype is None:
+        integer = soundfile.check_format(format_, "PCM_16")
+        subtype = default or ("PCM_16" if integer else soundfile.default_subtype(format_))
+    return format_, subtype
+
+
+def to_subtype(data: np.ndarray, subtype: str) -> np.ndarray:
+    """Samples as libsndfile takes them without scaling: for n-bit PCM the n highest bits.
+
+    It would itself scale by 2^(n-1) - 1, and divide by 2^(n-1) when reading.
+    """
+    if subtype not in _PCM_BITS:
+        return data
+    bits = _PCM_BITS[subtype]
+    scale = 2 ** (bits - 1)
+    integers = np.rint(data * scale).clip(-scale, scale - 1).astype(np.int64)
+    return (integers << (32 - bits)).astype(np.int32)
+
+
 def write(
     path: str | Path,
     wav: torch.Tensor,
@@ -182,14 +214,7 @@ def write(
         raise ValueError(f"wav must have shape [channels, time], got {tuple(wav.shape)}")
     if clip not in ("clamp", "rescale"):
         raise ValueError(f"Unknown clip {clip!r}. Choices: clamp, rescale")
-    suffix = Path(path).suffix.lower()
-    format_, default = _FORMATS.get(suffix, (suffix[1:].upper(), None))
-    if format_ not in soundfile.available_formats() or format_ == "RAW":
-        choices = ", ".join(sorted(EXTENSIONS))
-        raise ValueError(f"{path}: cannot write {suffix!r}. Choices: {choices}")
-    if subtype is None:
-        integer = soundfile.check_format(format_, "PCM_16")
-        subtype = default or ("PCM_16" if integer else soundfile.default_subtype(format_))
+    format_, subtype = choose_format(path, subtype)
     data = wav.detach().to("cpu", torch.float64).numpy().T  # [C, T] -> [T, C]
     peak = float(np.abs(data).max(initial=0.0))
     if not math.isfinite(peak):
@@ -198,12 +223,7 @@ def write(
         count = int((np.abs(data) > 1).sum())
         logger.warning("%s: %d samples beyond [-1, 1], peak %.3f (%s)", path, count, peak, clip)
         data = data / peak if clip == "rescale" else data.clip(-1, 1)
-    if subtype in _PCM_BITS:
-        # libsndfile would scale by 2^(n-1) - 1 and divide by 2^(n-1) when reading.
-        bits = _PCM_BITS[subtype]
-        scale = 2 ** (bits - 1)
-        integers = np.rint(data * scale).clip(-scale, scale - 1).astype(np.int64)
-        data = (integers << (32 - bits)).astype(np.int32)
+    data = to_subtype(data, subtype)
     with replacing(path) as temporary:
         try:
             with soundfile.SoundFile(

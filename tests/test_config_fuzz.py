@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import math
 import os
 import resource
@@ -30,6 +29,9 @@ KEYS = keys_by_file()
 NEVER = [math.nan, -math.inf, 2**63, [[1]], LONG, "a\0b", "???", {"a": [1]}]
 # Groups that a configuration may lack: nothing reads them where they are not in use.
 OPTIONAL = ("loss.", "evaluate.visqol", "activation_params", "norm_params", "pad_params")
+
+
+pytestmark = pytest.mark.usefixtures("logging_as_before")
 
 
 @pytest.fixture(autouse=True)
@@ -224,19 +226,6 @@ def run(argv: list[str]) -> Any:
 @pytest.fixture
 def audio(tmp_path: Path) -> Path:
     return write_audio(tmp_path / "data" / "audio")
-
-
-@pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    """A run sets up the root logger of its process."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    for handler in root.handlers:
-        if handler not in handlers:
-            handler.close()
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 SLIPS = ["optim.lr=-1", "quantizer.n_q=0", "seed=abc", "model.seanet.n_filters=65536"]

@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,18 +55,20 @@ def final_state(folder: Path) -> dict[str, Any]:
     return {key: value for key, value in state.items() if key != "config_text"}
 
 
-def signalled(line: tuple[str, ...], name: str) -> tuple[int, str]:
-    """Exit status and output of a run that gets a signal, at its parent process, in an update."""
+def watched(
+    line: Sequence[str], in_an_update: Callable[[subprocess.Popen[str]], None]
+) -> tuple[int, str]:
+    """Exit status and output of a run to which something happens in its tenth update."""
     process = subprocess.Popen(
         line, cwd=ROOT, env=ENV, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     assert process.stdout is not None
-    seen = []
+    output = ""
     for text in process.stdout:
-        seen.append(text)
+        output += text
         if "Train | Epoch 1 | 10/" in text:
-            process.send_signal(getattr(signal, name))
-    return process.wait(60), "".join(seen)
+            in_an_update(process)
+    return process.wait(60), output
 
 
 @pytest.mark.parametrize(
@@ -89,14 +91,15 @@ def test_a_signal(
     processes: int,
 ) -> None:
     line = (*start, *command(tmp_path, audio, *ARGV))
-    status, output = signalled(line, name)
+    number = getattr(signal, name)
+    status, output = watched(line, lambda process: process.send_signal(number))
     assert f"{name}: the run saves its state after this update, and ends" in output
     match = re.search(r"Saved at epoch 1, update (\d+) \(\1 of the 60 in this epoch\)", output)
     assert match is not None, output[-3000:]
     updates = int(match.group(1))
     assert 10 <= updates < 20, "soon"
     if "torch.distributed.run" not in start:
-        assert status == 128 + getattr(signal, name)
+        assert status == 128 + number
         assert "Traceback" not in output
     assert status != 0
     assert checkpoint_of(tmp_path)["updates"] == updates
@@ -126,16 +129,8 @@ def worker(parent: int, rank: int) -> int:
 def test_a_signal_to_one_rank_stops_all(tmp_path: Path, audio: Path) -> None:
     """They agree on the update after which they end."""
     line = (*DORA, "-d", "--ddp_workers", "2", *command(tmp_path, audio, *ARGV))
-    process = subprocess.Popen(
-        line, cwd=ROOT, env=ENV, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    assert process.stdout is not None
-    output = ""
-    for text in process.stdout:
-        output += text
-        if "Train | Epoch 1 | 10/" in text:
-            os.kill(worker(process.pid, 1), signal.SIGTERM)
-    assert process.wait(60) != 0
+    status, output = watched(line, lambda process: os.kill(worker(process.pid, 1), signal.SIGTERM))
+    assert status != 0
     assert "Saved at epoch 1, update 1" in output
     updates = checkpoint_of(tmp_path)["updates"]
     assert 10 <= updates < 20
@@ -150,17 +145,14 @@ def test_a_lost_loader_process_is_an_error_in_a_line(tmp_path: Path, audio: Path
         line = ["unshare", "-m", "sh", "-c", script, "sh", *line, "dataset.batch_size=16"]
         if subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode:
             pytest.skip("mount namespaces need privileges")
-    process = subprocess.Popen(
-        line, cwd=ROOT, env=ENV, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    assert process.stdout is not None
-    output = ""
-    for text in process.stdout:
-        output += text
-        if how == "killed" and "Train | Epoch 1 | 10/" in text:
+
+    def kill_the_loader(process: subprocess.Popen[str]) -> None:
+        if how == "killed":
             children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
             os.kill(int(children.split()[-1]), signal.SIGKILL)
-    assert process.wait(60) == 2, output[-3000:]
+
+    status, output = watched(line, kill_the_loader)
+    assert status == 2, output[-3000:]
     assert output.count("error: A loader process was killed, or had no memory or no room") == 1
     assert "Traceback" not in output
     if how == "killed":

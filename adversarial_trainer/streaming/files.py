@@ -43,7 +43,7 @@ def write_blocks(
     Returns:
         Samples per channel written.
     """
-    format_, subtype = _choose_format(path, subtype)
+    format_, subtype = audio.choose_format(path, subtype)
     blocks = iter(blocks)
     first = next(blocks, None)
     if first is None:
@@ -66,7 +66,8 @@ def write_blocks(
                     data = data.clip(-1, 1)
                 # libsndfile's Vorbis encoder overflows the stack on long ones.
                 for begin in range(0, len(data), 1 << 16):
-                    file.write(_to_subtype(data[begin : begin + (1 << 16)], subtype))
+                    part = audio.to_subtype(data[begin : begin + (1 << 16)], subtype)
+                    file.write(np.ascontiguousarray(part))
     if peak > 1:
         logger.warning("%s: samples beyond [-1, 1] were cut off, peak %.3f", path, peak)
     return length
@@ -80,26 +81,3 @@ def reconstruct_file(
     rate = audio.info(source).sample_rate
     blocks = reconstruct_stream(model, read_blocks(source), rate)
     return write_blocks(target, blocks, rate, subtype)
-
-
-def _choose_format(path: str | Path, subtype: str | None) -> tuple[str, str]:
-    """libsndfile's format and subtype for a path, as `audio.write` has them."""
-    suffix = Path(path).suffix.lower()
-    format_, default = audio._FORMATS.get(suffix, (suffix[1:].upper(), None))
-    if format_ not in soundfile.available_formats() or format_ == "RAW":
-        choices = ", ".join(sorted(audio.EXTENSIONS))
-        raise ValueError(f"{path}: cannot write {suffix!r}. Choices: {choices}")
-    if subtype is None:
-        integer = soundfile.check_format(format_, "PCM_16")
-        subtype = default or ("PCM_16" if integer else soundfile.default_subtype(format_))
-    return format_, subtype
-
-
-def _to_subtype(data: np.ndarray, subtype: str) -> np.ndarray:
-    """Samples as libsndfile takes them without scaling: for n-bit PCM the n highest bits."""
-    if subtype not in audio._PCM_BITS:
-        return np.ascontiguousarray(data)
-    bits = audio._PCM_BITS[subtype]
-    scale = 2 ** (bits - 1)
-    integers = np.rint(data * scale).clip(-scale, scale - 1).astype(np.int64)
-    return np.ascontiguousarray((integers << (32 - bits)).astype(np.int32))

@@ -8,6 +8,7 @@ import pytest
 import soundfile
 import torch
 from micro import EPOCH, differences, make_solver, snapshot, without_durations
+from spoiling import started
 
 from adversarial_trainer import checkpoint
 from adversarial_trainer.data import Batch
@@ -25,15 +26,6 @@ EVERYTHING = [
 def first_batch(solver: CompressionSolver) -> Batch:
     solver.data.train.set_position(1)
     return next(iter(solver.data.train))
-
-
-def started(folder: Path, audio: Path, *overrides: str) -> CompressionSolver:
-    solver = make_solver(folder, audio, *overrides)
-    solver.start()
-    solver.model.train()
-    if solver.adversarial is not None:
-        solver.adversarial.train()
-    return solver
 
 
 def final_state(solver: CompressionSolver) -> dict:
