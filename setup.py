@@ -29,9 +29,16 @@ REQUIRED = [
     "matplotlib",
     "tensorboard",
     "wandb",
+    "safetensors",
 ]
-METRICS = ["visqol-python>=3.8"]
-DEV = [*METRICS, "pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "encodec", "julius"]
+# pesq has no wheels and needs a C compiler: it is not in `metrics`, so that those install anywhere.
+METRICS = ["visqol-python>=3.8", "pystoi"]
+PESQ = ["pesq"]
+ENTROPY = ["constriction>=0.4"]
+EXPORT = ["transformers>=4.57", "onnx", "onnxscript", "onnxruntime"]
+TESTS = ["pytest", "pytest-xdist", "hypothesis", "encodec", "julius", "torchmetrics", "auraloss"]
+TESTS += ["playwright"]  # the report in a browser; uses the machine's Chromium
+DEV = [*METRICS, *ENTROPY, *EXPORT, *TESTS, "ruff", "mypy"]
 
 setup(
     name="adversarial_trainer",
@@ -51,5 +58,11 @@ setup(
     package_data={"": ["*.yaml", "py.typed"]},
     entry_points={"console_scripts": ["adversarial-trainer=adversarial_trainer.cli:main"]},
     install_requires=REQUIRED,
-    extras_require={"metrics": METRICS, "dev": DEV},
+    extras_require={
+        "metrics": METRICS,
+        "pesq": PESQ,
+        "entropy": ENTROPY,
+        "export": EXPORT,
+        "dev": DEV,
+    },
 )

@@ -15,9 +15,20 @@ PACKAGE = "adversarial_trainer"
 LAYERS = [
     ["train", "cli", "grids"],
     ["dora_main", "watch"],
-    ["solvers", "export", "doctor"],
-    ["streaming"],
-    ["models", "adversarial", "losses", "metrics", "data", "optim", "checkpoint", "config_files"],
+    ["solvers", "export", "doctor", "compress"],
+    ["evaluation", "report"],
+    ["streaming", "pretrained"],
+    [
+        "models",
+        "adversarial",
+        "losses",
+        "metrics",
+        "data",
+        "optim",
+        "checkpoint",
+        "config_files",
+        "pictures",
+    ],
     ["quantization"],
     ["modules", "slurm"],
     [

@@ -7,7 +7,7 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from solvers.pictures import FLOOR_DB, draw_spectrograms, spectrogram_db
+from adversarial_trainer.pictures import FLOOR_DB, draw_spectrograms, spectrogram_db
 
 RATE = 16000
 
