@@ -52,7 +52,7 @@ def _check(path: Path, root: Path, *version: int) -> None:
         mark = yaml.Mark(str(path), 0, data.count(b"\n", 0, exc.start), 0, None, None)
         raise ConfigFileError(path, mark, f"byte 0x{data[exc.start]:02x} is not UTF-8.") from None
     try:
-        _check_events(path, text)
+        check_events(path, text)
         node = yaml.compose(text, Loader=get_yaml_loader())
         if node is not None:
             _check_keys(path, root, node)
@@ -67,7 +67,7 @@ def _check(path: Path, root: Path, *version: int) -> None:
         raise ConfigFileError(path, mark, problem) from None
 
 
-def _check_events(path: Path, text: str) -> None:
+def check_events(path: Path, text: str) -> None:
     """The grammar, without building anything."""
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import torch
@@ -21,6 +20,7 @@ from adversarial_trainer.adversarial.discriminators import (
     JointDiscriminator,
     MultiDiscriminator,
 )
+from adversarial_trainer.devices import get_device
 from adversarial_trainer.losses import LOSSES, Balancer
 from adversarial_trainer.models.builders import naming, to_params
 from adversarial_trainer.optim import OPTIMIZERS, SCHEDULES, Schedule, keep_options
@@ -32,25 +32,6 @@ PENALTY = "penalty"
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 # Keys under `optim` that are the training loop's and not the optimizer's.
 LOOP_KEYS = ("epochs", "updates_per_epoch", "max_norm", "max_bad_steps", "ema")
-
-
-def parse_device(name: str) -> torch.device | None:
-    """The device that `auto` (None), `cpu`, `cuda` or `cuda:N` names, here or elsewhere."""
-    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", name):
-        raise ValueError(f"device={shown(name)}: use auto, cpu, cuda or cuda:N.")
-    return None if name == "auto" else torch.device(name)
-
-
-def get_device(name: str) -> torch.device:
-    """The device of that name (see `parse_device`), which must exist."""
-    device, count = parse_device(name), torch.cuda.device_count()
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device={name}: torch sees no CUDA device; use device=auto or cpu.")
-    if device.type == "cuda" and (device.index or 0) >= count:
-        raise ValueError(f"device={name}: torch sees {count} CUDA device(s), from cuda:0.")
-    return device
 
 
 def get_like(cfg: DictConfig) -> torch.Tensor:

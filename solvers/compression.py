@@ -32,6 +32,7 @@ from .builders import (
     get_weights,
 )
 from .evaluation import Evaluation
+from .freezing import freeze, hold, trained
 from .generation import codebook_counts, generate_samples
 from .sources import StageData
 from .starting import initialise_codebooks, initialise_weights
@@ -51,6 +52,7 @@ class CompressionSolver(BaseSolver):
     def __init__(self, cfg: DictConfig) -> None:
         super().__init__(cfg)
         self.model = get_model(cfg, self.shared_generator).to(self.like)
+        freeze(self.model, cfg.freeze)
         distrib.broadcast_module(self.model)
         self.adversarial = get_adversarial(cfg, self.like, self.shared_generator)
         self.losses = get_losses(cfg).to(self.like)
@@ -58,10 +60,10 @@ class CompressionSolver(BaseSolver):
         self.weights = get_weights(cfg.losses, adversarial)
         self.balancer = get_balancer(cfg, adversarial)
         with naming("optim"):
-            self.optimizer = get_optimizer(self.model.parameters(), cfg.optim)
+            self.optimizer = get_optimizer(trained(self.model), cfg.optim)
         with naming("schedule"):
             self.schedule = get_schedule(self.optimizer, cfg.schedule)
-        self.sync_gradients = distrib.GradientSync(self.model.parameters())
+        self.sync_gradients = distrib.GradientSync(trained(self.model))
         self.ranks.syncs["generator"] = self.sync_gradients
         self.adversary_loaded = False
         self.bad_steps_in_row = 0
@@ -93,9 +95,12 @@ class CompressionSolver(BaseSolver):
         self.generate_counts = codebook_counts(self.model, cfg.generate.bandwidths)
         super().prepare()
         if cfg.continue_from and not self.restored:
-            path = weights.find_checkpoint(cfg.continue_from, self.folder.parent)
-            adversary = None if self.adversarial is None else self.adversarial.adversary
-            self.adversary_loaded = weights.load_into(path, self.model, adversary)
+            adversary = None
+            if self.adversarial is not None and cfg.continue_discriminators:
+                adversary = self.adversarial.adversary
+            self.adversary_loaded = weights.load_into(
+                cfg, self.folder.parent, self.model, adversary
+            )
 
     def start(self) -> None:
         if self.cfg.data_init:
@@ -157,6 +162,7 @@ class CompressionSolver(BaseSolver):
     def train(self) -> dict[str, float]:
         """One epoch of updates."""
         self.model.train()
+        hold(self.model, self.cfg.freeze)
         if self.adversarial is not None:
             self.adversarial.train()
         epoch, total = self.unfinished, len(self.data.train)
@@ -210,12 +216,16 @@ class CompressionSolver(BaseSolver):
         alike goes on: `updates`, the generator's learning-rate schedule, `shared_generator`, the
         steps that the discriminators' schedule counts.
 
+        While the discriminators warm up, the codec stays as it is, bit for bit.
+
         Returns:
             Metrics (0-dim tensors), and whether it was a good step.
         """
         real = batch.wav.to(self.like, non_blocking=True)
+        learns = not self.warming_up
         self.codec_state.take()
-        result = self.model(real)
+        with torch.set_grad_enabled(learns):
+            result = self.model(real)
         fake, penalty = result.x, result.penalty
         metrics = dict(result.metrics)
         # What must be finite, in the order of computation.
@@ -226,24 +236,48 @@ class CompressionSolver(BaseSolver):
         if self.adversarial is not None:
             self.adversarial.train_adv(fake, real)
             metrics.update(self.adversarial.metrics)
-        losses = self.generator_losses(fake, real)
+        with torch.set_grad_enabled(learns):
+            losses = self.generator_losses(fake, real)
         if self.adversarial is not None:
             checks.update(self.adversarial.checks)
         values = {name: loss.detach() for name, loss in losses.items()}
         checks.update(values)
         metrics.update(values)
 
-        weighted = None if penalty is None else self.weights.get(PENALTY, 0.0) * penalty
+        if learns:
+            self._backward(losses, fake, penalty, checks, metrics)
+        metrics["bandwidth"] = result.bandwidth
+        good = self._finish_step(checks, metrics, batch, (real, fake), learns)
+        return metrics, good
+
+    @property
+    def warming_up(self) -> bool:
+        """Whether the next step is one in which the discriminators learn alone."""
+        if self.adversarial is None:
+            return False
+        adversarial = self.cfg.adversarial
+        since = self.adversarial.schedule.num_steps - adversarial.start_step
+        return 0 <= since < adversarial.warmup_updates
+
+    def _backward(
+        self,
+        losses: dict[str, torch.Tensor],
+        fake: torch.Tensor,
+        penalty: torch.Tensor | None,
+        checks: dict[str, torch.Tensor],
+        metrics: dict[str, torch.Tensor],
+    ) -> None:
+        """The codec's gradients, averaged over ranks."""
+        weighted = None
+        if penalty is not None and penalty.requires_grad:  # not with a frozen encoder
+            weighted = self.weights.get(PENALTY, 0.0) * penalty
         self.optimizer.zero_grad()
-        with self.sync_gradients(len(real)):
+        with self.sync_gradients(len(fake)):
             self.balancer.backward(losses, fake, weighted)
         metrics.update(self.balancer.metrics)
         checks.update({n: v for n, v in self.balancer.metrics.items() if n.startswith("norm_")})
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         checks["grad_norm"] = metrics["grad_norm"] = torch.nn.utils.get_total_norm(gradients)
-        metrics["bandwidth"] = result.bandwidth
-        good = self._finish_step(checks, metrics, batch, (real, fake))
-        return metrics, good
 
     def _finish_step(
         self,
@@ -251,27 +285,40 @@ class CompressionSolver(BaseSolver):
         metrics: dict[str, torch.Tensor],
         batch: Batch,
         waves: tuple[torch.Tensor, torch.Tensor],
+        learns: bool,
     ) -> bool:
-        """Decide with all ranks whether the step is good, and do or leave out what is left of it.
-        This is where the host waits for the device."""
+        """Decide with all ranks whether the step is good, and do or leave out what is left of it:
+        the codec's update, if it `learns`. This is where the host waits for the device."""
         values = torch.stack(list(checks.values()))
         bad, self.stop_agreed = distrib.any_true([~values.isfinite().all(), self.stop_requested])
         self.updates += 1
         if bad:
+            if learns:
+                self.balancer.undo()
             self._leave_out(checks, values, batch, waves)
         else:
-            if self.cfg.optim.max_norm:
-                torch.nn.utils.clip_grads_with_norm_(
-                    self.model.parameters(), self.cfg.optim.max_norm, metrics["grad_norm"]
-                )
-            self.optimizer.step()
-            metrics.update(self.model.quantizer.apply_update())
-            if self.ema is not None:
-                self.ema.step()
+            if learns:
+                self._update_codec(metrics)
+            else:
+                self.codec_state.restore()
             self.bad_steps_in_row = 0
             self.bad_steps.good(self.updates, checks, values)
         self.schedule.step()
         return not bad
+
+    def _update_codec(self, metrics: dict[str, torch.Tensor]) -> None:
+        cfg, quantizer = self.cfg, self.model.quantizer
+        if cfg.optim.max_norm:
+            torch.nn.utils.clip_grads_with_norm_(
+                trained(self.model), cfg.optim.max_norm, metrics["grad_norm"]
+            )
+        self.optimizer.step()
+        if "quantizer" in cfg.freeze:
+            quantizer.discard_update()
+        else:
+            metrics.update(quantizer.apply_update())
+        if self.ema is not None:
+            self.ema.step()
 
     def _leave_out(
         self,
@@ -287,7 +334,6 @@ class CompressionSolver(BaseSolver):
             gradients["d_grad_norm"] = bad_gradient(self.adversarial.adversary)
             self.adversarial.undo()
         self.codec_state.restore()
-        self.balancer.undo()
         self.optimizer.zero_grad()
         self.bad_steps.bad(
             {"update": self.updates, "epoch": self.epoch, "in_row": self.bad_steps_in_row},

@@ -1,78 +1,72 @@
-"""Starting a run from the weights of another."""
+"""Starting a run from the weights of another, or of a codec trained elsewhere."""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
 
+from omegaconf import DictConfig
 from torch import nn
 
-from adversarial_trainer import checkpoint
+from adversarial_trainer.models.builders import to_params
+from adversarial_trainer.pretrained import Weights, fit, read_weights
+
+from .builders import flatten
 
 logger = logging.getLogger(__name__)
 
 
-def find_checkpoint(source: str, xps_folder: Path) -> Path:
-    """The checkpoint that `continue_from` names: a file, a run's folder, or a signature."""
-    path = Path(source)
-    for candidate in (path, path / "checkpoint.th", xps_folder / source / "checkpoint.th"):
-        if candidate.is_file():
-            return candidate
-    raise FileNotFoundError(
-        f"continue_from={source}: no such checkpoint file or run folder, and no run of that "
-        f"signature in {xps_folder}."
-    )
+def load_into(cfg: DictConfig, runs: Path, model: nn.Module, adversary: nn.Module | None) -> bool:
+    """Give a codec, and discriminators, the weights of what `cfg.continue_from` names.
 
+    The codec's averaged weights are taken where the source has them. Discriminators that the
+    source lacks, or has in another shape, stay as they are, with a warning.
 
-def load_into(path: Path, model: nn.Module, adversary: nn.Module | None) -> bool:
-    """Give a codec, and discriminators, the weights of a checkpoint.
-
-    The codec's averaged weights are taken where the checkpoint has them. Discriminators that the
-    checkpoint lacks, or has in another shape, stay as they are, with a warning.
+    Args:
+        cfg: a whole configuration.
+        runs: where signatures are looked up.
+        adversary: the discriminators that are to continue; None: none.
 
     Returns:
         Whether the discriminators were loaded.
     """
-    state = checkpoint.load(path)
-    weights = _part(path, state, "model")
-    if not weights:
-        raise ValueError(f"continue_from={path}: not a checkpoint of a codec run, it has no model.")
-    weights.update(_part(path, state, "ema", "averages"))
-    _load(model, weights, f"continue_from={path}: generator")
-    logger.info("Weights from %s", path)
+    try:
+        weights = read_weights(cfg.continue_from, runs)
+    except (FileNotFoundError, ValueError) as exc:
+        raise type(exc)(f"continue_from={exc}") from exc
+    source = weights.info["path"]
+    message = f"continue_from={source}: generator does not fit this configuration"
+    fit(model, weights.model, message)
+    logger.info("Weights from %s", source)
+    for line in differences(weights, cfg):
+        logger.warning("%s was another codec: %s", source, line)
     if adversary is None:
         return False
-    prefix = "adversary."
-    stored = {
-        key[len(prefix) :]: value
-        for key, value in _part(path, state, "adversarial").items()
-        if key.startswith(prefix)
-    }
     before = {key: value.clone() for key, value in adversary.state_dict().items()}
     try:
-        _load(adversary, stored, "discriminators")
+        if not weights.discriminators:
+            raise ValueError(f"{source} has none")
+        fit(adversary, weights.discriminators, "they do not fit this configuration")
     except ValueError as exc:
         # torch has copied what did fit by then.
         adversary.load_state_dict(before)
-        logger.warning("%s: the discriminators start afresh (%s)", path, exc)
+        logger.warning("%s: the discriminators start afresh (%s)", source, exc)
         return False
     return True
 
 
-def _part(path: Path, state: dict[str, Any], *keys: str) -> dict[str, Any]:
-    """A copy of a dictionary inside a checkpoint, maybe somebody else's; empty if not there."""
-    part: Any = state
-    for key in keys:
-        part = part.get(key, {})
-        if not isinstance(part, dict) or not all(isinstance(name, str) for name in part):
-            raise ValueError(f"continue_from={path}: {'.'.join(keys)} is not a table of weights.")
-    return dict(part)
-
-
-def _load(module: nn.Module, weights: dict[str, Any], what: str) -> None:
-    try:
-        module.load_state_dict(weights)
-    except RuntimeError as exc:
-        lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
-        raise ValueError(f"{what} does not fit this configuration: {lines[-1][:300]}") from exc
+def differences(weights: Weights, cfg: DictConfig) -> list[str]:
+    """What makes another codec of the same shapes: padding, causality, rates, activations."""
+    theirs, ours = (
+        {
+            key: value
+            for key, value in flatten(to_params(node)).items()
+            if key.startswith("model.") or key in ("sample_rate", "channels")
+        }
+        for node in (weights.cfg, cfg)
+    )
+    return [
+        f"{key}={value} there, {ours[key]} here"
+        for key, value in theirs.items()
+        if key in ours and ours[key] != value
+    ]

@@ -157,6 +157,7 @@ def check_dset(stem: str, node: dict[str, Any]) -> None:
 def check_adversarial(stem: str, node: dict[str, Any]) -> None:
     built = ["adversary", "optimizer", "loss_real", "loss_fake", "loss_feat", "scheduler"]
     assert set(node.pop("discriminators")) <= DISCRIMINATORS.keys()
+    assert node.pop("warmup_updates") >= 0
     for name in DISCRIMINATORS:  # all are mounted, so that any may be asked for
         check_discriminator(name, node.pop(name))
     fit(node.pop("feature_matching"), FeatureMatchingLoss, ["loss"])

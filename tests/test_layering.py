@@ -30,7 +30,7 @@ LAYERS = [
         "pictures",
     ],
     ["quantization"],
-    ["modules", "slurm"],
+    ["modules", "slurm", "devices"],
     [
         "registry",
         "audio",

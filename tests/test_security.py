@@ -35,6 +35,7 @@ from hostile import (
     write_archive,
 )
 from micro import make_solver, write_audio
+from omegaconf import OmegaConf
 
 from adversarial_trainer import checkpoint
 from adversarial_trainer.data import load_manifest, scan
@@ -331,15 +332,16 @@ def test_weights_of_a_stranger(tmp_path: Path, audio: Path) -> None:
     with pytest.raises(ValueError, match=f"checkpoint {path}: it holds posix.system, and only"):
         make_solver(tmp_path / "run", audio, f"continue_from={path}").run()
     assert not marker.exists()
+    cfg = OmegaConf.create({"continue_from": str(path)})
     for weights in (["x"], {1: torch.zeros(1)}, "text", None, {"a": 1}, {"a": torch.zeros(3)}):
         torch.save({"model": weights}, path)
         with pytest.raises(ValueError, match=f"continue_from={path}: ") as error:
-            load_into(path, torch.nn.Linear(2, 2), None)
+            load_into(cfg, tmp_path, torch.nn.Linear(2, 2), None)
         assert len(str(error.value)) < 600 and "\n" not in str(error.value)
     for wrong in ({"ema": {"averages": 3}}, {"ema": []}, {"adversarial": {1: 2}}):
         torch.save({"model": torch.nn.Linear(2, 2).state_dict(), **wrong}, path)
         with pytest.raises(ValueError, match=f"continue_from={path}: .* not a table of weights"):
-            load_into(path, torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+            load_into(cfg, tmp_path, torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
 
 
 def manifest_refusal(path: Path) -> str:

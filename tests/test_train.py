@@ -151,7 +151,7 @@ WRONG = [
     (["dset.path=null"], ["set dset.path to a folder"]),
     (["quantizer.n_q=0"], ["quantizer.n_q=0: n_q", "got 0"]),
     (["dataset.batch_size=0"], ["dataset.batch_size=0", "whole number >= 1"]),
-    (["continue_from=/nowhere"], ["continue_from=/nowhere: no such checkpoint"]),
+    (["continue_from=/nowhere"], ["continue_from=/nowhere: no such file or folder"]),
     (["generate.bandwidths=[9]"], ["generate.bandwidths=[9]", "1..2"]),
     (["logging.level=loud"], ["logging.level=loud: use DEBUG"]),
     # The keys are those of the groups chosen: MICRO's n_q is not this one's.

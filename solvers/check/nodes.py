@@ -54,6 +54,8 @@ class Run:
     data_init: bool
     show: bool
     continue_from: str | None
+    continue_discriminators: bool
+    freeze: Sequence[str]
 
 
 class Dataset:
@@ -124,6 +126,7 @@ class Adversarial:
 
     discriminators: str | Sequence[str]
     loss: str
+    warmup_updates: NotNegative
 
 
 # Where a wrong sign gives NaN, or a loss that grows as the audio gets better.

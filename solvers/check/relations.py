@@ -7,11 +7,12 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from adversarial_trainer.devices import parse_device
 from adversarial_trainer.metrics import METRICS
 from adversarial_trainer.registry import shown
 from adversarial_trainer.slurm import slurm_config
 
-from ..builders import parse_device
+from ..freezing import check_freeze
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 LONGEST_SEGMENT = 2**23  # samples; three minutes at 48 kHz
@@ -23,6 +24,7 @@ MEASURING = ("train", "valid", "evaluate")
 def check_relations(config: Mapping[str, Any]) -> None:
     """ValueError names the key; each key by itself is taken to be right."""
     parse_device(config["device"])
+    check_freeze(config["freeze"], config["continue_from"])
     level = config["logging"]["level"]
     if level.upper() not in LEVELS:
         raise ValueError(f"logging.level={shown(level)}: use {', '.join(LEVELS)}.")

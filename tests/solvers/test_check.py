@@ -8,9 +8,10 @@ import pytest
 import torch
 from micro import make_cfg, make_solver
 
+from adversarial_trainer.devices import get_device
 from adversarial_trainer.train import main
 from solvers import check_config
-from solvers.builders import get_adversarial, get_device, get_discriminators
+from solvers.builders import get_adversarial, get_discriminators
 
 RECIPES = sorted(path.stem for path in Path("config/solver").resolve().glob("*.yaml"))
 

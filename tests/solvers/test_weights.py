@@ -9,8 +9,8 @@ import pytest
 import torch
 from micro import differences, make_solver
 
+from adversarial_trainer.pretrained import find_run
 from solvers import CompressionSolver
-from solvers.weights import find_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def test_by_path_or_signature(
     }
     source, folder = places[how]
     if how == "signature":
-        assert find_checkpoint("run", folder / "xps") == trained.checkpoint_path
+        assert find_run("run", folder / "xps") == trained.folder
         return
     solver = make_solver(folder, audio, f"continue_from={source}", "optim.ema.decay=0.5")
     assert not solver.restored

@@ -1,0 +1,24 @@
+"""Arguments that several commands have."""
+
+from __future__ import annotations
+
+import argparse
+
+MODEL_HELP = (
+    "a run (signature or folder), a checkpoint, an export (folder or .safetensors file), a folder "
+    "of a transformers EncodecModel, AudioCraft's compression_state_dict.bin, or a state dict of "
+    "the encodec package"
+)
+
+
+def add_model_argument(parser: argparse.ArgumentParser, name: str = "--model") -> None:
+    """The codec to use: required, as an option or, without dashes, as a positional argument."""
+    options = {"required": True} if name.startswith("-") else {}
+    parser.add_argument(name, metavar="MODEL", help=MODEL_HELP, **options)  # type: ignore[arg-type]
+
+
+def add_device_argument(parser: argparse.ArgumentParser) -> None:
+    """`--device`, for `devices.get_device`."""
+    parser.add_argument(
+        "--device", default="auto", help="auto (CUDA where there is one), cpu, cuda or cuda:N"
+    )

@@ -1,0 +1,98 @@
+"""AudioCraft's exported codecs, `compression_state_dict.bin`.
+
+`audiocraft.utils.export.export_encodec` (1.3) writes a dictionary with `best_state` (the model's
+state dict, named as in the encodec package), `xp.cfg` (YAML text), `version` and `exported`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from adversarial_trainer import config_files
+
+from .weights import Weights, checked_config, table_of_weights
+
+FILE = "compression_state_dict.bin"
+_REFERENCE = re.compile(r"\$\{([\w.]+)\}")
+
+
+def fits(state: Mapping[str, Any]) -> bool:
+    """Whether it is one of AudioCraft's exports."""
+    return "exported" in state or {"best_state", "xp.cfg"} <= state.keys()
+
+
+def from_state(path: Path, state: Mapping[str, Any]) -> Weights:
+    """The weights of an export that has been loaded."""
+    if "pretrained" in state:
+        raise ValueError(
+            f"{path}: it only names the codec {state['pretrained']!r}, and holds no weights."
+        )
+    model = table_of_weights(path, state, "best_state")
+    if "model" in model:  # of a training checkpoint
+        model = table_of_weights(path, state, "best_state", "model")
+    text = state.get("xp.cfg")
+    if not isinstance(text, str):
+        raise ValueError(f"{path}: no configuration (xp.cfg) as text in it.")
+    config_files.check_events(path, text)
+    try:
+        cfg = yaml.safe_load(text)
+    except yaml.YAMLError as exc:
+        raise ValueError(f"{path}: xp.cfg is not YAML ({exc}).") from exc
+    if not isinstance(cfg, dict):
+        raise ValueError(f"{path}: xp.cfg is not a configuration.")
+    info = {"kind": "audiocraft", "path": path, "version": str(state.get("version"))}
+    return Weights(model, checked_config(path, _translate(path, cfg)), None, info)
+
+
+def _translate(path: Path, cfg: dict[str, Any]) -> dict[str, Any]:
+    """AudioCraft's keys as ours; `${a.b}` is looked up, and nothing else is expanded."""
+
+    def look_up(key: str, default: Any = None, depth: int = 8) -> Any:
+        value: Any = cfg
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        return default if value is None else resolved(value, depth)
+
+    def resolved(value: Any, depth: int) -> Any:
+        if isinstance(value, dict):
+            return {name: resolved(item, depth) for name, item in value.items()}
+        match = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
+        if match is None:
+            return value
+        if depth == 0:
+            raise ValueError(f"{path}: xp.cfg: {value} leads to itself.")
+        return look_up(match[1], None, depth - 1)
+
+    kinds = {
+        "compression_model": "encodec",
+        "encodec.autoencoder": "seanet",
+        "encodec.quantizer": ("rvq", "no_quant"),
+    }
+    for key, known in kinds.items():
+        if look_up(key) not in known and look_up(key) != known:
+            raise ValueError(f"{path}: xp.cfg: {key}={look_up(key)!r}; only {known} can be read.")
+    seanet = dict(look_up("seanet", {}))
+    halves = {part: dict(seanet.pop(part, None) or {}) for part in ("encoder", "decoder")}
+    for name in ("channels", "causal"):  # given by the model
+        seanet.pop(name, None)
+    quantizer = {"name": "none"}
+    if look_up("encodec.quantizer") == "rvq":
+        sizes = {"n_q": look_up("rvq.n_q", 8), "bins": look_up("rvq.bins", 1024)}
+        quantizer = {"name": "rvq", **sizes}
+    return {
+        "sample_rate": look_up("encodec.sample_rate") or look_up("sample_rate"),
+        "channels": look_up("encodec.channels") or look_up("channels"),
+        "model": {
+            "name": "encodec",
+            "causal": bool(look_up("encodec.causal", False)),
+            "renormalize": bool(look_up("encodec.renormalize", False)),
+            "seanet": seanet,
+            **halves,
+        },
+        "quantizer": quantizer,
+    }

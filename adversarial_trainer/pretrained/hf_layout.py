@@ -1,0 +1,90 @@
+"""The names of the weights of transformers' `EncodecModel`, and ours: both ways.
+
+The layers are the same ones in the same order; transformers always has an LSTM, so a codec without
+gets one whose weights are all zero: it adds exactly zero.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import torch
+from omegaconf import DictConfig
+
+from adversarial_trainer.modules.seanet import SEANetDecoder
+
+from .hf_config import OUR_KEY, half_of, plain
+
+
+def to_hf_state_dict(ours: Mapping[str, torch.Tensor], cfg: DictConfig) -> dict[str, torch.Tensor]:
+    """Our codec's weights under transformers' names, as float32, each with memory of its own."""
+    layers = _Layers(cfg)
+    theirs = {}
+    for name, value in ours.items():
+        theirs[layers.their_name(name)] = value.detach().to("cpu", torch.float32, copy=True)
+    for half, index in layers.added_lstm().items():
+        lstm = torch.nn.LSTM(layers.width, layers.width)
+        for name, value in lstm.state_dict().items():
+            theirs[f"{half}.layers.{index}.lstm.{name}"] = torch.zeros_like(value)
+    return {name: value.contiguous() for name, value in theirs.items()}
+
+
+def from_hf_state_dict(
+    theirs: Mapping[str, torch.Tensor], cfg: DictConfig
+) -> dict[str, torch.Tensor]:
+    """The inverse of `to_hf_state_dict`, for the `cfg` that `from_hf_config` gave.
+
+    Weight norms keep the style of names they have, old or new.
+    """
+    layers = _Layers(cfg)
+    added = tuple(f"{half}.layers.{index}.lstm." for half, index in layers.added_lstm().items())
+    ours = {}
+    for name, value in theirs.items():
+        if not name.startswith(added):
+            ours[layers.our_name(name)] = value
+        elif value.any():
+            raise ValueError(
+                f"{name}: trained since it was exported from a codec without an LSTM "
+                f"(model.seanet.lstm=0). Remove the key {OUR_KEY!r} from config.json to have one."
+            )
+    return ours
+
+
+class _Layers:
+    """Names of layers in both models. Indices are positions in the halves' lists of layers."""
+
+    def __init__(self, cfg: DictConfig) -> None:
+        half = half_of(SEANetDecoder, plain(cfg.model), "decoder")
+        stages, per_stage = len(half["ratios"]), 2 + half["n_residual_layers"]
+        self.width = half["n_filters"] * 2**stages  # channels at the frame rate
+        self._lstm = {"encoder": 1 + stages * per_stage, "decoder": 1}
+        self._shift = 0 if half["lstm"] else 1  # of what comes after the LSTM, ours to theirs
+        first = 3 if half["lstm"] else 2
+        self._transposed = {first + stage * per_stage for stage in range(stages)}
+
+    def added_lstm(self) -> dict[str, int]:
+        """Where transformers' halves have an LSTM that ours lack."""
+        return self._lstm if self._shift else {}
+
+    def their_name(self, name: str) -> str:
+        match = re.fullmatch(r"(encoder|decoder)\.model\.(\d+)\.(.+)", name)
+        if match is None:
+            return name.replace("quantizer.vq.", "quantizer.").replace("._codebook.", ".codebook.")
+        half, index, rest = match[1], int(match[2]), match[3]
+        index += self._shift * (index >= self._lstm[half])
+        rest = re.sub(r"\b(conv|convtr)\.(?=norm\.|conv\.|convtr\.)", "", rest)
+        return f"{half}.layers.{index}.{rest.replace('convtr.', 'conv.')}"
+
+    def our_name(self, name: str) -> str:
+        match = re.fullmatch(r"(encoder|decoder)\.layers\.(\d+)\.(.+)", name)
+        if match is None:
+            return name.replace("quantizer.layers.", "quantizer.vq.layers.").replace(
+                ".codebook.", "._codebook."
+            )
+        half, index, rest = match[1], int(match[2]), match[3]
+        index -= self._shift * (index > self._lstm[half])
+        conv = "convtr" if half == "decoder" and index in self._transposed else "conv"
+        rest = re.sub(r"(^|\.)norm\.", rf"\1{conv}.norm.", rest)
+        rest = re.sub(r"(^|\.)conv\.(?!norm\.)", rf"\1{conv}.{conv}.", rest)
+        return f"{half}.model.{index}.{rest}"

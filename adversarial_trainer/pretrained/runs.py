@@ -1,0 +1,67 @@
+"""Runs by signature or folder."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from adversarial_trainer import checkpoint
+
+from .weights import Weights, parse_config, table_of_weights
+
+CHECKPOINT = "checkpoint.th"
+_PREFIX = "adversary."  # of the discriminators in an `AdversarialLoss`
+
+
+def runs_folder() -> Path:
+    """Where `dora run` keeps runs, as in config.yaml: `$DORA_DIR/xps` or `outputs/xps`."""
+    return Path(os.environ.get("DORA_DIR") or "outputs") / "xps"
+
+
+def find_run(source: str, runs: Path | None = None) -> Path | None:
+    """The folder of the run that `source` names, by its folder or its signature; else None.
+
+    Args:
+        runs: where signatures are looked up; None: `runs_folder()`.
+    """
+    folders = [Path(source)]
+    if re.fullmatch(r"[\w.-]+", source):
+        folders.append((runs or runs_folder()) / source)
+    for folder in folders:
+        if folder.is_dir() and any((folder / name).exists() for name in (CHECKPOINT, ".argv.json")):
+            return folder
+    return None
+
+
+def read_run(path: Path) -> Weights:
+    """What a run's checkpoint holds; the averaged weights where it has them."""
+    return from_checkpoint(path, checkpoint.load(path))
+
+
+def from_checkpoint(path: Path, state: dict) -> Weights:
+    """As `read_run`, of a checkpoint that has been loaded."""
+    model = table_of_weights(path, state, "model")
+    if not model:
+        raise ValueError(f"{path}: not a checkpoint of a codec run, it has no model.")
+    model.update(table_of_weights(path, state, "ema", "averages"))
+    discriminators = {
+        key.removeprefix(_PREFIX): value
+        for key, value in table_of_weights(path, state, "adversarial").items()
+        if key.startswith(_PREFIX)
+    }
+    history = state.get("history")
+    history = history if isinstance(history, list) else []
+    info: dict[str, Any] = {
+        "kind": "run",
+        "path": path,
+        "folder": path.parent,
+        "signature": state.get("sig"),
+        "epoch": len(history),
+        "updates": state.get("updates"),
+        "commit": state.get("commit"),
+        "metrics": next((e["evaluate"] for e in reversed(history) if "evaluate" in e), {}),
+    }
+    cfg = parse_config(path, state.get("config_text"))
+    return Weights(model, cfg, discriminators or None, info)

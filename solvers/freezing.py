@@ -1,0 +1,46 @@
+"""Parts of the codec that keep the weights they have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from adversarial_trainer.models.encodec import EncodecModel
+from adversarial_trainer.registry import shown, unknown_name
+
+PARTS = ("encoder", "quantizer", "decoder")
+
+
+def check_freeze(parts: Sequence[str], continue_from: str | None) -> None:
+    """ValueError if `freeze` names what there is not, or leaves nothing to learn."""
+    for part in parts:
+        if part not in PARTS:
+            raise unknown_name("freeze", part, PARTS)
+    given = f"freeze={shown(list(parts))}"
+    if {"encoder", "decoder"} <= set(parts):
+        raise ValueError(f"{given}: encoder and decoder hold all weights; freeze one of them.")
+    if parts and continue_from is None:
+        raise ValueError(f"{given}: it would stay at random; name its weights by continue_from.")
+
+
+def freeze(model: EncodecModel, parts: Sequence[str]) -> None:
+    """Take encoder or decoder out of training. The quantizer, which has no gradient, is the
+    solver's to hold."""
+    for part in _modules(model, parts):
+        part.requires_grad_(False)
+
+
+def hold(model: EncodecModel, parts: Sequence[str]) -> None:
+    """Put what is frozen back into eval mode, where no buffer moves, after `model.train()`."""
+    for part in _modules(model, parts):
+        part.eval()
+
+
+def trained(module: nn.Module) -> list[nn.Parameter]:
+    """The parameters that learn."""
+    return [p for p in module.parameters() if p.requires_grad]
+
+
+def _modules(model: EncodecModel, parts: Sequence[str]) -> list[nn.Module]:
+    return [getattr(model, part) for part in parts if part != "quantizer"]
