@@ -14,10 +14,12 @@ def initialise_from_data(model: EncodecModel, x: torch.Tensor) -> None:
 
     Latents then have mean 0 and variance 1 in each channel, and the output has the mean 0 and the
     level of the input; see `data_dependent_init` for why. `x`, `[B, C, T]`, should be a whole
-    batch of ordinary material, the same on all ranks.
+    batch of ordinary material, the same on all ranks. Spectrally normed layers keep their scale.
     """
     x, _ = model.preprocess(x)
     changed = data_dependent_init(model, lambda: model.decoder(model.encoder(x)))
+    if not changed:
+        return
     last = changed[-1]
     level = x.std()
     # Its output has variance 1 now; the input rarely has.

@@ -11,11 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from adversarial_trainer import config_files
-
-from .weights import Weights, checked_config, table_of_weights
+from .weights import Weights, checked_config, plain_yaml, table_of_weights
 
 FILE = "compression_state_dict.bin"
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
@@ -35,14 +31,7 @@ def from_state(path: Path, state: Mapping[str, Any]) -> Weights:
     model = table_of_weights(path, state, "best_state")
     if "model" in model:  # of a training checkpoint
         model = table_of_weights(path, state, "best_state", "model")
-    text = state.get("xp.cfg")
-    if not isinstance(text, str):
-        raise ValueError(f"{path}: no configuration (xp.cfg) as text in it.")
-    config_files.check_events(path, text)
-    try:
-        cfg = yaml.safe_load(text)
-    except yaml.YAMLError as exc:
-        raise ValueError(f"{path}: xp.cfg is not YAML ({exc}).") from exc
+    cfg = plain_yaml(path, state.get("xp.cfg"))
     if not isinstance(cfg, dict):
         raise ValueError(f"{path}: xp.cfg is not a configuration.")
     info = {"kind": "audiocraft", "path": path, "version": str(state.get("version"))}

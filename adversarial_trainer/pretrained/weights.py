@@ -46,16 +46,22 @@ def table_of_weights(path: Path, state: Mapping[str, Any], *keys: str) -> dict[s
 
 def parse_config(path: Path, text: Any) -> DictConfig:
     """A configuration from the text in a file: plain values, nothing to expand or to look up."""
-    if not isinstance(text, str):
-        raise ValueError(f"{path}: no configuration in it.")
-    config_files.check_events(path, text)
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as exc:
-        raise ValueError(f"{path}: its configuration is not YAML ({exc}).") from exc
+    values = plain_yaml(path, text)
     if any("${" in value for value in _strings(values)):
         raise ValueError(f"{path}: its configuration refers to other values by ${{...}}.")
     return checked_config(path, values)
+
+
+def plain_yaml(path: Path, text: Any) -> Any:
+    """What YAML text in a file holds, without aliases, which grow as they are read."""
+    if not isinstance(text, str):
+        raise ValueError(f"{path}: no configuration in it.")
+    try:
+        config_files.check_events(path, text)
+        return yaml.safe_load(text)
+    except yaml.YAMLError as exc:
+        reason = " ".join(str(exc).split())
+        raise ValueError(f"{path}: its configuration is not YAML ({reason[:300]}).") from exc
 
 
 def checked_config(path: Path, values: Any) -> DictConfig:

@@ -1,0 +1,201 @@
+"""Going on from codecs trained elsewhere: frozen parts, and discriminators that warm up."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from micro import differences, make_cfg, make_solver, snapshot
+from ranks import run_ranks
+from spoiling import batches, in_input, started, state_of
+from torch import nn
+
+from adversarial_trainer.models.encodec import export_encodec_state_dict
+from solvers import CompressionSolver, check_config
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory, audio: Path) -> CompressionSolver:
+    solver = make_solver(tmp_path_factory.mktemp("source"), audio, "optim.epochs=1")
+    solver.run()
+    return solver
+
+
+def parts(solver: CompressionSolver) -> dict[str, dict[str, torch.Tensor]]:
+    model = solver.model
+    named = {"encoder": model.encoder, "quantizer": model.quantizer, "decoder": model.decoder}
+    return {name: snapshot(module) for name, module in named.items()}
+
+
+@pytest.mark.parametrize(
+    "frozen",
+    [["encoder"], ["quantizer"], ["decoder"], ["encoder", "quantizer"], ["quantizer", "decoder"]],
+    ids="+".join,
+)
+def test_frozen_parts_stay_and_the_others_learn(
+    tmp_path: Path, audio: Path, source: CompressionSolver, frozen: list[str]
+) -> None:
+    """Bit for bit, over epochs, a resume and the averaged weights."""
+    argv = [f"continue_from={source.folder}", f"freeze=[{','.join(frozen)}]", "evaluate.every=1"]
+    argv += ["optim.ema.decay=0.5", "optim.max_norm=1"]
+    before = parts(source)
+    for epochs in (1, 2):
+        solver = make_solver(tmp_path, audio, *argv, f"optim.epochs={epochs}")
+        solver.run()
+    after = parts(solver)
+    for part, weights in before.items():
+        changed = differences(weights, after[part])
+        assert (changed == []) == (part in frozen), (part, changed)
+    assert solver.ema is not None
+    for name, average in solver.ema.averages.items():
+        if name.partition(".")[0] in frozen:
+            assert torch.equal(average, before[name.partition(".")[0]][name.partition(".")[2]])
+    held = sum(len(group["params"]) for group in solver.optimizer.param_groups)
+    assert held == sum(p.requires_grad for p in solver.model.parameters())
+    # The number of codebooks is still drawn.
+    bandwidths = {epoch["train"]["bandwidth"] for epoch in solver.history}
+    assert min(bandwidths) < solver.model.bandwidths[-1]
+
+
+def test_buffers_of_frozen_parts_stay(
+    tmp_path: Path, audio: Path, source: CompressionSolver
+) -> None:
+    """Spectral norm's power iteration moves at each forward in training mode."""
+    norm = "model.seanet.norm=spectral_norm"
+    first = make_solver(tmp_path / "first", audio, norm, "optim.epochs=1")
+    first.run()
+    argv = [norm, f"continue_from={first.folder}", "freeze=[encoder]", "optim.epochs=1"]
+    solver = make_solver(tmp_path / "second", audio, *argv)
+    solver.run()
+    before, after = parts(first), parts(solver)
+    assert differences(before["encoder"], after["encoder"]) == []
+    moved = differences(before["decoder"], after["decoder"])
+    assert any("_u" in name or "_v" in name for name in moved)
+
+
+def test_freezing_that_makes_no_sense(audio: Path, source: CompressionSolver) -> None:
+    given = f"continue_from={source.folder}"
+    cases = {
+        ("freeze=[encoders]", given): "Unknown freeze 'encoders'.*decoder, encoder, quantizer",
+        ("freeze=[encoder,decoder]", given): "freeze=.*hold all weights; freeze one",
+        ("freeze=[encoder]",): "freeze=.*stay at random; name its weights by continue_from",
+    }
+    for overrides, message in cases.items():
+        with pytest.raises(ValueError, match=message):
+            check_config(make_cfg(f"dset.path={audio}", *overrides))
+
+
+def test_discriminators_warm_up_alone(
+    tmp_path: Path, audio: Path, source: CompressionSolver
+) -> None:
+    """The codec, its optimizer, averages and codebooks stay bit for bit; then all learn."""
+    warm = ["adversarial.start_step=1", "adversarial.warmup_updates=2", "optim.ema.decay=0.5"]
+    argv = [f"continue_from={source.folder}", *warm, "adversarial.probability=1"]
+    solver = started(tmp_path, audio, *argv)
+    assert solver.adversarial is not None and solver.ema is not None
+    learned, discriminators = [], []
+    for batch in [*batches(solver), *batches(solver)][:5]:
+        before = snapshot(solver.model), snapshot(solver.adversarial.adversary)
+        rest = {k: state_of(solver)[k] for k in ("optimizer", "balancer", "ema")}
+        metrics, good = solver.train_step(batch)
+        assert good and metrics["l1"] > 0
+        learned.append(bool(differences(before[0], snapshot(solver.model))))
+        discriminators.append(bool(differences(before[1], snapshot(solver.adversarial.adversary))))
+        if not learned[-1]:
+            after = {k: state_of(solver)[k] for k in rest}
+            assert differences(rest, after) == []
+            assert "d_loss" in metrics and "grad_norm" not in metrics
+    assert learned == [True, False, False, True, True]
+    assert discriminators == [False, True, True, True, True]
+
+
+def test_bad_numbers_in_the_warm_up(tmp_path: Path, audio: Path, source: CompressionSolver) -> None:
+    """Leave out the step, and take back none of the balancer's earlier ones."""
+    warm = ["adversarial.start_step=1", "adversarial.warmup_updates=2"]
+    argv = [f"continue_from={source.folder}", *warm, "adversarial.probability=1"]
+    solver = started(tmp_path, audio, *argv)
+    first, second, third = batches(solver)
+    assert solver.train_step(first)[1]
+    before = state_of(solver)
+    in_input(solver, second, float("nan"))
+    assert not solver.train_step(second)[1]
+    after = state_of(solver)
+    for key in ("balancer", "optimizer", "modules"):
+        assert differences(before[key], after[key]) == [], key
+    assert solver.train_step(third)[1]
+
+
+def _warm_up(rank: int, folder: Path, audio: Path, source: str) -> dict:
+    warm = ["adversarial.warmup_updates=2", "freeze=[encoder]", "precision=float64"]
+    solver = make_solver(folder, audio, f"continue_from={source}", *warm, "optim.epochs=2")
+    solver.run()
+    return solver.model.state_dict()
+
+
+def test_two_ranks_equal_one(tmp_path: Path, audio: Path, source: CompressionSolver) -> None:
+    weights = str(source.folder)
+    one = _warm_up(0, tmp_path / "one", audio, weights)
+    several = run_ranks(_warm_up, tmp_path / "two", audio, weights)
+    for rank in several:
+        for name, value in one.items():
+            torch.testing.assert_close(rank[name], value, rtol=0, atol=1e-9)
+
+
+def test_with_and_without_its_discriminators(
+    tmp_path: Path, audio: Path, source: CompressionSolver
+) -> None:
+    given = f"continue_from={source.folder}"
+    assert source.adversarial is not None
+    theirs = source.adversarial.adversary.state_dict()
+    for wanted in ("true", "false"):
+        solver = make_solver(tmp_path / wanted, audio, given, f"continue_discriminators={wanted}")
+        assert solver.adversarial is not None
+        ours = solver.adversarial.adversary.state_dict()
+        assert (differences(theirs, ours) == []) == (wanted == "true")
+
+
+def test_from_other_packages_and_formats(
+    tmp_path: Path, audio: Path, source: CompressionSolver, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Training goes on from a bare state dict and from a folder of transformers, quietly where they
+    are the same codec, and with a warning where shapes hide a difference."""
+    transformers = pytest.importorskip("transformers")
+    torch.save(export_encodec_state_dict(source.model), tmp_path / "weights.th")
+    with caplog.at_level(logging.WARNING):
+        solver = make_solver(
+            tmp_path / "encodec", audio, f"continue_from={tmp_path / 'weights.th'}"
+        )
+    assert differences(parts(source), parts(solver)) == []
+    assert "sample_rate=24000 there, 16000 here" in caplog.text
+
+    torch.manual_seed(0)
+    sizes = {"num_filters": 2, "hidden_size": 8, "codebook_dim": 8, "num_lstm_layers": 1}
+    config = transformers.EncodecConfig(**sizes, sampling_rate=16000, target_bandwidths=[1.0])
+    theirs = transformers.EncodecModel(config).eval()
+    for layer in theirs.quantizer.layers:
+        layer.codebook.embed.normal_(std=0.1)
+        layer.codebook.inited.fill_(1)
+    theirs.save_pretrained(tmp_path / "hf")
+    n_q = len(theirs.quantizer.layers)
+    sizes_here = [f"quantizer.n_q={n_q}", "quantizer.bins=1024", "model.seanet.lstm=1"]
+    sizes_here += ["quantizer.dropout_choices=null"]
+    argv = [f"continue_from=hf:{tmp_path / 'hf'}", *sizes_here, "optim.epochs=1"]
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        solver = make_solver(tmp_path / "from_hf", audio, *argv, "freeze=[quantizer]")
+    assert "was another codec" not in caplog.text
+    assert torch.equal(
+        theirs.quantizer.layers[0].codebook.embed, solver.model.quantizer.codebooks[0].embed
+    )
+    x = torch.randn(1, 1, 3200)
+    with torch.no_grad():
+        encoded = theirs.encode(x, bandwidth=1.0)
+        solver.model.eval()
+        assert torch.equal(encoded.audio_codes[0], solver.model.encode(x)[0])
+    solver.run()
+    lstm = next(m for m in solver.model.encoder.modules() if isinstance(m, nn.LSTM))
+    assert solver.history and not torch.equal(
+        lstm.weight_ih_l0, theirs.encoder.layers[13].lstm.weight_ih_l0
+    )
