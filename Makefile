@@ -20,6 +20,8 @@ $(STAMP): setup.py constraints.txt pyproject.toml
 	@echo "Installing into $(VENV) (torch and torchaudio are about 5 GB on disk) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 10 \
 		-c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pesq \
+		2>/dev/null || echo "pesq was not built (it needs a C compiler): PESQ is left out."
 	@touch $@
 
 demo: install  ## Train a small codec on the embedded corpus (CPU, minutes); leaves audio and pictures
