@@ -55,7 +55,7 @@ setup(
         *(f"adversarial_trainer.{name}" for name in CONFIG_PACKAGES),
     ],
     package_dir={f"adversarial_trainer.{name}": name.replace(".", "/") for name in CONFIG_PACKAGES},
-    package_data={"": ["*.yaml", "py.typed"]},
+    package_data={"": ["*.yaml", "py.typed", "*.css", "*.js"]},
     entry_points={"console_scripts": ["adversarial-trainer=adversarial_trainer.cli:main"]},
     install_requires=REQUIRED,
     extras_require={

@@ -10,9 +10,13 @@ import os
 import sys
 from collections.abc import Sequence
 
+from .compress import decode_command, encode_command, info_command
 from .doctor import command as doctor
+from .evaluation import command as evaluate
+from .export import command as export
+from .report import command as report
 
-COMMANDS = (doctor,)
+COMMANDS = (doctor, evaluate, report, encode_command, decode_command, info_command, export)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

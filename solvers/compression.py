@@ -15,10 +15,12 @@ from omegaconf import DictConfig
 
 from adversarial_trainer import activity, distrib
 from adversarial_trainer.data import Batch
+from adversarial_trainer.evaluation import codebook_counts
 from adversarial_trainer.models.builders import get_model, naming
 from adversarial_trainer.optim import ModuleEMA
+from adversarial_trainer.report import write_report
 
-from . import weights
+from . import provenance, weights
 from .averager import Averager
 from .bad_steps import BadSteps, CodecState, bad_gradient, peak, spoilt_files
 from .base import BaseSolver
@@ -33,12 +35,15 @@ from .builders import (
 )
 from .evaluation import Evaluation
 from .freezing import freeze, hold, trained
-from .generation import codebook_counts, generate_samples
+from .generation import generate_samples
 from .sources import StageData
 from .starting import initialise_codebooks, initialise_weights
 from .summary import LineFormatter, describe, discriminator_table
 
 logger = logging.getLogger(__name__)
+
+# Seconds that the report's page may take, while the other ranks wait.
+REPORTING = 120
 
 
 class CompressionSolver(BaseSolver):
@@ -92,8 +97,16 @@ class CompressionSolver(BaseSolver):
         cfg = self.cfg
         self.data = StageData(cfg)
         self.evaluation = Evaluation(cfg)
+        self.evaluation.counts(self.model)
         self.generate_counts = codebook_counts(self.model, cfg.generate.bandwidths)
         super().prepare()
+        if distrib.is_rank_zero():
+            modules = {"codec": self.model, "encoder": self.model.encoder}
+            modules |= {"decoder": self.model.decoder}
+            if self.adversarial is not None:
+                modules["discriminators"] = self.adversarial.adversary
+            with self.dispensable("Where the run comes from"):
+                provenance.record(self.folder, self.epoch, self.like.device, modules)
         if cfg.continue_from and not self.restored:
             adversary = None
             if self.adversarial is not None and cfg.continue_discriminators:
@@ -130,6 +143,8 @@ class CompressionSolver(BaseSolver):
                 self.run_stage("evaluate", self.evaluate)
             if self.is_due("generate"):
                 self.run_stage("generate", self.generate)
+        if self.is_due("evaluate") or self.is_due("generate"):
+            self.report()
 
     def get_formatter(self, stage_name: str) -> flashy.Formatter:
         # All metrics are in the history; these are what a line has room for.
@@ -379,11 +394,15 @@ class CompressionSolver(BaseSolver):
 
     def evaluate(self) -> dict[str, float]:
         """Metrics on whole files."""
-        metrics = self.evaluation(
+        results = self.evaluation(
             self.model, self.data.evaluate, self.like, stop=lambda: self.stop_requested
         )
         self.agree_to_stop()
-        return metrics
+        if distrib.is_rank_zero():
+            with self.dispensable("The evaluation's files"):
+                epoch = self.epoch if self.updates else 0  # 0: before the first update
+                self.evaluation.write(results, self.model, self.folder, self.xp.sig, epoch)
+        return results.flat()
 
     def generate(self) -> dict[str, Any]:
         """Reconstructions with their originals and spectrograms, for the first few files."""
@@ -402,3 +421,13 @@ class CompressionSolver(BaseSolver):
                 self.log_audio("generate", f"{sample.name}/{name}", wav, self.cfg.sample_rate)
             self.log_image("generate", f"{sample.name}/spectrograms", sample.picture)
         logger.info("Samples of %d files in %s", len(samples), folder)
+
+    def report(self) -> None:
+        """The run's page, from what is in its folder and this epoch's metrics so far."""
+        if not self.cfg.generate.report or not distrib.is_rank_zero():
+            return
+        history = [*self.history, dict(self._pending_metrics)]
+        with self.dispensable("The report"), activity.patience(REPORTING, "writing the report"):
+            path = write_report(self.folder, history=history)
+            self.result_logger.log_report(path, self.epoch)
+            logger.info("Report: %s", path)

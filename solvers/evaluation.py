@@ -1,95 +1,53 @@
-"""Metrics of a codec on whole files."""
+"""The evaluate stage: what a configuration asks of an evaluation."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
-from tqdm import tqdm
 
-from adversarial_trainer import activity, distrib
 from adversarial_trainer.data import FileDataset
-from adversarial_trainer.metrics import METRICS, CodebookUsage, Metric
-from adversarial_trainer.models.builders import naming, to_params
+from adversarial_trainer.evaluation import Results, codebook_counts, evaluate, write_results
+from adversarial_trainer.evaluation.scoring import Scorer
+from adversarial_trainer.evaluation.settings import describe_data, describe_model, wanted_metrics
 from adversarial_trainer.models.encodec import EncodecModel
-from adversarial_trainer.quantization import ResidualVectorQuantizer
-from adversarial_trainer.registry import parameter_names, unknown_name
+from adversarial_trainer.pretrained import Codec
+
+from .provenance import git_state
 
 
 class Evaluation:
-    """The metrics that `cfg.evaluate` asks for, at the model's highest bandwidth.
-
-    Files are shared out over ranks; each metric is the mean over files where it is defined.
-    """
+    """The metrics that `cfg.evaluate` asks for, at its bandwidths and at the model's highest, which
+    is the one whose metrics have plain names in the history."""
 
     def __init__(self, cfg: DictConfig) -> None:
-        self.metrics: dict[str, Metric] = {}
-        self.limits: dict[str, int | None] = {}
-        for name, wanted in to_params(cfg.evaluate.metrics).items():
-            if name not in METRICS:
-                raise unknown_name("key in evaluate.metrics", name, METRICS)
-            if not wanted:
-                continue
-            params = to_params(cfg.evaluate.get(name) or {})
-            self.limits[name] = params.pop("num_files", None)
-            if "sample_rate" in parameter_names(METRICS.get_class(name)):
-                params["sample_rate"] = cfg.sample_rate
-            with naming(f"evaluate.{name}"):
-                self.metrics[name] = METRICS.build(name, **params)
+        self.cfg = cfg
+        self.bandwidths = cfg.evaluate.bandwidths
+        self.scorer = Scorer(wanted_metrics(cfg), cfg.sample_rate)
+        self.metrics = self.scorer.metrics
 
-    @torch.no_grad()
+    def counts(self, model: EncodecModel) -> list[int]:
+        """Numbers of codebooks; ValueError where the model does not have those asked for."""
+        wanted = codebook_counts(model, self.bandwidths, "evaluate.bandwidths")
+        return sorted({*wanted, model.num_codebooks})
+
     def __call__(
         self,
         model: EncodecModel,
         files: FileDataset,
         like: torch.Tensor,
         stop: Callable[[], bool] = lambda: False,
-    ) -> dict[str, float]:
-        """Evaluate `model`, in eval mode, on `files`; every rank calls it.
+    ) -> Results:
+        """As `evaluate`."""
+        return evaluate(model, files, self.scorer, self.counts(model), like, stop=stop)
 
-        Args:
-            like: has the model's device and type.
-            stop: asked before each file; where true, this rank leaves out the rest.
-        """
-        sums = torch.zeros(len(self.metrics), 2, dtype=torch.float64)
-        usage = None
-        if isinstance(model.quantizer, ResidualVectorQuantizer):
-            usage = CodebookUsage(model.num_codebooks, model.cardinality, like.device)
-        mine = range(distrib.rank(), len(files), distrib.world_size())
-        bar = tqdm(
-            files.readable(mine),
-            "Evaluate",
-            total=len(mine),
-            unit="file",
-            leave=False,
-            disable=None if distrib.is_rank_zero() else True,
-        )
-        for index, wav, _ in bar:
-            if stop():
-                break
-            real = wav[None].to(like)
-            activity.progress(f"evaluate, file {index}")
-            codes, scale = model.encode(real)
-            fake = model.decode(codes, scale)[..., : real.shape[-1]]
-            if usage is not None:
-                usage.update(codes)
-            for row, (name, metric) in enumerate(self.metrics.items()):
-                limit = self.limits[name]
-                if limit is None or index < limit:
-                    activity.progress(f"evaluate, file {index}: {name}")
-                    value = float(metric.to(like.device)(fake, real))
-                    if math.isfinite(value):
-                        sums[row] += torch.tensor([value, 1.0], dtype=torch.float64)
-        totals = distrib.all_reduce(sums.to(like.device)).tolist()
-        out = {
-            name: total / count if count else math.nan
-            for name, (total, count) in zip(self.metrics, totals, strict=True)
-        }
-        if usage is not None:
-            out.update(usage.compute())
-            for key, values in usage.per_codebook().items():
-                out.update({f"{key}/{i}": v for i, v in enumerate(values.tolist())})
-        out["bandwidth"] = model.bandwidth_of(model.num_codebooks)
-        return out
+    def write(
+        self, results: Results, model: EncodecModel, folder: Path, signature: str, epoch: int
+    ) -> None:
+        """Into `evaluation/<epoch>` in the run's folder. OSError where there is no room."""
+        codec, (commit, _) = Codec(model, self.cfg), git_state()
+        about = describe_model(codec, str(folder), signature, epoch, commit)
+        source = describe_data(self.cfg)
+        write_results(results, folder / "evaluation" / str(epoch), about, source)

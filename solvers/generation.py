@@ -33,28 +33,6 @@ class Sample:
     picture: torch.Tensor
 
 
-def codebook_counts(model: EncodecModel, wanted: str | Sequence[int]) -> list[int]:
-    """The numbers of codebooks to reconstruct with, in rising order.
-
-    Args:
-        wanted: a list of numbers, or 'all': those the quantizer was trained for, where it says,
-            else the highest alone.
-    """
-    if isinstance(wanted, str):
-        if wanted != "all":
-            raise ValueError(f"generate.bandwidths={wanted}: use all or a list of codebook counts.")
-        return model.quantizer.trained_counts
-    if not wanted:
-        raise ValueError("generate.bandwidths=[]: use all or a list of codebook counts.")
-    for n in wanted:
-        if not isinstance(n, int) or not 1 <= n <= model.total_codebooks:
-            raise ValueError(
-                f"generate.bandwidths={list(wanted)}: numbers of codebooks are in "
-                f"1..{model.total_codebooks}."
-            )
-    return sorted(set(wanted))
-
-
 def sample_name(index: int, path: str) -> str:
     """The beginning of the names of the files made of `path`: legible, short, and no path."""
     stem = Path(path).stem

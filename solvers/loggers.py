@@ -22,13 +22,41 @@ from flashy.loggers.tensorboard import TensorboardLogger as FlashyTensorboardLog
 from torch.utils.tensorboard.summary import hparams
 
 from adversarial_trainer import activity, distrib
+from adversarial_trainer.report import panel
 
 from .builders import flatten
 
+# Charts of several metrics in TensorBoard's Custom Scalars tab: title -> pattern of names.
+BALANCE = {
+    "D(real) and D(fake), training": r"train_gan/d_(real|fake)/.*",
+    "accuracy of the discriminators, training": r"train_gan/d_acc(/.*)?",
+    "share of the raw gradient": r"train_gradient/ratio_.*",
+    "share of the gradient after balancing": r"train_gradient/share_.*",
+    "D(real) and D(fake), validation": r"valid_gan/d_(real|fake)/.*",
+    "accuracy of the discriminators, validation": r"valid_gan/d_acc(/.*)?",
+}
+
 
 class TensorboardLogger(FlashyTensorboardLogger):
-    """Flashy's, with `log_audio`'s arguments in the order in which it is called, and with the
-    configuration in the run's own event file instead of one more folder at each start."""
+    """Flashy's, with names in groups, `log_audio`'s arguments in the order in which it is called,
+    the configuration in the run's own event file instead of one more folder at each start, and the
+    balance of the GAN on one page (Custom Scalars)."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        charts = {title: ["Multiline", [pattern]] for title, pattern in BALANCE.items()}
+        self.writer.add_custom_scalars({"GAN balance": charts})
+
+    def log_metrics(
+        self, prefix: str | list[str], metrics: dict[str, Any], step: int | None = None
+    ) -> None:
+        """Scalars by the names that `panel` gives them."""
+        for key, value in metrics.items():
+            self.writer.add_scalar(panel(str(prefix), key), value, step)
+
+    def log_report(self, path: Path, step: int) -> None:
+        """Where the page is; TensorBoard shows no HTML."""
+        self.writer.add_text("report", f"[{path.name}]({path.as_uri()}), in `{path.parent}`", step)
 
     def log_hyperparams(
         self, params: dict[str, Any] | Namespace, metrics: dict | None = None
@@ -80,8 +108,13 @@ class WandbLogger(ExperimentLogger):
     def log_metrics(
         self, prefix: str | list[str], metrics: dict[str, Any], step: int | None = None
     ) -> None:
-        """Scalars as `<stage>/<name>`."""
-        self._log({f"{prefix}/{key}": value for key, value in metrics.items()}, step)
+        """Scalars by the names that `panel` gives them: wandb makes a section of each group."""
+        self._log({panel(str(prefix), key): value for key, value in metrics.items()}, step)
+
+    def log_report(self, path: Path, step: int) -> None:
+        """The page itself, as media and so in the run's files."""
+        # As it is: wandb's own style sheet would be one more file to load.
+        self._log({"report": self.wandb.Html(str(path), inject=False)}, step)
 
     def log_audio(
         self,
@@ -143,6 +176,12 @@ class ResultLogger(flashy.ResultLogger):
         self._level = logging.INFO
         self._delimiter = "|"
         self._experiment_loggers: dict[str, ExperimentLogger] = {}
+
+    def log_report(self, path: Path, step: int) -> None:
+        """Give a run's page to the loggers."""
+        for experiment_logger in self._experiment_loggers.values():
+            if isinstance(experiment_logger, TensorboardLogger | WandbLogger):
+                experiment_logger.log_report(path, step)
 
     def _log_summary(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 import random
@@ -13,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from adversarial_trainer.models.builders import get_model
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.models.initialise import initialise_from_data
+from adversarial_trainer.pretrained import Codec
 from adversarial_trainer.quantization import ResidualVectorQuantizer
 from adversarial_trainer.train import main
 
@@ -28,15 +30,11 @@ def audio(channels: int, length: int, rate: int = 24000, seed: int = 0) -> torch
 
 @functools.cache
 def _composed(*groups: str) -> DictConfig:
-    """Quicker than composing again for each override."""
     return main.get_xp([*groups]).cfg
 
 
-@functools.cache
-def codec(
-    solver: str, *overrides: str, dtype: torch.dtype = torch.float32, seed: int = 0
-) -> EncodecModel:
-    """The model of a recipe, started from audio as training starts it; shared, do not change it."""
+def config(solver: str, *overrides: str) -> DictConfig:
+    """What a recipe composes to; quicker than composing again for each override."""
     groups = [arg for arg in overrides if arg.split("=")[0] in main._config_groups]
     cfg = _composed(f"solver={solver}", *groups).copy()
     for arg in overrides:
@@ -44,6 +42,15 @@ def codec(
             key, value = arg.split("=", 1)
             parsed = OmegaConf.create(f"value: {value}").value
             OmegaConf.update(cfg, key.lstrip("+"), parsed, force_add=key.startswith("+"))
+    return cfg
+
+
+@functools.cache
+def codec(
+    solver: str, *overrides: str, dtype: torch.dtype = torch.float32, seed: int = 0
+) -> EncodecModel:
+    """The model of a recipe, started from audio as training starts it; shared, do not change it."""
+    cfg = config(solver, *overrides)
     torch.manual_seed(seed)
     model = get_model(cfg).to(dtype).eval()
     x = audio(2 * cfg.channels, cfg.sample_rate // 2, cfg.sample_rate)
@@ -59,6 +66,11 @@ def codec(
             book.start(entries, picks.new_ones(len(picks)))
             rows = rows - book.lookup(book.nearest(rows))
     return model
+
+
+def loaded(solver: str, *overrides: str) -> Codec:
+    """A recipe's codec as `load_codec` gives it, one's own to change."""
+    return Codec(copy.deepcopy(codec(solver, *overrides)), config(solver, *overrides))
 
 
 def pieces(x: torch.Tensor, longest: int, seed: int = 0) -> Iterator[torch.Tensor]:

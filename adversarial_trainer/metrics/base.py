@@ -15,12 +15,19 @@ class Metric(nn.Module):
     where the metric's docstring says so: average with `nanmean`.
 
     Attributes:
+        title: the name in tables and plots.
         higher_is_better: direction of improvement.
         unit: of the values, e.g. 'dB'.
+        slow: whether it takes long, on the CPU, so that a sample of the files may have to do.
     """
 
+    title: str
     higher_is_better: bool
     unit: str
+    slow = False
+
+    def prepare(self) -> None:
+        """Load what it needs beside torch; ImportError says how to get that."""
 
     @torch.no_grad()
     def forward(self, fake: Tensor, real: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ class MelDistance(Metric):
         power: exponent of the clamped magnitudes before the logarithm.
     """
 
+    title = "Mel distance"
     higher_is_better = False
     unit = "log10"
 

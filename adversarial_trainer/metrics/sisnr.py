@@ -21,6 +21,7 @@ class SISNRMetric(Metric):
             is the limit for equal signals of power 1.
     """
 
+    title = "SI-SDR"
     higher_is_better = True
     unit = "dB"
 

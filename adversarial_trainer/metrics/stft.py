@@ -26,6 +26,7 @@ class STFTDistance(Metric):
         power: exponent of the clamped magnitudes before the logarithm.
     """
 
+    title = "STFT distance"
     higher_is_better = False
     unit = "log10 + magnitude"
 

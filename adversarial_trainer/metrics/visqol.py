@@ -33,8 +33,10 @@ class ViSQOL(Metric):
             installed, so that one configuration gives one number.
     """
 
+    title = "ViSQOL"
     higher_is_better = True
     unit = "MOS"
+    slow = True
 
     def __init__(
         self,
@@ -47,10 +49,11 @@ class ViSQOL(Metric):
             raise ValueError(f"Unknown ViSQOL mode {mode!r}. Choices: {', '.join(RATES)}.")
         self.sample_rate = sample_rate
         self.mode = mode
+        self.title = f"ViSQOL {mode}"
         self.lattice = lattice
         self._api: Any = None
 
-    def _load(self) -> Any:
+    def prepare(self) -> None:
         if self._api is None:
             try:
                 visqol = importlib.import_module("visqol")
@@ -62,10 +65,9 @@ class ViSQOL(Metric):
                     f"The visqol metric ({exc}) needs: pip install 'visqol-python{extra}'"
                 ) from exc
             self._api = api
-        return self._api
 
     def measure(self, fake: Tensor, real: Tensor) -> Tensor:
-        api = self._load()
+        self.prepare()
         rate = RATES[self.mode]
         fake_mono, real_mono = (self._mono(x, rate) for x in (fake, real))
         scores = []
@@ -76,7 +78,7 @@ class ViSQOL(Metric):
                 scores.append(1.0)
             else:
                 # The package takes (reference, degraded); AudioCraft passes them swapped.
-                scores.append(api.measure_from_arrays(reference, degraded, rate).moslqo)
+                scores.append(self._api.measure_from_arrays(reference, degraded, rate).moslqo)
         return torch.tensor(scores, dtype=torch.float32, device=fake.device)
 
     def _mono(self, x: Tensor, rate: int) -> Any:

@@ -10,7 +10,6 @@ from . import exported
 from .files import read_json
 from .hf_config import from_hf_config
 from .hf_layout import from_hf_state_dict
-from .hf_layout import from_hf_config, from_hf_state_dict
 from .weights import Weights, checked_config
 
 CONFIG = "config.json"

@@ -214,10 +214,12 @@ def _target_bandwidths(
 
 
 def _bandwidth(n: int, size: int, frame_rate: int) -> float:
-    """The least kb/s at which transformers, which rounds down, uses `n` codebooks."""
-    bits = n * frame_rate * (size.bit_length() - 1)
-    good = (b for b in (bits / 1000, bits / 1000 + 1e-9) if _hf_count(b, size, frame_rate) == n)
-    return next(good)
+    """The least kb/s at which transformers, which rounds down, has and uses `n` codebooks."""
+    step = frame_rate * (size.bit_length() - 1)
+    value = n * step / 1000
+    while _hf_count(value, size, frame_rate) < n or 1000 * value // step < n:
+        value = math.nextafter(value, math.inf)
+    return value
 
 
 def _hf_count(bandwidth: float, size: int, frame_rate: int) -> int:

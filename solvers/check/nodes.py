@@ -83,13 +83,15 @@ class Evaluate:
     at_start: bool
     num_files: Positive | None
     max_duration: Seconds | None
+    bandwidths: Literal["highest", "all"] | Sequence[Positive]
 
 
 class Generate:
     every: NotNegative
     num_files: Positive | None
     max_duration: Seconds | None
-    bandwidths: Literal["all"] | Sequence[Positive]
+    bandwidths: Literal["all", "highest"] | Sequence[Positive]
+    report: bool
 
 
 class Checkpoint:

@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn.modules import module as torch_modules
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from adversarial_trainer.evaluation import codebook_counts
 from adversarial_trainer.models.builders import get_model, naming, to_params
 from adversarial_trainer.registry import shown
 
@@ -30,7 +31,6 @@ from ..builders import (
     get_schedule,
 )
 from ..evaluation import Evaluation
-from ..generation import codebook_counts
 
 # Beyond what any machine trains: slips of the keyboard, which would fill its memory.
 MOST_PARAMETERS = 10**10
@@ -69,7 +69,7 @@ def rehearse(cfg: DictConfig) -> None:
     get_schedule(get_optimizer(stub.parameters(), cfg.optim), cfg.schedule)
     get_adversarial_loss(cfg, stub, torch.Generator())
     codebook_counts(model, cfg.generate.bandwidths)
-    Evaluation(cfg)
+    Evaluation(cfg).counts(model)
 
 
 def _run_codec(cfg: DictConfig, model: Any) -> None:

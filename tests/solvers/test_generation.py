@@ -9,8 +9,9 @@ from matplotlib.image import imread
 from micro import RATE, make_cfg, write_audio
 
 from adversarial_trainer.data import AudioMeta, FileDataset
+from adversarial_trainer.evaluation import codebook_counts
 from adversarial_trainer.models.builders import get_model
-from solvers.generation import codebook_counts, generate_samples
+from solvers.generation import generate_samples
 
 
 def test_each_bandwidth_of_each_file(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,15 +14,18 @@ import pytest
 import torch
 from micro import RATE, make_solver
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
 
 from adversarial_trainer import distrib
-from solvers.loggers import ResultLogger, TensorboardLogger, WandbLogger, init_loggers
+from adversarial_trainer.report import panel
+from solvers.loggers import BALANCE, ResultLogger, TensorboardLogger, WandbLogger, init_loggers
 
 STAGES = ["evaluate.every=1", "generate.every=1", "optim.epochs=2"]
 
 
 def test_tensorboard(tmp_path: Path, audio: Path) -> None:
-    """Scalars by epoch, audio, pictures, the configuration; one file, however often it starts."""
+    """Scalars by epoch in groups, audio, pictures, the configuration, the balance of the GAN, where
+    the report is; one file, however often it starts."""
     for epochs in (1, 2):
         solver = make_solver(
             tmp_path, audio, "logging.tensorboard=true", *STAGES, f"optim.epochs={epochs}"
@@ -34,10 +38,22 @@ def test_tensorboard(tmp_path: Path, audio: Path) -> None:
     tags = events.Tags()
     for stage in ("train", "valid", "evaluate"):
         for name, value in last[stage].items():
-            scalars = events.Scalars(f"{stage}/{name}")
+            scalars = events.Scalars(panel(stage, name))
             if name != "d_lr":
                 assert scalars[-1].step == 2 and scalars[-1].value == pytest.approx(value, rel=1e-5)
-    assert [event.step for event in events.Scalars("valid/l1")] == [1, 2]
+    assert [event.step for event in events.Scalars("valid_loss/l1")] == [1, 2]
+    # Each chart of the layout has scalars, by the names that are there.
+    (layout,) = events.Tensors("custom_scalars__config__")[-1].tensor_proto.string_val
+    charts = layout_pb2.Layout.FromString(layout).category[0].chart
+    assert [chart.title for chart in charts] == list(BALANCE)
+    for chart in charts:
+        (pattern,) = chart.multiline.tag
+        shown = {tag for tag in tags["scalars"] if re.fullmatch(pattern, tag)}
+        assert len(shown) >= 2 and not any("norm" in tag for tag in shown), (pattern, shown)
+    texts = events.Tensors("report/text_summary")
+    assert [text.step for text in texts] == [1, 2]
+    assert b"report.html" in texts[-1].tensor_proto.string_val[0]
+    assert (solver.folder / "report.html").is_file()
     original = next(tag for tag in tags["audio"] if tag.endswith("/original"))
     assert len(tags["audio"]) == 3 and len(tags["images"]) == 1
     (first, second) = events.Audio(original)
@@ -90,13 +106,15 @@ def test_wandb_offline(tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPa
             config[update.key or "/".join(update.nested_key)] = json.loads(update.value_json)
     for stage in ("train", "valid", "evaluate"):
         for name, value in last[stage].items():
-            key = f"{stage}/{name}"
+            key = panel(stage, name)
             assert key in values, (key, sorted(values))
             assert values[key] == pytest.approx(value), key
     assert values["epoch"] == 1
     kinds = sorted(value for key, value in values.items() if key.endswith("/_type"))
-    assert kinds == ["audio-file"] * 3 + ["image-file"]
-    paths = [value for key, value in values.items() if key.endswith("/path")]
+    assert kinds == ["audio-file"] * 3 + ["html-file", "image-file"]
+    report = file.parent / "files" / values["report/path"]
+    assert report.read_bytes() == (solver.folder / "report.html").read_bytes()
+    paths = [v for key, v in values.items() if key.endswith("/path") and key != "report/path"]
     assert len(paths) == 4 and all("generate/" in path for path in paths)
     assert all((file.parent / "files" / path).stat().st_size > 1000 for path in paths)
     assert config["optim"]["lr"] == solver.cfg.optim.lr

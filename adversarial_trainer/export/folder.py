@@ -1,0 +1,47 @@
+"""Writing a folder as a whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def check_folder(out: Path, force: bool) -> None:
+    """FileExistsError where `out` holds something that must not be overwritten."""
+    if not os.path.lexists(out):
+        return
+    if not out.is_dir():
+        raise FileExistsError(f"{out} exists and is no folder.")
+    if not force and any(out.iterdir()):
+        raise FileExistsError(f"{out} is not empty; --force replaces what an export writes there.")
+
+
+@contextmanager
+def replacing_folder(out: Path, force: bool, names: Iterable[str]) -> Iterator[Path]:
+    """Give an empty folder beside `out` whose files go to `out` if the block succeeds.
+
+    Args:
+        force: `out` may hold files. Those of `names` are replaced, or removed where the block did
+            not write them anew (a leftover would belong to another codec); no other is touched.
+        names: all that the block may write.
+    """
+    check_folder(out, force)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.parent / f".{uuid.uuid4().hex}.tmp"
+    temporary.mkdir()
+    try:
+        yield temporary
+        if not os.path.lexists(out):
+            os.rename(temporary, out)
+            return
+        for name in names:
+            if (temporary / name).exists():
+                os.replace(temporary / name, out / name)
+            else:
+                (out / name).unlink(missing_ok=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

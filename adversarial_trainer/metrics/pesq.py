@@ -1,0 +1,80 @@
+"""PESQ, an older quality estimate for speech, through the package `pesq`."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..audio import resample
+from .base import Metric
+
+RATE = 16000  # Hz
+# Samples: the package's C code has room for 50 utterances and crashes on more. An utterance and the
+# pause after it take 0.4 s at least. P.862.3 recommends clips of up to 30 s as well.
+LONGEST = 20 * RATE
+
+
+class PESQ(Metric):
+    """MOS-LQO of wide-band PESQ (ITU-T P.862.2) at 16 kHz, from 1 (bad) to 4.64.
+
+    For speech. Channels are mixed to mono and resampled. A clip of more than 20 s is scored in
+    equal pieces of at most that, and gives their mean. NaN: less than 0.25 s, or no speech level in
+    `real`. A silent `fake` of a `real` that has a score gives 1. On the CPU.
+
+    Args:
+        sample_rate: of the audio given, in Hz.
+    """
+
+    title = "PESQ"
+    higher_is_better = True
+    unit = "MOS"
+    slow = True
+
+    def __init__(self, sample_rate: int) -> None:
+        super().__init__()
+        self.sample_rate = sample_rate
+        self._package: Any = None
+
+    def prepare(self) -> None:
+        if self._package is None:
+            try:
+                self._package = importlib.import_module("pesq")
+            except ImportError as exc:
+                raise ImportError(
+                    f"The pesq metric ({exc}) needs a C compiler and: pip install pesq"
+                ) from exc
+
+    def measure(self, fake: Tensor, real: Tensor) -> Tensor:
+        self.prepare()
+        fake_mono, real_mono = (
+            resample(x.detach().cpu().double().mean(1), self.sample_rate, RATE).numpy()
+            for x in (fake, real)
+        )
+        scores = [self._score(f, r) for f, r in zip(fake_mono, real_mono, strict=True)]
+        return torch.tensor(scores, dtype=torch.float32, device=fake.device)
+
+    def _score(self, fake: np.ndarray, real: np.ndarray) -> float:
+        """Of a clip `[T]` at 16 kHz."""
+        pieces = max(1, math.ceil(len(real) / LONGEST))
+        pairs = zip(np.array_split(fake, pieces), np.array_split(real, pieces), strict=True)
+        scores = [self._score_piece(f, r) for f, r in pairs]
+        scores = [score for score in scores if not math.isnan(score)]
+        return sum(scores) / len(scores) if scores else math.nan
+
+    def _score_piece(self, fake: np.ndarray, real: np.ndarray) -> float:
+        if not real.any():
+            return math.nan
+        if not fake.any():  # which the package divides by
+            return math.nan if math.isnan(self._score_piece(real, real)) else 1.0
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)
+                return float(self._package.pesq(RATE, real, fake, "wb"))
+        except (self._package.NoUtterancesError, self._package.BufferTooShortError):
+            return math.nan

@@ -1,0 +1,47 @@
+"""The command line of pages."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from .run import find_run_folder
+from .writing import NAME, write_comparison, write_report
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `report` to a command line."""
+    parser = commands.add_parser(
+        "report",
+        help="write a page to listen to and look at: of a run, or of several compared",
+        description="Write one HTML file with audio, spectrograms, curves and the configuration "
+        "of a run; of several runs, one that compares them. It needs no network.",
+        epilog="What is on the page: docs/report.md.",
+    )
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUN", help="a signature (below DORA_DIR or outputs), or folder"
+    )
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        help=f"default: {NAME} in the run's folder; of several runs, ./{NAME}",
+    )
+    parser.add_argument("--force", action="store_true", help="let --out overwrite FILE")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write, print where, and return 0. OSError where a run is not found, or nothing written."""
+    folders = list(dict.fromkeys(find_run_folder(source) for source in args.runs))
+    own = len(folders) == 1 and args.out is None
+    out = folders[0] / NAME if own else Path(args.out or NAME)
+    # The page in a run's own folder is made anew at each generate stage as well.
+    if not own and os.path.lexists(out) and not args.force:
+        raise FileExistsError(f"--out {str(out)!r} exists; --force overwrites it")
+    if len(folders) == 1:
+        write_report(folders[0], out)
+    else:
+        write_comparison(folders, out)
+    print(out)
+    return 0

@@ -1,0 +1,81 @@
+"""Where a run comes from: `provenance.json` in its folder, written when it starts and goes on."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import adversarial_trainer
+from adversarial_trainer import audio, distrib
+
+NAME = "provenance.json"
+# Of the code that runs; a repository that only has it somewhere inside (.venv) is another's.
+_FILE = Path(adversarial_trainer.__file__)
+
+
+def record(folder: Path, epoch: int, device: torch.device, modules: dict[str, nn.Module]) -> None:
+    """Add a start to the file, unless nothing has changed since the last one. By rank 0.
+
+    Keys: `parameters`, counts by module; `starts`, each with `time`, `epoch` (the next to do),
+    `commit` (null outside of a git repository), `dirty` (tracked files differ from it), `version`,
+    `torch`, `device`, `processes`.
+    Raises OSError if it cannot be written.
+    """
+    commit, dirty = git_state()
+    start = {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "epoch": epoch,
+        "commit": commit,
+        "dirty": dirty,
+        "version": adversarial_trainer.__version__,
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
+        "processes": distrib.world_size(),
+    }
+    starts = _starts(folder / NAME)
+    varying = ("time", "epoch")
+    if starts and all(starts[-1].get(k) == v for k, v in start.items() if k not in varying):
+        return
+    parameters = {name: sum(p.numel() for p in m.parameters()) for name, m in modules.items()}
+    text = json.dumps(
+        {"version": 1, "parameters": parameters, "starts": [*starts, start]}, indent=1
+    )
+    with audio.replacing(folder / NAME) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _starts(path: Path) -> list[dict[str, Any]]:
+    """Those so far; none where the file is damaged."""
+    try:
+        starts = json.loads(path.read_text(encoding="utf-8"))["starts"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [s for s in starts if isinstance(s, dict)] if isinstance(starts, list) else []
+
+
+@cache
+def git_state() -> tuple[str | None, bool | None]:
+    """The commit of the code that runs, and whether tracked files differ from it."""
+    if _git("ls-files", "--error-unmatch", _FILE.name) is None:
+        return None, None
+    changes = _git("status", "--porcelain", "--untracked-files=no")
+    commit = _git("rev-parse", "HEAD")
+    return commit, None if changes is None else bool(changes)
+
+
+def _git(*arguments: str) -> str | None:
+    """Output of git; None where it fails, or is not installed."""
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=_FILE.parent, capture_output=True, text=True, timeout=20
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

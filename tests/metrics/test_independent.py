@@ -1,0 +1,166 @@
+"""Metrics against implementations by others: torchmetrics, auraloss, scipy, pesq, pystoi."""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import numpy as np
+import pytest
+import scipy.signal
+import torch
+
+from adversarial_trainer.metrics import METRICS, PESQ, STOI, SISNRMetric, STFTDistance
+
+RATE = 16000
+
+
+def speech(seconds: float = 2.0, rate: int = RATE) -> torch.Tensor:
+    """Syllables: a voiced tone with harmonics, formant-shaped, in bursts; `[1, 1, T]`."""
+    t = np.arange(int(seconds * rate)) / rate
+    pitch = 2 * np.pi * np.cumsum(120 + 20 * np.sin(2 * np.pi * 0.7 * t)) / rate
+    wav = sum(np.sin(k * pitch) / k for k in range(1, 25))
+    for centre, width in ((700, 130), (1220, 170), (2600, 250)):
+        r = math.exp(-math.pi * width / rate)
+        wav = scipy.signal.lfilter([1], [1, -2 * r * math.cos(2 * math.pi * centre / rate), r * r],
+                                   wav)  # fmt: skip
+    wav = wav * np.clip(np.sin(2 * np.pi * 2.5 * t) + 0.4, 0, None)
+    return torch.from_numpy(0.3 * wav / np.abs(wav).max()).float()[None, None]
+
+
+def noisy(wav: torch.Tensor, level: float) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return wav + level * torch.randn(wav.shape, generator=generator)
+
+
+def test_sisnr_is_torchmetrics_si_sdr() -> None:
+    torchmetrics = pytest.importorskip("torchmetrics")
+    reference = torchmetrics.ScaleInvariantSignalDistortionRatio(zero_mean=True)
+    real = speech()
+    for level in (0.001, 0.02, 0.3):
+        fake = 0.7 * noisy(real, level) + 0.05
+        expected = reference(fake.double(), real.double()).item()
+        assert SISNRMetric(1e-16)(fake, real).item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_stft_is_auralosss_with_equal_constants() -> None:
+    auraloss = pytest.importorskip("auraloss")
+    # It takes natural logarithms of magnitudes and the mean of the resolutions; DAC takes decimal
+    # ones of squares and the sum.
+    reference = auraloss.freq.MultiResolutionSTFTLoss(
+        fft_sizes=[2048, 512], hop_sizes=[512, 128], win_lengths=[2048, 512],
+        w_sc=0.0, w_log_mag=2 / math.log(10), w_lin_mag=1.0, eps=1e-10,
+    )  # fmt: skip
+    real = speech()
+    fake = noisy(real, 0.03)
+    expected = 2 * reference(fake, real).item()
+    assert STFTDistance()(fake, real).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_stft_by_scipy() -> None:
+    real = speech()
+    fake = noisy(real, 0.03)
+    expected = 0.0
+    for size in (2048, 512):
+        mags = []
+        for wav in (fake, real):
+            padded = np.pad(wav[0, 0].double().numpy(), size // 2, mode="reflect")
+            _, _, spectrum = scipy.signal.stft(
+                padded, nperseg=size, noverlap=size * 3 // 4, window="hann", boundary=None,
+                padded=False,
+            )  # fmt: skip
+            mags.append(np.abs(spectrum) * scipy.signal.get_window("hann", size).sum())
+        logs = [np.log10(np.maximum(mag, 1e-5) ** 2) for mag in mags]
+        expected += np.abs(logs[0] - logs[1]).mean() + np.abs(mags[0] - mags[1]).mean()
+    assert STFTDistance()(fake, real).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_pesq_is_the_packages_and_torchmetrics() -> None:
+    package = pytest.importorskip("pesq")
+    audio = pytest.importorskip("torchmetrics.audio")
+    reference = audio.PerceptualEvaluationSpeechQuality(RATE, "wb")
+    real = speech()
+    values = []
+    for level in (0.0, 0.003, 0.03):
+        fake = noisy(real, level)
+        value = PESQ(RATE)(fake, real).item()
+        own = package.pesq(RATE, real[0, 0].double().numpy(), fake[0, 0].double().numpy(), "wb")
+        assert value == pytest.approx(own, abs=1e-6)
+        assert value == pytest.approx(reference(fake, real).item(), abs=1e-3)
+        values.append(value)
+    assert values[0] > 4.6 and values[0] > values[1] > values[2] > 1
+
+
+def test_pesq_of_other_rates_and_channels() -> None:
+    """Resampled to 16 kHz and mixed: nearly what the same sound has at 16 kHz."""
+    pytest.importorskip("pesq")
+    real = speech(rate=48000)
+    band = scipy.signal.butter(8, 7000, fs=48000, output="sos")
+    noise = noisy(torch.zeros_like(real), 0.05).numpy()
+    fake = real + torch.from_numpy(scipy.signal.sosfilt(band, noise).astype(np.float32).copy())
+    value = PESQ(48000)(fake, real).item()
+    down = [torch.from_numpy(scipy.signal.resample_poly(x.numpy(), 1, 3, axis=-1)) for x in
+            (fake, real)]  # fmt: skip
+    assert value == pytest.approx(PESQ(RATE)(*down).item(), abs=0.05) and value < 4
+    silent = torch.zeros_like(real)
+    stereo = PESQ(48000)(torch.cat([fake, silent], 1), torch.cat([real, silent], 1)).item()
+    assert stereo == pytest.approx(value, abs=1e-3)  # it does not depend on the level
+
+
+def test_pesq_of_a_clip_with_more_utterances_than_the_package_has_room_for() -> None:
+    """It crashes on the whole of it. Equal pieces have equal scores, so the mean is theirs."""
+    pytest.importorskip("pesq")
+    piece = speech(20.0)[..., : 20 * RATE]
+    fake = noisy(piece, 0.01)
+    long, long_fake = torch.cat([piece] * 2, -1), torch.cat([fake] * 2, -1)
+    assert PESQ(RATE)(long_fake, long).item() == pytest.approx(
+        PESQ(RATE)(fake, piece).item(), abs=1e-6
+    )
+
+
+def test_stoi_is_the_packages_and_torchmetrics() -> None:
+    package = pytest.importorskip("pystoi")
+    audio = pytest.importorskip("torchmetrics.audio")
+    real = speech()
+    for extended in (False, True):
+        reference = audio.ShortTimeObjectiveIntelligibility(RATE, extended)
+        values = []
+        for level in (0.0, 0.03, 0.3):
+            fake = noisy(real, level)
+            value = STOI(RATE, extended)(fake, real).item()
+            arrays = [x[0, 0].double().numpy() for x in (real, fake)]
+            assert value == pytest.approx(package.stoi(*arrays, RATE, extended), abs=1e-6)
+            assert value == pytest.approx(reference(fake, real).item(), abs=1e-4)
+            values.append(value)
+        assert values[0] == pytest.approx(1) and values[0] > values[1] > values[2]
+
+
+@pytest.mark.parametrize("name", ["pesq", "stoi"])
+def test_where_there_is_no_score(name: str) -> None:
+    """NaN, not the package's error or its 1e-5; a batch keeps its other scores."""
+    pytest.importorskip({"pesq": "pesq", "stoi": "pystoi"}[name])
+    metric, real = METRICS.build(name, sample_rate=RATE), speech()
+    silent = torch.zeros_like(real)
+    for length in (1, 160, 3000):
+        assert metric(real[..., :length], real[..., :length]).isnan().all()
+    scores = metric(torch.cat([real, real]), torch.cat([silent, real]))
+    assert scores[0].isnan() and scores[1] == metric(real, real)[0]
+    burst = silent.clone()
+    burst[..., 16000:17000] = real[..., 1000:2000]  # sound, but too little of it
+    assert METRICS.build("stoi", sample_rate=RATE)(burst, burst).isnan().all()
+
+
+def test_a_silent_reconstruction_has_the_lowest_score() -> None:
+    pytest.importorskip("pesq")
+    pytest.importorskip("pystoi")
+    real = speech()
+    worst = PESQ(RATE)(torch.zeros_like(real), real).item()
+    assert 1 == worst < PESQ(RATE)(noisy(real, 1), real)
+    assert STOI(RATE)(torch.zeros_like(real), real).item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("name, package", [("pesq", "pesq"), ("stoi", "pystoi")])
+def test_a_missing_package(name: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=f"pip install {package}"):
+        METRICS.build(name, sample_rate=RATE).prepare()

@@ -1,0 +1,118 @@
+"""The page that a run writes about itself, and the record of where it comes from."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from micro import ROOT, make_solver
+
+from adversarial_trainer.report import read_run
+from solvers import compression, provenance
+
+BOTH = ["evaluate.every=2", "generate.every=1", "generate.num_files=1"]
+
+
+def test_after_evaluate_and_generate(tmp_path: Path, audio: Path) -> None:
+    solver = make_solver(tmp_path, audio, *BOTH, "optim.epochs=2")
+    page = solver.folder / "report.html"
+    solver.start()
+    solver.run_epoch()
+    first = page.read_text()
+    assert first.count("<audio") == 3 and "ViSQOL" not in first
+    assert "<dt>epochs</dt><dd>1</dd>" in first  # the one that runs still
+    assert "SI-SDR" not in first  # no evaluation yet
+    solver.commit()
+    solver.run_epoch()
+    second = page.read_text()
+    assert "<dt>epochs</dt><dd>2</dd>" in second and "Evaluated at epoch 2" in second
+    assert "Made at epoch 2" in second
+    run = read_run(solver.folder)
+    count = sum(p.numel() for p in solver.model.parameters())
+    assert run.provenance["parameters"]["codec"] == count and f"{count:,}" in second
+
+
+def test_no_report(tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is not asked for; and on other ranks."""
+    solver = make_solver(tmp_path / "a", audio, *BOTH, "generate.report=false", "optim.epochs=1")
+    solver.run()
+    assert not (solver.folder / "report.html").exists()
+    solver = make_solver(tmp_path / "b", audio, *BOTH)
+    monkeypatch.setattr(compression.distrib, "is_rank_zero", lambda: False)
+    solver.report()
+    assert not (solver.folder / "report.html").exists()
+
+
+def test_a_full_disk_does_not_end_training(
+    tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(compression, "write_report", full)
+    monkeypatch.setattr(provenance.audio, "replacing", full)
+    with caplog.at_level(logging.ERROR):
+        solver = make_solver(tmp_path, audio, "generate.every=0", "evaluate.every=1")
+        solver.report()
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 2 and all("No space left" in text for text in told)
+
+
+def read(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / provenance.NAME).read_text())
+
+
+def test_where_a_run_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = torch.nn.Linear(3, 5)
+    provenance.git_state.cache_clear()
+    device = torch.device("cpu")
+
+    def record(epoch: int) -> list[dict[str, Any]]:
+        provenance.record(tmp_path, epoch, device, {"codec": layers})
+        return read(tmp_path)["starts"]
+
+    (start,) = record(1)
+    assert read(tmp_path)["parameters"] == {"codec": 20}
+    assert (start["epoch"], start["device"], start["torch"]) == (1, "CPU", torch.__version__)
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    if head.returncode == 0:
+        assert start["commit"] == head.stdout.strip() and isinstance(start["dirty"], bool)
+    assert record(4) == [start]  # it goes on, and nothing has changed
+    monkeypatch.setattr(provenance, "git_state", lambda: ("abc", False))
+    first, second = record(5)
+    assert first == start and second == {**second, "epoch": 5, "commit": "abc", "dirty": False}
+    (tmp_path / provenance.NAME).write_text('{"starts": 3}')
+    assert len(record(6)) == 1
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+def test_the_commit_is_that_of_the_code(
+    tracked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not that of a repository that only has the installed package somewhere inside."""
+
+    def git(*arguments: str) -> str:
+        line = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *arguments]
+        done = subprocess.run(line, cwd=tmp_path, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    code = tmp_path / "package" / "__init__.py"
+    code.parent.mkdir()
+    code.write_text("a = 1\n")
+    (tmp_path / "other").write_text("")
+    git("init", "-q")
+    git("add", "package/__init__.py" if tracked else "other")
+    git("commit", "-q", "-m", "first")
+    monkeypatch.setattr(provenance, "_FILE", code)
+    state = provenance.git_state.__wrapped__
+    assert state() == ((git("rev-parse", "HEAD"), False) if tracked else (None, None))
+    code.write_text("a = 2\n")
+    assert state()[1] is (True if tracked else None)
+    monkeypatch.setenv("PATH", "")  # without git
+    assert state() == (None, None)
