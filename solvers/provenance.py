@@ -14,8 +14,8 @@ from torch import nn
 
 import adversarial_trainer
 from adversarial_trainer import audio, distrib
+from adversarial_trainer.pretrained.runs import PROVENANCE
 
-NAME = "provenance.json"
 # Of the code that runs; a repository that only has it somewhere inside (.venv) is another's.
 _FILE = Path(adversarial_trainer.__file__)
 
@@ -39,7 +39,7 @@ def record(folder: Path, epoch: int, device: torch.device, modules: dict[str, nn
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
         "processes": distrib.world_size(),
     }
-    starts = _starts(folder / NAME)
+    starts = _starts(folder / PROVENANCE)
     varying = ("time", "epoch")
     if starts and all(starts[-1].get(k) == v for k, v in start.items() if k not in varying):
         return
@@ -47,7 +47,7 @@ def record(folder: Path, epoch: int, device: torch.device, modules: dict[str, nn
     text = json.dumps(
         {"version": 1, "parameters": parameters, "starts": [*starts, start]}, indent=1
     )
-    with audio.replacing(folder / NAME) as temporary:
+    with audio.replacing(folder / PROVENANCE) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 

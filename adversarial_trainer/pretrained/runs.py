@@ -9,9 +9,11 @@ from typing import Any
 
 from adversarial_trainer import checkpoint
 
+from .files import read_json
 from .weights import Weights, parse_config, table_of_weights
 
 CHECKPOINT = "checkpoint.th"
+PROVENANCE = "provenance.json"
 _PREFIX = "adversary."  # of the discriminators in an `AdversarialLoss`
 
 
@@ -33,6 +35,15 @@ def find_run(source: str, runs: Path | None = None) -> Path | None:
         if folder.is_dir() and any((folder / name).exists() for name in (CHECKPOINT, ".argv.json")):
             return folder
     return None
+
+
+def last_commit(folder: Path) -> str | None:
+    """The commit that a run went on with last, from its `provenance.json`; None if not known."""
+    try:
+        start = read_json(folder / PROVENANCE)["starts"][-1]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return start.get("commit") if isinstance(start, dict) else None
 
 
 def read_run(path: Path) -> Weights:
@@ -60,7 +71,7 @@ def from_checkpoint(path: Path, state: dict) -> Weights:
         "signature": state.get("sig"),
         "epoch": len(history),
         "updates": state.get("updates"),
-        "commit": state.get("commit"),
+        "commit": last_commit(path.parent),
         "metrics": next((e["evaluate"] for e in reversed(history) if "evaluate" in e), {}),
     }
     cfg = parse_config(path, state.get("config_text"))
