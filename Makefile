@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+JOBS ?= 2
 
 .PHONY: help install demo test test_integ test_slurm soak lint clean
 .DEFAULT_GOAL := help
@@ -28,7 +29,7 @@ demo: install  ## Train a small codec on the embedded corpus (CPU, minutes); lea
 	@$(BIN)/python scripts/demo.py
 
 test: install  ## Unit tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 test_integ: install  ## Long tests: real command lines, several processes, SLURM, another environment
 	@$(BIN)/python -m pytest -rs -m 'slow or integ or slurm'

@@ -28,7 +28,8 @@ KEYS = keys_by_file()
 # Values that are right for no key.
 NEVER = [math.nan, -math.inf, 2**63, [[1]], LONG, "a\0b", "???", {"a": [1]}]
 # Groups that a configuration may lack: nothing reads them where they are not in use.
-OPTIONAL = ("loss.", "evaluate.visqol", "activation_params", "norm_params", "pad_params")
+OPTIONAL = ("loss.", "activation_params", "norm_params", "pad_params")
+OPTIONAL += ("evaluate.visqol", "evaluate.pesq", "evaluate.stoi")
 
 
 pytestmark = pytest.mark.usefixtures("logging_as_before")

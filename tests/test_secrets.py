@@ -111,10 +111,10 @@ def test_a_run_writes_no_secret(
 def test_dora_run_with_wandb_writes_no_secret(tmp_path: Path, audio: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
-    netrc = "f" + hashlib.sha1(b"the key of nobody").hexdigest()[1:]
+    netrc = "f" + KEY[:0:-1]
     (home / ".netrc").write_text(f"machine api.wandb.ai\n  login user\n  password {netrc}\n")
     (home / ".netrc").chmod(0o600)
-    hub = f"hf_{secrets.token_hex(17)}"
+    hub = f"hf_{KEY[5:39]}"
     env = {"HOME": str(home), "WANDB_API_KEY": KEY, "HF_TOKEN": hub, "WANDB_MODE": "offline"}
     argv = [
         "logging.wandb=true",

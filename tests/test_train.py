@@ -56,6 +56,7 @@ def test_from_the_first_epoch_to_the_last_and_on(
     assert {path.name for path in run.iterdir()} == {
         *(".argv.json", ".hydra", "checkpoint.th", "checkpoint_2.th", "history.json"),
         *("checkpoint_previous.th", "samples", "solver.log.0", "tensorboard"),
+        *("evaluation", "provenance.json", "report.html"),
     }
     history = json.loads((run / "history.json").read_text())
     assert [set(epoch) for epoch in history] == [{"train", "valid", "evaluate", "generate"}] * 2
@@ -76,7 +77,7 @@ def test_from_the_first_epoch_to_the_last_and_on(
 
     events = EventAccumulator(str(run / "tensorboard")).Reload()
     tags = events.Tags()
-    assert {"train/d_loss", "valid/l1", "evaluate/mel"} <= set(tags["scalars"])
+    assert {"train_gan/d_loss", "valid_loss/l1", "evaluate_quality/mel"} <= set(tags["scalars"])
     assert len(tags["audio"]) == 3 and len(tags["images"]) == 1
     log = (run / "solver.log.0").read_text()
     assert "Train summary | Epoch 2" in log and "\033" not in log

@@ -65,7 +65,7 @@ def test_a_full_disk_does_not_end_training(
 
 
 def read(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / provenance.NAME).read_text())
+    return json.loads((folder / provenance.PROVENANCE).read_text())
 
 
 def test_where_a_run_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +87,7 @@ def test_where_a_run_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(provenance, "git_state", lambda: ("abc", False))
     first, second = record(5)
     assert first == start and second == {**second, "epoch": 5, "commit": "abc", "dirty": False}
-    (tmp_path / provenance.NAME).write_text('{"starts": 3}')
+    (tmp_path / provenance.PROVENANCE).write_text('{"starts": 3}')
     assert len(record(6)) == 1
 
 
