@@ -49,12 +49,15 @@ def main() -> None:
     relative = os.path.relpath(samples)
 
     print(f"\nTrained in {time.time() - begin:.0f} s.\n\n{table}\n")
+    print(f"Look:    {os.path.relpath(run)}/report.html   (all of it on one page, in a browser)")
     print(f"Hear:    {relative}/*.wav   (each original, and its reconstructions by bandwidth)")
     print(f"See:     {relative}/*.png   (spectrograms of both)")
     print(f"Model:   {os.path.relpath(run)}/checkpoint.th")
     print(f"Curves:  .venv/bin/tensorboard --logdir {os.path.relpath(run)}/tensorboard")
+    model = f"DORA_DIR={folder} .venv/bin/adversarial-trainer"
+    print(f"\nCompress a file:       {model} encode in.wav out.atc --model {run.name}")
     print(
-        "\nNext, your own audio:  .venv/bin/dora run solver=tiny dset=folder dset.path=/data/audio"
+        "Next, your own audio:   .venv/bin/dora run solver=tiny dset=folder dset.path=/data/audio"
     )
     print("and the real thing:    .venv/bin/dora run solver=encodec dset=folder dset.path=...")
     if worse:

@@ -6,17 +6,15 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from adversarial_trainer import distrib
 from adversarial_trainer.data import (
     AudioMeta,
     FileDataset,
     FixedBatches,
     SegmentDataset,
     TrainBatches,
-    resolve_stage_metas,
+    configured_metas,
 )
-from adversarial_trainer.models.builders import naming, to_params
-from adversarial_trainer.registry import unknown_name
+from adversarial_trainer.models.builders import naming
 
 
 def get_stage_metas(cfg: DictConfig) -> dict[str, list[AudioMeta]]:
@@ -24,24 +22,7 @@ def get_stage_metas(cfg: DictConfig) -> dict[str, list[AudioMeta]]:
 
     A stage that runs must have files: ValueError names the key of one that has none.
     """
-    dset = cfg.dset
-    cache = Path(dset.cache or Path(cfg.dora.dir) / "cache")
-    path = dset.path
-    if dset.name not in ("demo", "folder"):
-        raise unknown_name("dset.name", dset.name, ("demo", "folder"))
-    if dset.name == "demo" and path is None and dset.manifest is None:
-        from adversarial_trainer.data import demo  # pulls in scipy's filters
-
-        if distrib.is_rank_zero():
-            path = str(demo.build(cache / "demo_corpus"))
-        path = distrib.broadcast_object(path)
-    metas = resolve_stage_metas(
-        path=path,
-        manifest=dset.manifest,
-        stages=to_params(dset.stages),
-        shares=to_params(dset.shares),
-        cache_dir=cache,
-    )
+    metas = configured_metas(cfg.dset, Path(cfg.dora.dir) / "cache")
     for stage, files in metas.items():
         runs = stage == "train" or cfg[stage].every
         if stage == "evaluate":
@@ -49,8 +30,8 @@ def get_stage_metas(cfg: DictConfig) -> dict[str, list[AudioMeta]]:
         if runs and not files:
             off = "" if stage == "train" else f", or {stage}.every=0 to leave it out"
             raise ValueError(
-                f"dset.shares.{stage}={dset.shares[stage]} gives {stage} no files. Set it above 0, "
-                f"or dset.stages.{stage} to a folder or manifest{off}."
+                f"dset.shares.{stage}={cfg.dset.shares[stage]} gives {stage} no files. Set it "
+                f"above 0, or dset.stages.{stage} to a folder or manifest{off}."
             )
     return metas
 

@@ -9,7 +9,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig
+
 from .. import activity, distrib
+from ..registry import unknown_name
 from .manifest import AudioMeta, is_manifest, load_manifest
 from .scanning import scan
 from .splitting import DEFAULT_SHARES, STAGES, split
@@ -30,6 +33,29 @@ def load_source(
     if is_manifest(source) and not os.path.isdir(source):
         return load_manifest(source, name)
     return scan(source, cache_dir, workers, distrib.is_rank_zero(), name).files
+
+
+def configured_metas(dset: DictConfig, cache: Path) -> dict[str, list[AudioMeta]]:
+    """The files of each stage, as a `dset` node says; the demo corpus is made where it is missing.
+
+    Every rank calls it. `cache`: for scans and the corpus, where `dset.cache` says nothing.
+    """
+    cache, path = Path(dset.cache or cache), dset.path
+    if dset.name not in ("demo", "folder"):
+        raise unknown_name("dset.name", dset.name, ("demo", "folder"))
+    if dset.name == "demo" and path is None and dset.manifest is None:
+        from . import demo  # pulls in scipy's filters
+
+        if distrib.is_rank_zero():
+            path = str(demo.build(cache / "demo_corpus"))
+        path = distrib.broadcast_object(path)
+    return resolve_stage_metas(
+        path=path,
+        manifest=dset.manifest,
+        stages=dict(dset.stages),
+        shares=dict(dset.shares),
+        cache_dir=cache,
+    )
 
 
 def resolve_stage_metas(

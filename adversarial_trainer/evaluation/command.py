@@ -181,8 +181,7 @@ def _files(codec: Codec, data: str | None) -> tuple[list[AudioMeta], str]:
     if codec.info.get("kind") != "run":
         raise ValueError("--data is needed: only a run has files of its own")
     folder = Path(codec.info["folder"])
-    cache = Path(codec.cfg.dset.cache or folder.parent.parent / "cache")
-    metas = evaluate_files(codec.cfg, cache)
+    metas = evaluate_files(codec.cfg, folder.parent.parent / "cache")
     if not metas:
         raise ValueError("the run has no files to evaluate on (dset.shares.evaluate=0); use --data")
     return metas, describe_data(codec.cfg)

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from adversarial_trainer.data import AudioMeta, resolve_stage_metas
+from adversarial_trainer.data import AudioMeta, configured_metas
 from adversarial_trainer.metrics import METRICS
 from adversarial_trainer.models.builders import naming, to_params
 from adversarial_trainer.pretrained import Codec
@@ -64,17 +64,5 @@ def describe_data(cfg: DictConfig) -> str:
 
 
 def evaluate_files(cfg: DictConfig, cache: Path) -> list[AudioMeta]:
-    """The files of a run's evaluate stage, as the run has them."""
-    dset, path = cfg.dset, cfg.dset.path
-    if dset.name == "demo" and path is None and dset.manifest is None:
-        from adversarial_trainer.data import demo  # pulls in scipy's filters
-
-        path = str(demo.build(cache / "demo_corpus"))
-    metas = resolve_stage_metas(
-        path=path,
-        manifest=dset.manifest,
-        stages=to_params(dset.stages),
-        shares=to_params(dset.shares),
-        cache_dir=cache,
-    )
-    return metas["evaluate"][: cfg.evaluate.num_files]
+    """The files of a run's evaluate stage, as the run has them; `cache` as for a run."""
+    return configured_metas(cfg.dset, cache)["evaluate"][: cfg.evaluate.num_files]
