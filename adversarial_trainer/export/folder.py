@@ -35,6 +35,9 @@ def replacing_folder(out: Path, force: bool, names: Iterable[str]) -> Iterator[P
     temporary.mkdir()
     try:
         yield temporary
+        # safetensors makes files that only their owner can read; as the umask has it, instead.
+        for path in temporary.iterdir():
+            path.chmod(temporary.stat().st_mode & 0o666)
         if not os.path.lexists(out):
             os.rename(temporary, out)
             return

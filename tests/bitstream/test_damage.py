@@ -31,7 +31,7 @@ def refused(data: bytes, kind: str, match: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_bit_counts(kind: str):
+def test_every_bit_counts(kind: str) -> None:
     """One bit changed anywhere: refused, and the blocks it is not in come back."""
     data = write(kind, LENGTH)
     starts = blocks_at(data)
@@ -49,7 +49,7 @@ def test_every_bit_counts(kind: str):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_truncation(kind: str):
+def test_every_truncation(kind: str) -> None:
     data = write(kind, LENGTH)
     starts = blocks_at(data)
     for size in range(0, len(data), 17):
@@ -66,7 +66,7 @@ def test_every_truncation(kind: str):
         assert reader.damaged_bytes == size - starts[whole]
 
 
-def test_gaps_are_at_their_time():
+def test_gaps_are_at_their_time() -> None:
     data = write("packed", LENGTH)
     starts = blocks_at(data)
     head, blocks = data[: starts[0]], [data[a:b] for a, b in zip(starts, starts[1:], strict=False)]
@@ -95,14 +95,14 @@ def test_gaps_are_at_their_time():
     refused(data + b"x", "packed", f"bytes after the end, at byte {len(data)}")
 
 
-def test_a_header_can_be_another_files():
+def test_a_header_can_be_another_files() -> None:
     """Its own is damaged; all of one model, bandwidth, rate and number of channels are the same."""
     data, other = write("packed", LENGTH), write("packed", 9, seed=1)
     start = blocks_at(other)[0]
     assert salvaged(other[:start] + b"noise" + data[start:], "packed", set()) == []
 
 
-def test_gaps_in_overlapping_blocks():
+def test_gaps_in_overlapping_blocks() -> None:
     """What a lost one overlaps with is not lost."""
     data = write("separate", LENGTH)
     starts = blocks_at(data)
@@ -127,7 +127,7 @@ def made_of(*blocks: Block) -> bytes:
     return head + b"".join(block.to_bytes(zlib.crc32(head[:-4])) for block in blocks)
 
 
-def test_blocks_of_wrong_lengths():
+def test_blocks_of_wrong_lengths() -> None:
     full, short = bytes(75), bytes(30)
     end = end_block(header("packed"), 20 * 44_100 // 30)  # 16000 samples, two full blocks
     read(made_of(Block(0, 0, 25, full), Block(0, 1, 25, full), end), "packed")
@@ -137,7 +137,7 @@ def test_blocks_of_wrong_lengths():
     refused(data, "packed", "block 0 is too short")
 
 
-def test_payloads_that_no_writer_writes():
+def test_payloads_that_no_writer_writes() -> None:
     with pytest.raises(FormatError, match="block 7 has a code 255; the largest is 199"):
         read_codes(header("packed"), Block(0, 7, 25, b"\xff" * 75), None)
     for scale in (-1.0, np.inf, np.nan):
@@ -152,7 +152,7 @@ def test_payloads_that_no_writer_writes():
     refused(bytes(data), "packed", "6 blocks for 100000 samples")
 
 
-def test_markers_that_come_in_parts():
+def test_markers_that_come_in_parts() -> None:
     class Slow(io.BytesIO):
         def read1(self, size: int = -1) -> bytes:
             return self.read(1)
@@ -165,7 +165,7 @@ def test_markers_that_come_in_parts():
     assert sum(1 for _ in reader) == 7 and not reader.gaps and reader.damaged_bytes == 47
 
 
-def test_a_number_does_not_become_days_of_silence():
+def test_a_number_does_not_become_days_of_silence() -> None:
     day = 86_400 * 24_000 // 8000
     for data in (
         crafted(day),
@@ -178,7 +178,7 @@ def test_a_number_does_not_become_days_of_silence():
     assert gaps == [(0, 80_000_000)] and blocks[0][0] == 10_000
 
 
-def test_a_long_destroyed_stretch_is_filled():
+def test_a_long_destroyed_stretch_is_filled() -> None:
     """In place of two hours of blocks there are as many bytes: silence for all of them."""
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, 7200 * 3 * 92, np.uint8).tobytes()
@@ -187,7 +187,7 @@ def test_a_long_destroyed_stretch_is_filled():
     assert gaps == [(0, 7200 * 24_000)]
 
 
-def test_markers_with_long_blocks_after_them_do_not_hang():
+def test_markers_with_long_blocks_after_them_do_not_hang() -> None:
     """Each could be 65,535 bytes long; whether it is takes a look at all of them."""
     wide = header("packed", cardinality=1 << 24, codebooks=800, segment=8640, stride=8640)
     data = wide.to_bytes() + b"\xf5ATB" + b"crc!" + struct.pack("<BIHH", 0, 0, 27, 64_800)
@@ -208,6 +208,6 @@ def test_markers_with_long_blocks_after_them_do_not_hang():
         (b"\x89ATC\r\n\x1a\n\1\0\1\x10", "a header of 4097 bytes; at most 4096"),
     ],
 )
-def test_other_files(data: bytes, match: str):
+def test_other_files(data: bytes, match: str) -> None:
     with pytest.raises(FormatError, match=match):
         BitstreamReader(io.BytesIO(data))

@@ -55,7 +55,7 @@ def example() -> bytes:
     return bytes(data)
 
 
-def test_the_example():
+def test_the_example() -> None:
     data = example()
     head, length, blocks = independent_reader(data)
     assert length == 500 and blocks == [(None, [[1, 5], [2, 6], [3, 7]]), (None, [[4, 0]])]
@@ -69,7 +69,7 @@ def test_the_example():
 
 @pytest.mark.parametrize("kind", ["packed", "separate"])
 @pytest.mark.parametrize("length", [1, 14_700, 100_001])
-def test_a_reader_written_from_the_page(kind: str, length: int):
+def test_a_reader_written_from_the_page(kind: str, length: int) -> None:
     head, got, blocks = independent_reader(write(kind, length))
     about = header(kind)
     assert got == length and Header(**head) == about
@@ -82,7 +82,7 @@ def test_a_reader_written_from_the_page(kind: str, length: int):
         assert len(frames) == -(-rest // head["hop"])
 
 
-def test_the_keys_are_those_of_the_page():
+def test_the_keys_are_those_of_the_page() -> None:
     rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", PAGE.read_text(), re.MULTILINE)
     names = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
     values = json.loads(header("separate coded").to_bytes()[12:-4])

@@ -83,10 +83,10 @@ def check(count: int, seed: int) -> None:
     print(f"{count} inputs: {dict(ends)}, slowest {slowest:.3f} s, {most} bytes")
 
 
-def test_some_mutated_files():
+def test_some_mutated_files() -> None:
     check(300, seed=1)
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_mutated_files():
+def test_a_hundred_thousand_mutated_files() -> None:
     check(100_000, seed=2)

@@ -28,7 +28,7 @@ from adversarial_trainer.bitstream.packing import pack, unpack
     bits=st.integers(1, 24),
     seed=st.integers(0),
 )
-def test_packing(codebooks: int, frames: int, bits: int, seed: int):
+def test_packing(codebooks: int, frames: int, bits: int, seed: int) -> None:
     codes = np.random.default_rng(seed).integers(0, 1 << bits, (codebooks, frames))
     data = pack(codes, bits)
     # As one large number, frame by frame.
@@ -47,7 +47,7 @@ def test_packing(codebooks: int, frames: int, bits: int, seed: int):
     length=st.integers(1, 60_000),
     rate=st.sampled_from([8000, 24_000, 44_100, 192_000]),
 )
-def test_all_lengths_come_back(kind: str, length: int, rate: int):
+def test_all_lengths_come_back(kind: str, length: int, rate: int) -> None:
     data = write(kind, length, sample_rate=rate)
     expected = codes_of(header(kind, sample_rate=rate), length)
     reader, blocks, gaps = read(data, kind)
@@ -62,7 +62,7 @@ def test_all_lengths_come_back(kind: str, length: int, rate: int):
     assert reader.total_bytes == len(data)
 
 
-def test_sizes():
+def test_sizes() -> None:
     """A packed stream has its nominal bits, a header, 17 bytes a block and 25 at the end."""
     length = 44_100 * 60
     data = write("packed", length)
@@ -83,7 +83,7 @@ def test_sizes():
     assert len(coded) < len(data)
 
 
-def test_pieces_of_any_length_make_the_same_file():
+def test_pieces_of_any_length_make_the_same_file() -> None:
     about = header("packed")
     (codes, _), *rest = codes_of(about, 100_000)
     codes = np.concatenate([codes, *(c for c, _ in rest)], 1)
@@ -95,7 +95,7 @@ def test_pieces_of_any_length_make_the_same_file():
     assert file.getvalue() == write("packed", 100_000)
 
 
-def test_a_pipe_gives_what_it_has():
+def test_a_pipe_gives_what_it_has() -> None:
     """Bytes that come in singly; a block is there once its last byte is."""
     data = write("packed", 60_000)
 
@@ -111,7 +111,7 @@ def test_a_pipe_gives_what_it_has():
     assert reader.complete and number == 4
 
 
-def test_what_does_not_pay_is_packed():
+def test_what_does_not_pay_is_packed() -> None:
     """Of codes that the tables hold for rare, and of one frame."""
     tables = coder("coded")
     assert tables is not None
@@ -126,7 +126,7 @@ def test_what_does_not_pay_is_packed():
     assert np.array_equal(np.concatenate([codes for _, codes, _ in blocks], 1), rare)
 
 
-def test_tables():
+def test_tables() -> None:
     for counts in ([1, 0], [1e-300, 1], [3, 2, 1, 0], np.random.default_rng(0).random(1024) ** 9):
         table = make_table(np.array(counts))
         assert table.sum() == 1 << 16 and table.min() >= 1
@@ -148,7 +148,7 @@ def test_tables():
 
 @settings(deadline=None, max_examples=200)
 @given(st.binary(max_size=80), st.integers(1, 60))
-def test_garbage_in_the_range_decoder(data: bytes, frames: int):
+def test_garbage_in_the_range_decoder(data: bytes, frames: int) -> None:
     tables = coder("coded")
     assert tables is not None
     try:
@@ -158,7 +158,7 @@ def test_garbage_in_the_range_decoder(data: bytes, frames: int):
     assert codes.shape == (3, frames) and 0 <= codes.min() <= codes.max() < 200
 
 
-def test_what_the_range_decoder_finds_out():
+def test_what_the_range_decoder_finds_out() -> None:
     tables = coder("coded")
     assert tables is not None
     with pytest.raises(FormatError, match="not entropy coded with these tables"):
@@ -167,14 +167,14 @@ def test_what_the_range_decoder_finds_out():
         tables.decode(b"", 2, 60)
 
 
-def test_without_constriction(monkeypatch: pytest.MonkeyPatch):
+def test_without_constriction(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "constriction", None)
     with pytest.raises(ImportError, match=r"pip install 'adversarial_trainer\[entropy\]'"):
         EntropyCoder([make_table(np.ones(4))])
     assert read(write("packed", 9), "packed")[0].complete
 
 
-def test_wrong_codes_are_not_written():
+def test_wrong_codes_are_not_written() -> None:
     about = header("packed")
     writer = BitstreamWriter(io.BytesIO(), about)
     good = np.zeros((3, 4), np.int64)
@@ -218,12 +218,12 @@ def test_wrong_codes_are_not_written():
         (SEPARATE | {"stride": 7901}, "stride must be half"),
     ],
 )
-def test_wrong_headers(changes: dict, match: str):
+def test_wrong_headers(changes: dict, match: str) -> None:
     with pytest.raises(FormatError, match=match):
         Header(**(STREAM | changes))
 
 
-def test_keys_of_later_versions_are_ignored():
+def test_keys_of_later_versions_are_ignored() -> None:
     from adversarial_trainer.bitstream.header import _parse
 
     values = json.loads(header("packed").to_bytes()[12:-4])

@@ -23,7 +23,9 @@ def run(*argv: object) -> int:
     return main([str(arg) for arg in argv])
 
 
-def test_a_file(model: str, sounds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_file(
+    model: str, sounds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The rate, the length and what it sounds like come back."""
     wav, atc, back = sounds / "1.wav", tmp_path / "new/x.atc", tmp_path / "x.flac"
     assert run("encode", wav, atc, "--model", model) == 0
@@ -51,7 +53,13 @@ def test_a_file(model: str, sounds: Path, tmp_path: Path, capsys: pytest.Capture
     assert len(atc.read_bytes()) < len(before)
 
 
-def test_entropy_coding(model: str, sounds: Path, tmp_path: Path, monkeypatch, capsys):
+def test_entropy_coding(
+    model: str,
+    sounds: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """Smaller or the same, for the same samples."""
     paths = [tmp_path / "packed.atc", tmp_path / "coded.atc"]
     assert run("encode", sounds / "0.wav", paths[0], "--model", model) == 0
@@ -66,7 +74,9 @@ def test_entropy_coding(model: str, sounds: Path, tmp_path: Path, monkeypatch, c
     assert paths[1].stat().st_size < paths[0].stat().st_size + 40  # the hash in the header
 
 
-def test_folders(model: str, sounds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_folders(
+    model: str, sounds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = tmp_path / "in"
     shutil.copytree(sounds, source / "deep/er")
     soundfile.write(source / "top.flac", np.zeros((99, 1)), 8000)
@@ -98,7 +108,7 @@ def test_folders(model: str, sounds: Path, tmp_path: Path, capsys: pytest.Captur
     assert "would both become" in capsys.readouterr().err
 
 
-def test_salvage(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_salvage(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wav, atc, back = tmp_path / "x.wav", tmp_path / "x.atc", tmp_path / "y.wav"
     noise = np.random.default_rng(0).normal(0, 0.1, 5 * RATE)
     soundfile.write(wav, noise, RATE)
@@ -126,8 +136,12 @@ def test_salvage(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_wrong_calls(
-    model: str, sounds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
-):
+    model: str,
+    sounds: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     wav, atc = sounds / "0.wav", tmp_path / "x.atc"
     assert run("encode", wav, atc, "--model", model) == 0
     other = tmp_path / "other.th"
@@ -185,8 +199,12 @@ class Unseekable(io.RawIOBase):
 
 
 def test_pipes(
-    model: str, sounds: Path, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
-):
+    model: str,
+    sounds: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """Wav and flac in, wav out; the same bytes as through files."""
     wav = (sounds / "0.wav").read_bytes()
     flac = io.BytesIO()
@@ -210,7 +228,7 @@ def test_pipes(
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("sox") is None, reason="sox is not installed")
-def test_pipes_of_the_shell(model: str, sounds: Path, tmp_path: Path):
+def test_pipes_of_the_shell(model: str, sounds: Path, tmp_path: Path) -> None:
     program = f"{sys.executable} -m adversarial_trainer.cli"
     line = (
         f"sox {sounds}/0.wav -t wav - | {program} encode - - --model {model} --entropy"

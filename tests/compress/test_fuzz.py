@@ -59,11 +59,11 @@ def check(count: int, seed: int) -> None:
 
 
 @torch.no_grad()
-def test_some_mutated_files():
+def test_some_mutated_files() -> None:
     check(16, seed=1)
 
 
 @pytest.mark.slow
 @torch.no_grad()
-def test_a_thousand_mutated_files():
+def test_a_thousand_mutated_files() -> None:
     check(1000, seed=2)

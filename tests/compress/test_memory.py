@@ -43,7 +43,9 @@ SMALL = ["model.seanet.n_filters=2", "model.seanet.dimension=8", "quantizer.n_q=
 @pytest.mark.parametrize(
     "rate, long, recipe", [(24_000, 3600, "tiny"), (48_000, 300, "encodec_48khz")]
 )
-def test_a_long_file_needs_what_ten_seconds_need(tmp_path: Path, rate: int, long: int, recipe: str):
+def test_a_long_file_needs_what_ten_seconds_need(
+    tmp_path: Path, rate: int, long: int, recipe: str
+) -> None:
     root = Path(__file__).parents[2]
     options = [recipe, *SMALL, "quantizer.dropout_choices=null"]
     argv = [str(tmp_path / "x.atc"), str(rate), "10", str(long), *options]

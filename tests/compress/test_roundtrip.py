@@ -48,7 +48,7 @@ def decode(coded: Codec, data: bytes, salvage: bool = False) -> torch.Tensor:
 @pytest.mark.parametrize(
     "channels, rate, length", [(2, 44_100, 1), (2, 44_100, 100_001), (1, 8000, 9000)]
 )
-def test_codes_and_audio_are_those_of_the_stream(recipe, channels, rate, length):
+def test_codes_and_audio_are_those_of_the_stream(recipe: str, channels, rate, length) -> None:
     coded = make(recipe)
     model = coded.model
     x = audio(channels, length, rate)
@@ -78,7 +78,7 @@ def test_codes_and_audio_are_those_of_the_stream(recipe, channels, rate, length)
 
 
 @pytest.mark.parametrize("codebooks", [1, 3, 8])
-def test_the_bitrate_is_the_nominal_one(codebooks):
+def test_the_bitrate_is_the_nominal_one(codebooks) -> None:
     """10 s: to the bit in the codes; with all within header, blocks and end."""
     coded = make("mono")
     model = coded.model
@@ -94,7 +94,7 @@ def test_the_bitrate_is_the_nominal_one(codebooks):
     assert not facts["damage"]
 
 
-def test_entropy_coding_follows_the_counts():
+def test_entropy_coding_follows_the_counts() -> None:
     """What training saw most often takes the fewest bits; the tables are part of the stream."""
     coded = make("mono")
     books = [dataclasses.replace(coded, model=coded.model)]  # the same codec, counted otherwise
@@ -115,7 +115,7 @@ def test_entropy_coding_follows_the_counts():
         counts.copy_(before)
 
 
-def test_salvage_keeps_the_time():
+def test_salvage_keeps_the_time() -> None:
     """Silence for what is lost; the first block of each run is decoded as a beginning."""
     coded = make("mono")
     x = audio(1, 16_000 * 5 + 77, 16_000)
@@ -144,7 +144,7 @@ def test_salvage_keeps_the_time():
         decode(coded, data[: starts[0]] + data[starts[-2] :], salvage=True)
 
 
-def test_salvage_of_segments():
+def test_salvage_of_segments() -> None:
     coded = make("stereo 48 kHz")
     x = audio(2, 200_000, 48_000)
     data = encode(coded, x, 48_000)
@@ -158,7 +158,7 @@ def test_salvage_of_segments():
     torch.testing.assert_close(y[:, 96_000:], whole[:, 96_000:], rtol=0, atol=1e-5)
 
 
-def test_of_another_model():
+def test_of_another_model() -> None:
     coded, other = make("mono"), make("odd cardinality")
     data = encode(coded, audio(1, 100, 16_000), 16_000)
     with pytest.raises(
@@ -177,7 +177,7 @@ def test_of_another_model():
         ({"separate": True, "scaled": True}, "separate=True.*scaled=True"),
     ],
 )
-def test_headers_that_lie(changes, match):
+def test_headers_that_lie(changes, match) -> None:
     coded = make("mono")
     head = BitstreamReader(io.BytesIO(encode(coded, audio(1, 9, 16_000), 16_000))).header
     data = dataclasses.replace(head, **changes).to_bytes()
@@ -185,7 +185,7 @@ def test_headers_that_lie(changes, match):
         decode(coded, data)
 
 
-def test_bandwidths():
+def test_bandwidths() -> None:
     model = make("mono").model
     set_bandwidth(model, 1.6)
     assert model.num_codebooks == 2
@@ -197,7 +197,7 @@ def test_bandwidths():
         set_bandwidth(codec("tiny", "quantizer=none"), None)
 
 
-def test_blocks_are_a_second():
+def test_blocks_are_a_second() -> None:
     head = BitstreamReader(io.BytesIO(encode(make("mono"), audio(1, 9, 16_000), 16_000))).header
     assert head.segment == 16_000 and not head.separate
     coded = make("not a whole frame rate")

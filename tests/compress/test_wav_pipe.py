@@ -24,7 +24,7 @@ def wav_file(x: torch.Tensor, subtype: str, format: str = "WAV") -> bytes:
 @pytest.mark.parametrize("format", ["WAV", "WAVEX"])
 @pytest.mark.parametrize("subtype", SUBTYPES)
 @pytest.mark.parametrize("size", [None, 0, 0xFFFFFFFF, 0x7FFFF000])
-def test_reads_what_soundfile_reads(subtype: str, format: str, size: int | None):
+def test_reads_what_soundfile_reads(subtype: str, format: str, size: int | None) -> None:
     data = wav_file(audio(3, 50_000, 44_100), subtype, format)
     expected = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)[0].T
     if size is not None:  # as programs write it that do not know it yet
@@ -40,7 +40,7 @@ def test_reads_what_soundfile_reads(subtype: str, format: str, size: int | None)
     assert np.array_equal(torch.cat(blocks, -1).numpy(), expected)
 
 
-def test_what_is_no_wav_comes_back_whole():
+def test_what_is_no_wav_comes_back_whole() -> None:
     x = audio(1, 500, 8000)
     plain = wav_file(x, "PCM_16")
     others = [b"", b"RIFF", plain[:30], plain[:40], b"RIFF\0\0\0\0WAVEdata\0\0\0\0", bytes(100)]
@@ -52,7 +52,7 @@ def test_what_is_no_wav_comes_back_whole():
         assert wav is None and head + file.read() == data
 
 
-def test_half_a_frame_is_left_out():
+def test_half_a_frame_is_left_out() -> None:
     data = wav_file(audio(2, 100, 8000), "PCM_24")
     file = io.BytesIO(data[:-1])
     wav, _ = read_format(file)
@@ -61,7 +61,7 @@ def test_half_a_frame_is_left_out():
 
 
 @pytest.mark.parametrize("subtype", SUBTYPES)
-def test_writes_what_soundfile_reads(subtype: str, caplog: pytest.LogCaptureFixture):
+def test_writes_what_soundfile_reads(subtype: str, caplog: pytest.LogCaptureFixture) -> None:
     x = audio(2, 30_000, 44_100)
     x[0, 77] = 1.5
     file = io.BytesIO()
@@ -80,6 +80,6 @@ def test_writes_what_soundfile_reads(subtype: str, caplog: pytest.LogCaptureFixt
     assert np.array_equal(torch.cat(list(read_samples(file, wav)), -1).numpy(), got.T.astype("f4"))
 
 
-def test_subtypes():
+def test_subtypes() -> None:
     with pytest.raises(ValueError, match="cannot write VORBIS to stdout. Choices: PCM_16, PCM_24"):
         wav_subtype("VORBIS")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 
 @pytest.mark.slow
-def test_export_as_users_call_it(run, tmp_path):
+def test_export_as_users_call_it(run: Path, tmp_path: Path) -> None:
     """By signature, as the run is listed."""
     env = {**os.environ, "DORA_DIR": str(run.parents[1]), "OMP_NUM_THREADS": "1"}
     argv = [sys.executable, "-m", "adversarial_trainer.cli", "export", run.name, "out"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from adversarial_trainer.export.folder import replacing_folder
@@ -19,7 +21,7 @@ def write(out, force=False, **files):
             (folder / name).write_text(text)
 
 
-def test_new_empty_and_full_folders(tmp_path):
+def test_new_empty_and_full_folders(tmp_path: Path) -> None:
     out = tmp_path / "deep" / "out"
     write(out, a="1", b="2")
     assert content(out) == {"a": "1", "b": "2"}
@@ -38,7 +40,7 @@ def test_new_empty_and_full_folders(tmp_path):
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_a_failure_changes_nothing(tmp_path, force):
+def test_a_failure_changes_nothing(tmp_path: Path, force: bool) -> None:
     out = tmp_path / "out"
     if force:
         write(out, a="old")
@@ -49,7 +51,7 @@ def test_a_failure_changes_nothing(tmp_path, force):
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_files_and_dangling_links_are_no_folders(tmp_path, force):
+def test_files_and_dangling_links_are_no_folders(tmp_path: Path, force: bool) -> None:
     (tmp_path / "file").write_text("kept")
     (tmp_path / "link").symlink_to("nowhere")
     for name in ("file", "link"):
@@ -58,7 +60,7 @@ def test_files_and_dangling_links_are_no_folders(tmp_path, force):
     assert (tmp_path / "file").read_text() == "kept" and (tmp_path / "link").is_symlink()
 
 
-def test_a_link_to_a_folder_is_followed(tmp_path):
+def test_a_link_to_a_folder_is_followed(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     write(tmp_path / "link", a="1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -30,7 +31,7 @@ def exported(run, tmp_path_factory):
     return out
 
 
-def test_a_run_loads_in_transformers(run, exported):
+def test_a_run_loads_in_transformers(run: Path, exported: Path) -> None:
     codec = load_codec(run)
     theirs = EncodecModel.from_pretrained(exported).eval()
     assert isinstance(AutoModel.from_pretrained(exported), EncodecModel)
@@ -48,13 +49,13 @@ def test_a_run_loads_in_transformers(run, exported):
     torch.testing.assert_close(found.audio_values, decoded, atol=1e-5, rtol=0)
 
 
-def test_it_loads_here_again_with_the_same_hash(run, exported):
+def test_it_loads_here_again_with_the_same_hash(run: Path, exported: Path) -> None:
     again = load_codec(f"hf:{exported}")
     assert again.hash == load_codec(run).hash
     assert again.cfg.model == load_codec(run).cfg.model
 
 
-def test_the_cards_code_runs(exported, monkeypatch):
+def test_the_cards_code_runs(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     card = (exported / "README.md").read_text()
     monkeypatch.chdir(exported.parent)
     names: dict = {}
@@ -63,7 +64,7 @@ def test_the_cards_code_runs(exported, monkeypatch):
     assert names["audio_values"].shape == (1, 1, 16000)
 
 
-def test_the_card(run, exported):
+def test_the_card(run: Path, exported: Path) -> None:
     card = (exported / "README.md").read_text()
     front = yaml.safe_load(card.split("---\n")[1])
     assert front["license"] == "cc-by-4.0" and front["library_name"] == "transformers"
@@ -105,7 +106,7 @@ def check_codes(model, audio, found, expected):
     [("tiny", ()), ("encodec_48khz", SMALL), *SLOW],
 )
 @torch.no_grad()
-def test_recipes(solver, overrides, tmp_path):
+def test_recipes(solver: str, overrides, tmp_path: Path) -> None:
     """Mono and stereo; whole signals or segments of a second, as streaming has them."""
     ours = loaded(solver, *overrides)
     export(ours, tmp_path / "out", "hf")
@@ -154,14 +155,16 @@ def test_recipes(solver, overrides, tmp_path):
             assert y.std() > 1e-3
 
 
-def test_what_transformers_lacks_leaves_nothing(tmp_path):
+def test_what_transformers_lacks_leaves_nothing(tmp_path: Path) -> None:
     codec = loaded("tiny", "model.seanet.activation=ReLU", "model.seanet.activation_params=null")
     with pytest.raises(ValueError, match=r"model\.seanet\.activation.*'ReLU'"):
         export(codec, tmp_path / "out", "hf")
     assert not list(tmp_path.iterdir())
 
 
-def test_wrong_calls(run, exported, tmp_path, capsys):
+def test_wrong_calls(
+    run: Path, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = {path.name: path.read_bytes() for path in exported.iterdir()}
     cases = [
         ([str(run), str(exported), "--format", "hf"], "is not empty; --force"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ SMALL = ("model.seanet.n_filters=4", "model.seanet.dimension=16", "quantizer.bin
 
 @pytest.mark.parametrize("pad_mode", ["constant", "reflect", "replicate"])
 @pytest.mark.parametrize("causal", [True, False])
-def test_padding_is_the_same_for_every_length(pad_mode, causal):
+def test_padding_is_the_same_for_every_length(pad_mode, causal) -> None:
     """Also for signals shorter than the padding, where ours reflects zeros."""
     for kernel, stride, dilation in [(7, 1, 1), (4, 2, 1), (10, 5, 1), (3, 1, 9), (1, 1, 1)]:
         layer = StreamableConv1d(
@@ -34,7 +35,7 @@ def test_padding_is_the_same_for_every_length(pad_mode, causal):
 
 
 @torch.no_grad()
-def test_the_modules_compute_what_the_model_does():
+def test_the_modules_compute_what_the_model_does() -> None:
     """Run by torch; the decoder at any number of codebooks, the encoder at one."""
     codec = loaded("encodec_48khz", *SMALL, "model.seanet.lstm=0")
     model, x = codec.model, audio(4, 4321, 48000).view(2, 2, -1)
@@ -99,7 +100,9 @@ def check(codec, out, batches=(1, 3)):
         ("encodec_audiocraft", SMALL, None),
     ],
 )
-def test_onnxruntime_computes_what_the_model_does(solver, overrides, bandwidth, tmp_path):
+def test_onnxruntime_computes_what_the_model_does(
+    solver: str, overrides, bandwidth, tmp_path: Path
+) -> None:
     codec = loaded(solver, *overrides)
     lines = export(codec, tmp_path / "out", "onnx", bandwidth=bandwidth)
     assert any(re.match(r"onnxruntime: audio differs by at most \d", line) for line in lines)
@@ -107,7 +110,9 @@ def test_onnxruntime_computes_what_the_model_does(solver, overrides, bandwidth, 
 
 
 @pytest.mark.slow
-def test_a_run_by_the_command_and_its_cards_code(run, tmp_path, monkeypatch, capsys):
+def test_a_run_by_the_command_and_its_cards_code(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     argv = ["export", str(run), str(tmp_path / "codec"), "--format", "onnx", "--bandwidth", "0.2"]
     assert main(argv) == 0
     assert "encoder: 1 codebooks, 0.2 kb/s; opset 20" in capsys.readouterr().out
@@ -128,7 +133,7 @@ def test_a_run_by_the_command_and_its_cards_code(run, tmp_path, monkeypatch, cap
         onnx_check.largest_difference(other.model, *files, 1)
 
 
-def test_refusals(tmp_path, monkeypatch):
+def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"quantizer\.name=none.*no codes"):
         export(loaded("tiny", "quantizer=none"), tmp_path / "out", "onnx")
     with pytest.raises(ValueError, match="no bandwidth of 5.* kb/s. Choices: 0.8, 1.6"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ def exported(run, tmp_path_factory):
     return out
 
 
-def test_bit_for_bit_the_averaged_weights_of_the_run(run, exported):
+def test_bit_for_bit_the_averaged_weights_of_the_run(run: Path, exported: Path) -> None:
     codec = load_codec(run)
     again = load_codec(exported)
     assert not differences(dict(again.model.state_dict()), dict(codec.model.state_dict()))
@@ -41,7 +42,12 @@ def test_bit_for_bit_the_averaged_weights_of_the_run(run, exported):
     assert again.info["evaluation"]["rows"] and again.info["data"].startswith("Audio files of")
 
 
-def test_one_file_is_enough(exported, tmp_path):
+def test_files_are_readable_as_the_umask_says(exported: Path) -> None:
+    modes = {path.name: path.stat().st_mode & 0o777 for path in exported.iterdir()}
+    assert set(modes.values()) == {exported.stat().st_mode & 0o666}, modes
+
+
+def test_one_file_is_enough(exported: Path, tmp_path: Path) -> None:
     shutil.copy(exported / "model.safetensors", tmp_path / "renamed.safetensors")
     alone = load_codec(tmp_path / "renamed.safetensors")
     assert alone.hash == load_codec(exported).hash and alone.discriminators is None
@@ -53,7 +59,7 @@ def test_one_file_is_enough(exported, tmp_path):
     assert json.loads(metadata["info"])["updates"] == 6
 
 
-def test_discriminators_load_strictly(run, exported):
+def test_discriminators_load_strictly(run: Path, exported: Path) -> None:
     """MS-STFTD's weight norms, MSD's spectral norms, both in a joint one."""
     codec = load_codec(exported)
     discriminators = get_discriminators(codec.cfg)
@@ -69,7 +75,7 @@ def test_discriminators_load_strictly(run, exported):
     "names",
     ["[mpd]", *(pytest.param(n, marks=pytest.mark.slow) for n in ("[msd]", "[mpd,msstftd,msd]"))],
 )
-def test_all_sets_of_discriminators(names, tmp_path):
+def test_all_sets_of_discriminators(names, tmp_path: Path) -> None:
     audio = write_audio(tmp_path / "audio")
     solver = make_solver(tmp_path, audio, f"adversarial.discriminators={names}", "data_init=false")
     solver.commit()
@@ -90,14 +96,14 @@ def test_all_sets_of_discriminators(names, tmp_path):
     assert load_codec(out).discriminators is None
 
 
-def test_nothing_private_goes_along(run, exported):
+def test_nothing_private_goes_along(run: Path, exported: Path) -> None:
     cfg = OmegaConf.load(exported / "config.yaml")
     assert not {"dset", "slurm", "logging", "dora", "continue_from"} & cfg.keys()
     everything = b"".join(path.read_bytes() for path in exported.iterdir())
     assert b"jane.doe" not in everything and str(run.parent).encode() not in everything
 
 
-def test_the_cards_code_runs(exported, monkeypatch):
+def test_the_cards_code_runs(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(exported.parent)
     names: dict = {}
     card = (exported / "README.md").read_text()
@@ -107,7 +113,9 @@ def test_the_cards_code_runs(exported, monkeypatch):
     assert names["decoded"].shape == (1, 1, 16000) and names["discriminators"] is not None
 
 
-def test_from_another_format_without_discriminators(run, tmp_path, capsys):
+def test_from_another_format_without_discriminators(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Any source can be exported, to any format."""
     assert main(["export", str(run), str(tmp_path / "hf"), "--format", "hf"]) == 0
     argv = ["export", f"hf:{tmp_path / 'hf'}", str(tmp_path / "st"), "--format", "safetensors"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -69,7 +70,7 @@ def same(theirs: EncodecModel, ours, seconds: float = 0.08) -> None:
 
 
 @pytest.mark.parametrize(("solver", "overrides"), CASES)
-def test_transformers_computes_what_we_do(solver, overrides):
+def test_transformers_computes_what_we_do(solver: str, overrides) -> None:
     cfg, ours = config(solver, *overrides), codec(solver, *overrides)
     values = json.loads(json.dumps(to_hf_config(cfg)))
     theirs = build(values)
@@ -99,7 +100,7 @@ def test_transformers_computes_what_we_do(solver, overrides):
         {"trim_right_ratio": 0.25, "num_residual_layers": 2, "upsampling_ratios": [4, 5, 3]},
     ],
 )
-def test_we_compute_what_a_saved_transformers_model_does(tmp_path, values):
+def test_we_compute_what_a_saved_transformers_model_does(tmp_path: Path, values) -> None:
     small = {"num_filters": 4, "hidden_size": 16, "codebook_size": 64}
     small |= {} if "target_bandwidths" in values else {"target_bandwidths": [0.9, 1.8, 3.6]}
     theirs = build(small | values)
@@ -113,7 +114,7 @@ def test_we_compute_what_a_saved_transformers_model_does(tmp_path, values):
     same(theirs, found.model)
 
 
-def test_weights_of_older_versions_have_other_names(tmp_path):
+def test_weights_of_older_versions_have_other_names(tmp_path: Path) -> None:
     """Those on the hub have weight norm's old names."""
     theirs = build({"num_filters": 2, "hidden_size": 8, "codebook_size": 16})
     with torch.no_grad():
@@ -130,7 +131,7 @@ def test_weights_of_older_versions_have_other_names(tmp_path):
     same(theirs, load_codec(tmp_path).model)
 
 
-def test_each_bandwidth_gives_its_number_of_codebooks():
+def test_each_bandwidth_gives_its_number_of_codebooks() -> None:
     """Rounded down by transformers, in floats: one in a hundred would lose a codebook."""
     for frame_rate, bits, n_q in [
         (398, 15, 43),
@@ -169,7 +170,7 @@ def test_each_bandwidth_gives_its_number_of_codebooks():
         ("channels=3", "channels=3.*1 or 2"),
     ],
 )
-def test_what_transformers_lacks_is_refused(override, message):
+def test_what_transformers_lacks_is_refused(override, message) -> None:
     with pytest.raises(ValueError, match=message):
         to_hf_config(config("tiny", override))
 
@@ -184,12 +185,12 @@ def test_what_transformers_lacks_is_refused(override, message):
         *(("normalize", True), ("normalize", "yes"), ("sampling_rate", -1), ("num_lstm_layers", 0)),
     ],
 )
-def test_config_json_is_checked(key, value):
+def test_config_json_is_checked(key, value) -> None:
     with pytest.raises(ValueError, match="config.json: (use_causal_conv|" + key + ")="):
         from_hf_config({key: value})
 
 
-def test_our_part_of_config_json_counts_only_while_it_fits():
+def test_our_part_of_config_json_counts_only_while_it_fits() -> None:
     """A user may edit what transformers reads, and train what was no LSTM."""
     cfg = config("tiny")
     values = to_hf_config(cfg)
