@@ -19,13 +19,18 @@ from .report import command as report
 COMMANDS = (doctor, evaluate, report, encode_command, decode_command, info_command, export)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status: 2 for a wrong call, 130 after Ctrl-C."""
+def get_parser() -> argparse.ArgumentParser:
+    """Of all commands."""
     parser = argparse.ArgumentParser(prog="adversarial-trainer", description="GAN audio codecs.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.add_parser(commands)
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status: 2 for a wrong call, 130 after Ctrl-C."""
+    args = get_parser().parse_args(argv)
     # A terminal that is not UTF-8 gets escapes instead of a traceback.
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -1,0 +1,83 @@
+"""The commands in README.md and docs/: they parse, compose, and run."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+from micro import ROOT, make_solver, write_audio
+
+from adversarial_trainer.cli import get_parser, main
+from adversarial_trainer.train import main as train
+from solvers import check_config
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TRAINER, RUN = "adversarial-trainer", "dora run"
+# What pages call a run, and the audio of their readers.
+RUNS = re.compile(r"\b(?:3f2b9c01|91d0aa27|37953b54|a1b2c3d4|MODEL|SIG|RUN_OR_MODEL|RUN)\b")
+AUDIO = re.compile(r"/data/(?:audio|test)\b|\bDIR\b(?! )")
+
+
+def commands(page: Path, program: str) -> list[str]:
+    """What stands behind `program` in lines of code blocks, comments left out."""
+    text = page.read_text().replace("\\\n", " ")
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    blocks += re.findall(r"(?:^    [^\n]*\n)+", text, re.MULTILINE)
+    found = []
+    for line in "".join(blocks).splitlines():
+        line = line.strip().removeprefix(".venv/bin/")
+        if line.startswith(f"{program} ") and "|" not in line and "[" not in line.split("'")[0]:
+            found.append(line.removeprefix(program).partition(" #")[0].strip())
+    return found
+
+
+CALLS = [(page, call) for page in PAGES for call in commands(page, TRAINER)]
+RUNS_OF = [(page, call) for page in PAGES for call in commands(page, RUN)]
+
+
+def test_there_are_some() -> None:
+    assert len(CALLS) >= 18 and len(RUNS_OF) >= 15
+    named = {call.split()[0] for _, call in CALLS}
+    assert named == {"doctor", "report", "evaluate", "encode", "decode", "info", "export"}
+
+
+@pytest.mark.parametrize("page, call", CALLS, ids=[call for _, call in CALLS])
+def test_parses(page: Path, call: str) -> None:
+    get_parser().parse_args(shlex.split(call))
+
+
+@pytest.mark.parametrize("page, call", RUNS_OF, ids=[call for _, call in RUNS_OF])
+def test_composes(page: Path, call: str) -> None:
+    """Each key and choice is there, and each value is one that a run takes."""
+    words = [w for w in shlex.split(call) if w != "..."]
+    overrides = [w for w in words if "=" in w and not w.startswith("-")]
+    cfg = train.get_xp([w.replace("=...", "=x") for w in overrides]).cfg
+    if cfg.solver is not None:
+        check_config(cfg)
+
+
+@pytest.mark.integ
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands of a page, one after another, with a small run in place of the reader's."""
+    calls = commands(page, TRAINER)
+    if not calls:
+        return
+    audio = write_audio(tmp_path / "audio")
+    run = make_solver(tmp_path / "runs", audio, "generate.every=2", "evaluate.every=2")
+    run.run()
+    for name in ("one", "two"):  # two runs, for pages that compare them
+        shutil.copytree(run.folder, run.folder.with_name(name))
+    shutil.copy(audio / "0.wav", tmp_path / "in.wav")
+    shutil.copy(audio / "1.wav", tmp_path / "speech.wav")
+    monkeypatch.setenv("DORA_DIR", str(tmp_path / "runs"))
+    monkeypatch.chdir(tmp_path)
+    for call in calls:
+        line = re.sub(r"--bandwidth \S+", "--bandwidth 0.4", AUDIO.sub(str(audio), call))
+        line = RUNS.sub("two", RUNS.sub("one", line, count=1))
+        # 1: something is to be said of these files, as the doctor finds copies among them.
+        status = main([word for word in shlex.split(line) if word != "..."])
+        assert status == 0 or call.startswith("doctor") and status == 1, line
