@@ -12,6 +12,7 @@ from ranks import run_ranks
 from spoiling import batches, in_input, started, state_of
 from torch import nn
 
+from adversarial_trainer import cli
 from adversarial_trainer.models.encodec import export_encodec_state_dict
 from solvers import CompressionSolver, check_config
 
@@ -154,6 +155,18 @@ def test_with_and_without_its_discriminators(
         assert solver.adversarial is not None
         ours = solver.adversarial.adversary.state_dict()
         assert (differences(theirs, ours) == []) == (wanted == "true")
+
+
+def test_from_an_export_with_its_discriminators(
+    tmp_path: Path, audio: Path, source: CompressionSolver
+) -> None:
+    argv = ["--format", "safetensors", "--with-discriminators"]
+    assert cli.main(["export", str(source.folder), str(tmp_path / "codec"), *argv]) == 0
+    solver = make_solver(tmp_path, audio, f"continue_from={tmp_path / 'codec'}")
+    assert differences(parts(source), parts(solver)) == []
+    ours, theirs = solver.adversarial, source.adversarial
+    assert ours is not None and theirs is not None and solver.adversary_loaded
+    assert differences(ours.adversary.state_dict(), theirs.adversary.state_dict()) == []
 
 
 def test_from_other_packages_and_formats(
