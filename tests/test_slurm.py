@@ -182,11 +182,14 @@ def test_a_run_goes_on_as_if_nothing_had_happened(
     log = (cluster.folder(name) / "solver.log.0").read_text()
     if name in ("timed_out", "terminated"):  # the others have KillWait to save, if that is enough
         assert re.search(rf"Goes on from epoch 2, update \d+ \(\d+ of the {EPOCH} in", log)
-    assert log.count("Goes on from") == 1
+    # On a slow machine time may run out more than once.
+    most = 20 if name == "timed_out" else 1
+    assert 1 <= log.count("Goes on from") <= most
     assert log.count("Train summary | Epoch 1") == log.count("Train summary | Epoch 2") == 1
     assert differences(cluster.state(name), cluster.state(undisturbed)) == []
     lives = cluster("sacct", "-X", "-D", "-n", "-P", "-j", cluster.job(name)).splitlines()
-    assert len(lives) == (1 if name == "cancelled" else 2), lives
+    ends = log.count("Goes on from")
+    assert len(lives) == (1 if name == "cancelled" else ends + 1), lives
 
 
 def test_a_failing_run_says_why(cluster: Cluster, table: str) -> None:
