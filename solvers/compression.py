@@ -97,7 +97,7 @@ class CompressionSolver(BaseSolver):
         cfg = self.cfg
         self.data = StageData(cfg)
         self.evaluation = Evaluation(cfg)
-        self.evaluation.counts(self.model)
+        self.evaluation.counts(self.model)  # whether the model has what is asked for
         self.generate_counts = codebook_counts(self.model, cfg.generate.bandwidths)
         super().prepare()
         if distrib.is_rank_zero():
@@ -114,6 +114,10 @@ class CompressionSolver(BaseSolver):
             self.adversary_loaded = weights.load_into(
                 cfg, self.folder.parent, self.model, adversary
             )
+            if "quantizer" in cfg.freeze and not self.model.quantizer.initialised:
+                raise ValueError(
+                    f"freeze=[quantizer]: the codebooks of {cfg.continue_from} have no values yet."
+                )
 
     def start(self) -> None:
         if self.cfg.data_init:
