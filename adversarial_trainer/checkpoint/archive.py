@@ -91,7 +91,8 @@ def _check_layout(file: IO[bytes], archive: zipfile.ZipFile) -> dict[str, zipfil
         infos[name] = info
     if end > offset:
         raise ValueError("damaged (a record is larger than the file)")
-    for needed in ("data.pkl", "version", "byteorder"):
+    # Before 2.1 torch wrote no "byteorder": published codecs are of that time. It means "little".
+    for needed in ("data.pkl", "version"):
         if needed not in infos:
             raise ValueError(f"damaged, or not written by torch.save (no record {needed!r})")
     return infos
