@@ -2,8 +2,6 @@
 // One player at a time; keys 1 to 9 go to another version of the same file at the same moment.
 const players = [...document.querySelectorAll("audio")];
 let current = null;
-// Rejected where the next click or key comes before the sound: no matter.
-const start = (player) => player.play().catch(() => {});
 const versions = (player) => [...player.closest(".versions").querySelectorAll("audio")];
 
 function choose(player) {
@@ -12,13 +10,23 @@ function choose(player) {
   player.closest(".version").classList.add("chosen");
 }
 
+function alone(player) {
+  for (const other of players) if (other !== player) other.pause();
+  choose(player);
+}
+
+function start(player) {
+  alone(player); // at once: the event of playing comes later
+  // Rejected where the next click or key comes before the sound: no matter.
+  player.play().catch(() => {});
+}
+
 for (const player of players) {
   const cell = player.closest(".version");
   const picture = cell.querySelector(".picture");
   const line = picture.querySelector("i");
   player.addEventListener("play", () => {
-    for (const other of players) if (other !== player) other.pause();
-    choose(player);
+    alone(player);
     const follow = () => {
       line.style.display = "block";
       line.style.left = `${(100 * player.currentTime) / player.duration}%`;
