@@ -168,6 +168,16 @@ def _check_option(path: Path, folder: Path, group: str, node: yaml.Node) -> None
         raise ConfigFileError(path, node.start_mark, problem)
 
 
+def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one with dotted keys; empty ones and lists are values."""
+    if not isinstance(node, dict) or not node:
+        return {prefix: node}
+    flat: dict[str, Any] = {}
+    for key, value in node.items():
+        flat.update(flatten(value, f"{prefix}.{key}" if prefix else str(key)))
+    return flat
+
+
 _load_config = ConfigRepository.load_config
 
 

@@ -1,7 +1,8 @@
-"""Devices by name."""
+"""Devices by name, and how many cores there are."""
 
 from __future__ import annotations
 
+import os
 import re
 
 import torch
@@ -26,3 +27,10 @@ def get_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= count:
         raise ValueError(f"device={name}: torch sees {count} CUDA device(s), from cuda:0.")
     return device
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -168,13 +168,3 @@ def get_adversarial_loss(
 def config_yaml(cfg: DictConfig) -> str:
     """The configuration as YAML, for a checkpoint: plain text, nothing to unpickle."""
     return OmegaConf.to_yaml(cfg, resolve=True)
-
-
-def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one with dotted keys; empty ones and lists are values."""
-    if not isinstance(node, dict) or not node:
-        return {prefix: node}
-    flat: dict[str, Any] = {}
-    for key, value in node.items():
-        flat.update(flatten(value, f"{prefix}.{key}" if prefix else str(key)))
-    return flat

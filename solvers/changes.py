@@ -7,9 +7,8 @@ from fnmatch import fnmatchcase
 
 from omegaconf import DictConfig, OmegaConf
 
+from adversarial_trainer.config_files import flatten
 from adversarial_trainer.models.builders import to_params
-
-from .builders import flatten
 
 # Keys beside dora.exclude that do not change what is learned.
 NEUTRAL = ("dora.*", "slurm.*", "hydra.*")

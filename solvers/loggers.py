@@ -22,9 +22,8 @@ from flashy.loggers.tensorboard import TensorboardLogger as FlashyTensorboardLog
 from torch.utils.tensorboard.summary import hparams
 
 from adversarial_trainer import activity, distrib
+from adversarial_trainer.config_files import flatten
 from adversarial_trainer.report import panel
-
-from .builders import flatten
 
 # Charts of several metrics in TensorBoard's Custom Scalars tab: title -> pattern of names.
 BALANCE = {

@@ -7,14 +7,13 @@ import subprocess
 import time
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 import adversarial_trainer
 from adversarial_trainer import audio, distrib
-from adversarial_trainer.pretrained.runs import PROVENANCE
+from adversarial_trainer.pretrained.runs import PROVENANCE, starts
 
 # Of the code that runs; a repository that only has it somewhere inside (.venv) is another's.
 _FILE = Path(adversarial_trainer.__file__)
@@ -39,25 +38,16 @@ def record(folder: Path, epoch: int, device: torch.device, modules: dict[str, nn
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
         "processes": distrib.world_size(),
     }
-    starts = _starts(folder / PROVENANCE)
+    before = starts(folder)
     varying = ("time", "epoch")
-    if starts and all(starts[-1].get(k) == v for k, v in start.items() if k not in varying):
+    if before and all(before[-1].get(k) == v for k, v in start.items() if k not in varying):
         return
     parameters = {name: sum(p.numel() for p in m.parameters()) for name, m in modules.items()}
     text = json.dumps(
-        {"version": 1, "parameters": parameters, "starts": [*starts, start]}, indent=1
+        {"version": 1, "parameters": parameters, "starts": [*before, start]}, indent=1
     )
     with audio.replacing(folder / PROVENANCE) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
-
-
-def _starts(path: Path) -> list[dict[str, Any]]:
-    """Those so far; none where the file is damaged."""
-    try:
-        starts = json.loads(path.read_text(encoding="utf-8"))["starts"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-    return [s for s in starts if isinstance(s, dict)] if isinstance(starts, list) else []
 
 
 @cache

@@ -8,10 +8,9 @@ from pathlib import Path
 from omegaconf import DictConfig
 from torch import nn
 
+from adversarial_trainer.config_files import flatten
 from adversarial_trainer.models.builders import to_params
 from adversarial_trainer.pretrained import Weights, fit, read_weights
-
-from .builders import flatten
 
 logger = logging.getLogger(__name__)
 

@@ -37,6 +37,7 @@ LAYERS = [
         "distrib",
         "bitstream",
         "credentials",
+        "arguments",
         "job_files",
         "ddp_workers",
     ],

@@ -8,10 +8,11 @@ from typing import BinaryIO
 
 import soundfile
 
+from ..arguments import add_device_argument, add_model_argument
 from ..audio import choose_format
 from ..bitstream import BitstreamReader
 from ..devices import get_device
-from ..pretrained import Codec, add_device_argument, add_model_argument, load_codec
+from ..pretrained import Codec, load_codec
 from ..streaming import write_blocks
 from .decoder import AudioDecoder
 from .jobs import PIPE, Job, list_jobs, run_jobs

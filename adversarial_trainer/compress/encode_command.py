@@ -6,10 +6,11 @@ import argparse
 import sys
 from typing import BinaryIO
 
+from ..arguments import add_device_argument, add_model_argument
 from ..audio import EXTENSIONS, replacing
 from ..bitstream import EntropyCoder
 from ..devices import get_device
-from ..pretrained import Codec, add_device_argument, add_model_argument, load_codec
+from ..pretrained import Codec, load_codec
 from .bitrate import describe
 from .encoder import Encoded, encode_audio, set_bandwidth
 from .jobs import PIPE, Job, list_jobs, run_jobs

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 
+from ..arguments import whole_number
 from ..audio import replacing
 from ..data import DEFAULT_SHARES, STAGES
 from .diagnosis import diagnose
@@ -37,7 +38,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="STAGE=SHARE,...",
         help="as dset.shares; default " + ",".join(f"{k}={v}" for k, v in DEFAULT_SHARES.items()),
     )
-    parser.add_argument("--workers", type=_count, metavar="N", help="threads; default one a core")
+    parser.add_argument(
+        "--workers", type=whole_number, metavar="N", help="threads; default one a core"
+    )
     parser.add_argument("--report", metavar="FILE", help="write the report to FILE as well")
     parser.add_argument("--force", action="store_true", help="let --report overwrite FILE")
     parser.set_defaults(run=run)
@@ -59,12 +62,6 @@ def run(args: argparse.Namespace) -> int:
             temporary.write_text(report, encoding="utf-8")
     sys.stdout.write(report)
     return 1 if problems else 0
-
-
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
-    return int(text)
 
 
 def _shares(text: str) -> dict[str, float]:

@@ -36,11 +36,4 @@ def codebook_counts(
 def counts_of_bandwidths(model: EncodecModel, bandwidths: Sequence[float]) -> list[int]:
     """The numbers of codebooks that give `bandwidths` (kb/s), rising; ValueError lists those there
     are."""
-    before, counts = model.num_codebooks, set()
-    try:
-        for bandwidth in bandwidths:
-            model.set_target_bandwidth(bandwidth)
-            counts.add(model.num_codebooks)
-    finally:
-        model.set_num_codebooks(before)
-    return sorted(counts)
+    return sorted({model.codebooks_of(bandwidth) for bandwidth in bandwidths})

@@ -10,10 +10,11 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
+from ..arguments import add_device_argument, add_model_argument, whole_number
 from ..data import AudioMeta, FileDataset, load_source
-from ..devices import get_device
+from ..devices import cores, get_device
 from ..metrics import METRICS
-from ..pretrained import Codec, add_device_argument, add_model_argument, load_codec
+from ..pretrained import Codec, load_codec
 from ..registry import unknown_name
 from .bandwidths import codebook_counts, counts_of_bandwidths
 from .measure import evaluate
@@ -66,10 +67,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--baseline", choices=("opus",), help="beside it, Opus at the same bitrates"
     )
-    parser.add_argument("--files", type=_count, metavar="N", help="only the first N")
+    parser.add_argument("--files", type=whole_number, metavar="N", help="only the first N")
     parser.add_argument(
         "--slow-files",
-        type=_count,
+        type=whole_number,
         metavar="N",
         help="visqol, pesq and stoi on N of the files only, spread evenly; default: all",
     )
@@ -82,7 +83,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument(
         "--jobs",
-        type=_count,
+        type=whole_number,
         metavar="N",
         help="processes for metrics and baseline; default: one a core where they take long",
     )
@@ -117,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
         except ImportError as exc:
             raise ValueError(f"--metrics {name}: {exc}") from exc
         slow = slow or metric.slow
-    jobs = args.jobs or (_cores() if slow else 1)
+    jobs = args.jobs or (cores() if slow else 1)
     results = _evaluate(codec, files, scorer, counts, rates, min(jobs, len(files)))
     if not results.files:
         raise ValueError(f"none of the {len(files)} files could be read")
@@ -130,13 +131,6 @@ def run(args: argparse.Namespace) -> int:
         write_results(results, Path(args.out), about, source)
         print(f"\nWritten to {args.out}")
     return 0
-
-
-def _cores() -> int:
-    """That this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _evaluate(
@@ -232,12 +226,6 @@ def _metrics(text: str) -> list[str]:
         if name not in METRICS:
             raise argparse.ArgumentTypeError(str(unknown_name("metric", name, METRICS)))
     return list(dict.fromkeys(names))
-
-
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
-    return int(text)
 
 
 def _seconds(text: str) -> float | str:

@@ -7,7 +7,8 @@ import re
 import sys
 from pathlib import Path
 
-from ..pretrained import Codec, add_model_argument, load_codec
+from ..arguments import add_model_argument
+from ..pretrained import Codec, load_codec
 from . import hf, onnx, weights
 from .folder import check_folder, replacing_folder
 from .model_card import UNKNOWN_LICENSE, model_card

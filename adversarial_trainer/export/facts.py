@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from ..pretrained import Codec
+from ..pretrained.files import read_json
+from ..pretrained.runs import epoch_folders, starts
 
 UNKNOWN = "Not known."
 
@@ -17,7 +18,7 @@ UNKNOWN = "Not known."
 def facts_of(codec: Codec) -> dict[str, Any]:
     """JSON values: `signature`, `epoch`, `updates`, `commit`, `metrics`, `evaluation`, `data`,
     those that are known; of an export, what was written into it."""
-    names = ("signature", "epoch", "updates", "commit", "metrics", "evaluation", "data")
+    names = ("signature", "epoch", "updates", "metrics", "evaluation", "data")
     facts = {name: codec.info[name] for name in names if codec.info.get(name)}
     facts["metrics"] = {
         name: value
@@ -25,7 +26,7 @@ def facts_of(codec: Codec) -> dict[str, Any]:
         if isinstance(value, int | float) and math.isfinite(value)
     }
     facts.setdefault("data", training_data(codec))
-    facts.setdefault("commit", last_commit(codec))
+    facts["commit"] = last_commit(codec)
     evaluation = last_evaluation(codec)
     if evaluation is not None:
         facts["evaluation"] = evaluation
@@ -57,17 +58,13 @@ def training_data(codec: Codec) -> str:
 
 
 def last_commit(codec: Codec) -> str | None:
-    """The commit of this project that the run last went on with, from its provenance.json."""
+    """The commit of this project that the run last went on with, and whether files differed."""
     folder = codec.info.get("folder")
-    path = Path(folder or "") / "provenance.json"
-    if folder is None or not path.is_file():
-        return None
-    try:
-        start = json.loads(path.read_text(encoding="utf-8"))["starts"][-1]
-        commit, dirty = start["commit"], start["dirty"]
-    except (IndexError, KeyError, TypeError, ValueError) as exc:
-        raise ValueError(f"{path}: not a run's provenance ({exc!r}).") from exc
-    return f"{commit}, changed" if commit and dirty else commit
+    if folder is None:
+        return codec.info.get("commit")  # of an export
+    *_, last = [{}, *starts(folder)]
+    commit = last.get("commit")
+    return f"{commit}, changed" if commit and last.get("dirty") else commit
 
 
 def last_evaluation(codec: Codec) -> dict[str, Any] | None:
@@ -75,15 +72,14 @@ def last_evaluation(codec: Codec) -> dict[str, Any] | None:
     folder = codec.info.get("folder")
     if folder is None:
         return None
-    epochs = [path for path in Path(folder).glob("evaluation/*/evaluation.json")]
-    epochs = [path for path in epochs if path.parent.name.isdigit()]
-    if not epochs:
+    paths = [path / "evaluation.json" for _, path in epoch_folders(folder / "evaluation")]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
         return None
-    path = max(epochs, key=lambda path: int(path.parent.name))
+    found = read_json(path)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
         rows = [row for row in found["rows"] if row["system"] == "model"]
         data = {name: found["data"][name] for name in ("files", "seconds")}
         return {"metrics": found["metrics"], "rows": rows, "data": data}
-    except (KeyError, TypeError, ValueError) as exc:
+    except (KeyError, TypeError) as exc:
         raise ValueError(f"{path}: not an evaluation's result ({exc!r}).") from exc

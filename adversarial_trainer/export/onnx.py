@@ -79,7 +79,9 @@ def write(codec: Codec, folder: Path, bandwidth: float | None = None) -> list[st
     if missing:
         raise ValueError(f"--format onnx needs {', '.join(missing)}: pip install onnx onnxscript")
     _quantizer(codec.model)
-    count = _count(codec.model, bandwidth)
+    count = codec.model.total_codebooks
+    if bandwidth is not None:
+        count = codec.model.codebooks_of(bandwidth)
     model = get_model(codec.cfg).eval().requires_grad_(False)
     model.load_state_dict(codec.model.state_dict())
     fold_weight_norm(model)
@@ -120,17 +122,6 @@ def _quantizer(model: EncodecModel) -> ResidualVectorQuantizer:
     if not isinstance(model.quantizer, ResidualVectorQuantizer):
         raise ValueError("quantizer.name=none: it has no codes to export; valid is rvq.")
     return model.quantizer
-
-
-def _count(model: EncodecModel, bandwidth: float | None) -> int:
-    if bandwidth is None:
-        return model.total_codebooks
-    before = model.num_codebooks
-    try:
-        model.set_target_bandwidth(bandwidth)
-        return model.num_codebooks
-    finally:
-        model.set_num_codebooks(before)
 
 
 def _metadata(codec: Codec, num_codebooks: int) -> dict[str, str]:

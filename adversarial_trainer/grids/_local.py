@@ -18,6 +18,8 @@ from dora import Sheep
 from dora.main import DecoratedMain
 from dora.xp import XP
 
+from adversarial_trainer.devices import cores
+
 POLL = 0.2  # seconds between two looks at the processes
 GRACE = 10.0  # seconds a run has to end when it is asked to
 
@@ -59,9 +61,7 @@ def threads_for(jobs: int) -> int | None:
     """CPU threads for each of `jobs` runs at a time; None: as many as a run takes of itself."""
     if jobs <= 1:
         return None
-    has_affinity = hasattr(os, "sched_getaffinity")
-    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    return max(1, cores // jobs)
+    return max(1, cores() // jobs)
 
 
 class LocalRun(Sheep):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..modules.pairs import check_pair
+from ..resampling import resample
 
 
 class Metric(nn.Module):
@@ -37,3 +39,8 @@ class Metric(nn.Module):
     def measure(self, fake: Tensor, real: Tensor) -> Tensor:
         """The metric itself, on checked shapes."""
         raise NotImplementedError
+
+
+def mono(x: Tensor, sample_rate: int, rate: int) -> np.ndarray:
+    """For packages that compare single channels: `[B, C, T]` -> float64 `[B, T']` at `rate` Hz."""
+    return resample(x.detach().cpu().double().mean(1), sample_rate, rate).numpy()

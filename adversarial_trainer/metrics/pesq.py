@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..audio import resample
-from .base import Metric
+from .base import Metric, mono
 
 RATE = 16000  # Hz
 # Samples: the package's C code has room for 50 utterances and crashes on more. An utterance and the
@@ -52,10 +51,7 @@ class PESQ(Metric):
 
     def measure(self, fake: Tensor, real: Tensor) -> Tensor:
         self.prepare()
-        fake_mono, real_mono = (
-            resample(x.detach().cpu().double().mean(1), self.sample_rate, RATE).numpy()
-            for x in (fake, real)
-        )
+        fake_mono, real_mono = (mono(x, self.sample_rate, RATE) for x in (fake, real))
         scores = [self._score(f, r) for f, r in zip(fake_mono, real_mono, strict=True)]
         return torch.tensor(scores, dtype=torch.float32, device=fake.device)
 

@@ -8,8 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..audio import resample
-from .base import Metric
+from .base import Metric, mono
 
 # Mode -> the rate ViSQOL works at (Hz), and the shortest clip it can score (seconds): one patch
 # of spectrogram frames (80 ms windows, 20 ms hops; 45 frames and 29).
@@ -69,7 +68,7 @@ class ViSQOL(Metric):
     def measure(self, fake: Tensor, real: Tensor) -> Tensor:
         self.prepare()
         rate = RATES[self.mode]
-        fake_mono, real_mono = (self._mono(x, rate) for x in (fake, real))
+        fake_mono, real_mono = (mono(x, self.sample_rate, rate) for x in (fake, real))
         scores = []
         for degraded, reference in zip(fake_mono, real_mono, strict=True):
             if len(reference) < round(SHORTEST[self.mode] * rate) or not reference.any():
@@ -80,8 +79,3 @@ class ViSQOL(Metric):
                 # The package takes (reference, degraded); AudioCraft passes them swapped.
                 scores.append(self._api.measure_from_arrays(reference, degraded, rate).moslqo)
         return torch.tensor(scores, dtype=torch.float32, device=fake.device)
-
-    def _mono(self, x: Tensor, rate: int) -> Any:
-        """[B, C, T] -> numpy float64 [B, T'] at `rate`."""
-        x = x.detach().cpu().double().mean(1)
-        return resample(x, self.sample_rate, rate).numpy()

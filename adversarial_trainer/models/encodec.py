@@ -97,16 +97,20 @@ class EncodecModel(nn.Module):
         """kb/s for 1, 2, ..., total_codebooks codebooks."""
         return [self.bandwidth_of(n) for n in range(1, self.total_codebooks + 1)]
 
-    def set_target_bandwidth(self, bandwidth: float) -> None:
-        """Use as many codebooks as give `bandwidth` kb/s, one of `bandwidths` up to a rounding
-        of 0.5 %."""
+    def codebooks_of(self, bandwidth: float) -> int:
+        """How many codebooks give `bandwidth` kb/s, one of `bandwidths` up to a rounding of
+        0.5 %."""
         n = min(
             range(1, self.total_codebooks + 1), key=lambda n: abs(self.bandwidth_of(n) - bandwidth)
         )
         if not math.isclose(self.bandwidth_of(n), bandwidth, rel_tol=5e-3):
             choices = ", ".join(f"{value:.4g}" for value in self.bandwidths)
             raise ValueError(f"This model has no bandwidth of {bandwidth} kb/s. Choices: {choices}")
-        self.set_num_codebooks(n)
+        return n
+
+    def set_target_bandwidth(self, bandwidth: float) -> None:
+        """Use as many codebooks as give `bandwidth` kb/s; see `codebooks_of`."""
+        self.set_num_codebooks(self.codebooks_of(bandwidth))
 
     def preprocess(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Divide `x` [B, C, T] by the items' volume if `renormalize`.

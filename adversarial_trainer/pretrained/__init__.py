@@ -1,6 +1,5 @@
 """Codecs that others have trained, or a run here: weights and configuration, from any format."""
 
-from .arguments import add_device_argument, add_model_argument
 from .codec import Codec, build_codec, fit, load_codec
 from .reading import read_weights
 from .runs import find_run, runs_folder
@@ -9,8 +8,6 @@ from .weights import Weights
 __all__ = [
     "Codec",
     "Weights",
-    "add_device_argument",
-    "add_model_argument",
     "build_codec",
     "find_run",
     "fit",

@@ -37,13 +37,23 @@ def find_run(source: str, runs: Path | None = None) -> Path | None:
     return None
 
 
-def last_commit(folder: Path) -> str | None:
-    """The commit that a run went on with last, from its `provenance.json`; None if not known."""
+def epoch_folders(folder: Path) -> list[tuple[int, Path]]:
+    """Folders in it that are named by an epoch, the newest first."""
     try:
-        start = read_json(folder / PROVENANCE)["starts"][-1]
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
-    return start.get("commit") if isinstance(start, dict) else None
+        found = [path for path in folder.iterdir() if re.fullmatch("[0-9]{1,9}", path.name)]
+    except OSError:
+        return []
+    return sorted(((int(path.name), path) for path in found), reverse=True)
+
+
+def starts(folder: Path) -> list[dict[str, Any]]:
+    """When and with what a run was started and went on, from its `provenance.json`; none where
+    that is damaged or not there."""
+    try:
+        found = read_json(folder / PROVENANCE)["starts"]
+    except (OSError, ValueError, KeyError):
+        return []
+    return [start for start in found if isinstance(start, dict)] if isinstance(found, list) else []
 
 
 def read_run(path: Path) -> Weights:
@@ -64,6 +74,7 @@ def from_checkpoint(path: Path, state: dict) -> Weights:
     }
     history = state.get("history")
     history = history if isinstance(history, list) else []
+    *_, last = [{}, *starts(path.parent)]
     info: dict[str, Any] = {
         "kind": "run",
         "path": path,
@@ -71,7 +82,7 @@ def from_checkpoint(path: Path, state: dict) -> Weights:
         "signature": state.get("sig"),
         "epoch": len(history),
         "updates": state.get("updates"),
-        "commit": last_commit(path.parent),
+        "commit": last.get("commit"),
         "metrics": next((e["evaluate"] for e in reversed(history) if "evaluate" in e), {}),
     }
     cfg = parse_config(path, state.get("config_text"))

@@ -11,8 +11,9 @@ from typing import Any
 
 import yaml
 
-from ..config_files import check_file
+from ..config_files import check_file, flatten
 from ..pretrained import find_run, runs_folder
+from ..pretrained.runs import epoch_folders
 from .rates import Evaluation, read_evaluation
 
 History = list[dict[str, dict[str, float]]]
@@ -160,32 +161,16 @@ def _read_config(run: Run) -> None:
     try:
         check_file(path, path.parent)  # no aliases that grow, nothing nested without end
         run.config_text = path.read_text(encoding="utf-8")
-        run.config = dict(_flat(yaml.safe_load(run.config_text) or {}))
+        values = yaml.safe_load(run.config_text)
+        run.config = flatten(values) if values else {}
     except FileNotFoundError:
         run.missing.append("The configuration: there is no .hydra/config.yaml.")
     except (OSError, ValueError, yaml.YAMLError) as error:
         run.missing.append(f"The configuration is damaged: {error}")
 
 
-def _flat(node: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for key, value in node.items():
-        inner = isinstance(value, dict) and value
-        found += _flat(value, f"{prefix}{key}.") if inner else [(f"{prefix}{key}", value)]
-    return found
-
-
-def _epochs(folder: Path) -> list[tuple[int, Path]]:
-    """Folders named by an epoch, the newest first."""
-    try:
-        found = [path for path in folder.iterdir() if re.fullmatch("[0-9]{1,9}", path.name)]
-    except OSError:
-        return []
-    return sorted(((int(path.name), path) for path in found), reverse=True)
-
-
 def _read_samples(run: Run) -> None:
-    for epoch, folder in _epochs(run.folder / "samples"):
+    for epoch, folder in epoch_folders(run.folder / "samples"):
         found: dict[str, dict[str, Path]] = {}
         for path in sorted(folder.glob("*.wav")):
             if match := _WAV.fullmatch(path.name):
@@ -209,7 +194,7 @@ def _bandwidth(version: tuple[str, Path]) -> float:
 
 
 def _read_evaluation(run: Run) -> None:
-    for epoch, folder in _epochs(run.folder / "evaluation"):
+    for epoch, folder in epoch_folders(run.folder / "evaluation"):
         name = f"evaluation/{folder.name}/evaluation.json"
         if not (run.folder / name).exists():
             continue

@@ -16,13 +16,13 @@ from torch import nn
 from torch.nn.modules import module as torch_modules
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from adversarial_trainer.config_files import flatten
 from adversarial_trainer.evaluation import codebook_counts
 from adversarial_trainer.models.builders import get_model, naming, to_params
 from adversarial_trainer.registry import shown
 
 from ..builders import (
     discriminator_names,
-    flatten,
     get_adversarial_loss,
     get_balancer,
     get_discriminator,

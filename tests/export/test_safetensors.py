@@ -47,6 +47,17 @@ def test_files_are_readable_as_the_umask_says(exported: Path) -> None:
     assert set(modes.values()) == {exported.stat().st_mode & 0o666}, modes
 
 
+def test_the_card_says_the_commit_and_that_files_differed(run: Path, tmp_path: Path) -> None:
+    """Also after an export of the export, which has no run's folder."""
+    copy = shutil.copytree(run, tmp_path / "run")
+    start = {"commit": "0123abcd", "dirty": True}
+    (copy / "provenance.json").write_text(json.dumps({"starts": [{"commit": "old"}, start]}))
+    assert load_codec(copy).info["commit"] == "0123abcd"
+    for source, out in ((copy, tmp_path / "one"), (tmp_path / "one", tmp_path / "two")):
+        assert main(["export", str(source), str(out), "--format", "safetensors"]) == 0
+        assert "`0123abcd, changed`" in (out / "README.md").read_text()
+
+
 def test_one_file_is_enough(exported: Path, tmp_path: Path) -> None:
     shutil.copy(exported / "model.safetensors", tmp_path / "renamed.safetensors")
     alone = load_codec(tmp_path / "renamed.safetensors")

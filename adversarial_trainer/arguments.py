@@ -17,6 +17,13 @@ def add_model_argument(parser: argparse.ArgumentParser, name: str = "--model") -
     parser.add_argument(name, metavar="MODEL", help=MODEL_HELP, **options)  # type: ignore[arg-type]
 
 
+def whole_number(text: str) -> int:
+    """A type of arguments: 1, 2, 3, ..."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
 def add_device_argument(parser: argparse.ArgumentParser) -> None:
     """`--device`, for `devices.get_device`."""
     parser.add_argument(
