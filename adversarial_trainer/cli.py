@@ -1,36 +1,49 @@
 """The command line `adversarial-trainer`.
 
-Each command is a module of its own with `add_parser(commands)`, which sets `run(args) -> int`.
+Each command is a module of its own with `add_parser(commands)`, which sets `run(args) -> int`. Only
+the one that is asked for is imported: they need torch, which takes seconds.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Sequence
 
-from .compress import decode_command, encode_command, info_command
-from .doctor import command as doctor
-from .evaluation import command as evaluate
-from .export import command as export
-from .report import command as report
+# Name -> module below this package, and what it is for, as the module itself says.
+COMMANDS = {
+    "doctor": ("doctor.command", "check a folder of audio before training on it"),
+    "evaluate": ("evaluation.command", "metrics of a codec at each bandwidth"),
+    "report": (
+        "report.command",
+        "write a page to listen to and look at: of a run, or of several compared",
+    ),
+    "encode": ("compress.encode_command", "compress audio with a codec"),
+    "decode": ("compress.decode_command", "audio of what encode wrote"),
+    "info": ("compress.info_command", "what is in an .atc file"),
+    "export": ("export.command", "write a codec for transformers, as safetensors, or as ONNX"),
+}
 
-COMMANDS = (doctor, evaluate, report, encode_command, decode_command, info_command, export)
 
-
-def get_parser() -> argparse.ArgumentParser:
-    """Of all commands."""
+def get_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """For the arguments `argv`: with the options of the command that they name."""
     parser = argparse.ArgumentParser(prog="adversarial-trainer", description="GAN audio codecs.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in COMMANDS:
-        command.add_parser(commands)
+    wanted = next((arg for arg in argv if not arg.startswith("-")), None)
+    for name, (module, text) in COMMANDS.items():
+        if name == wanted:
+            importlib.import_module(f".{module}", __package__).add_parser(commands)
+        else:
+            commands.add_parser(name, help=text)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 2 for a wrong call, 130 after Ctrl-C."""
-    args = get_parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    args = get_parser(argv).parse_args(argv)
     # A terminal that is not UTF-8 gets escapes instead of a traceback.
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")

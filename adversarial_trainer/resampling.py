@@ -13,7 +13,6 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from scipy import signal
 from torch.nn import functional as F
 
 _ZEROS, _ROLLOFF, _BETA = 64, 0.9475937167399596, 14.769656459379492
@@ -34,6 +33,8 @@ def resample(wav: torch.Tensor, from_rate: int, to_rate: int) -> torch.Tensor:
         return wav
     width = resample_margin(low, high)
     if high * (2 * width + low) > _MAX_KERNEL:
+        from scipy import signal  # half a second to import, and hardly ever needed
+
         window = _long_filter(max(low, high)).astype(wav.new_zeros(0).cpu().numpy().dtype)
         out = signal.resample_poly(wav.detach().cpu().numpy(), high, low, axis=-1, window=window)
         return torch.from_numpy(out).to(wav)
@@ -86,4 +87,6 @@ def _kernel(low: int, high: int, dtype: torch.dtype, device: torch.device) -> to
 
 @lru_cache(maxsize=4)
 def _long_filter(largest: int) -> np.ndarray:
+    from scipy import signal
+
     return signal.firwin(2 * _ZEROS * largest + 1, _ROLLOFF / largest, window=("kaiser", _BETA))

@@ -8,7 +8,6 @@ import sys
 from functools import partial
 from typing import Any
 
-import flashy
 import numpy as np
 import torch
 from dora import get_xp
@@ -17,6 +16,7 @@ from omegaconf import DictConfig
 
 from . import watch
 from .dora_main import exit_with_error, train_main
+from .light_flashy import flashy
 
 logger = logging.getLogger(__name__)
 

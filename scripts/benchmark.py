@@ -13,14 +13,36 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import ranks_model, scaling, sync  # noqa: E402
+from benchmarks import (  # noqa: E402
+    adversarial,
+    balancer,
+    codec,
+    data,
+    quantizer,
+    ranks_model,
+    scaling,
+    startup,
+    step,
+    sync,
+)
 from benchmarks.machine import describe_machine  # noqa: E402
 
-CASES = {"scaling": scaling, "sync": sync, "ranks-model": ranks_model}
+CASES = {
+    "adversarial": adversarial,
+    "step": step,
+    "balancer": balancer,
+    "quantizer": quantizer,
+    "codec": codec,
+    "data": data,
+    "startup": startup,
+    "scaling": scaling,
+    "sync": sync,
+    "ranks-model": ranks_model,
+}
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the case that the command line names."""
+def get_parser() -> argparse.ArgumentParser:
+    """With a command for each case."""
     parser = argparse.ArgumentParser(prog="benchmark.py", description=__doc__)
     cases = parser.add_subparsers(dest="case", required=True, metavar="CASE")
     for name, module in CASES.items():
@@ -33,7 +55,12 @@ def main(argv: list[str] | None = None) -> int:
         )
         case.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
         module.add_arguments(case)
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the case that the command line names."""
+    args = get_parser().parse_args(argv)
     rows = CASES[args.case].run(args)
     result = {"case": args.case, "machine": describe_machine(), "rows": rows}
     print("\n" + " | ".join(f"{key} {value}" for key, value in result["machine"].items()))

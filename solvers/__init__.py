@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 from omegaconf import DictConfig
 
 from adversarial_trainer.registry import Registry
 
 from .base import BaseSolver, SaveError
 from .check import check_config
+from .check.light_torch import without_compile
 from .compression import CompressionSolver
 from .interruption import Interrupted
 
@@ -16,7 +19,8 @@ SOLVERS = Registry("solver", {"compression": CompressionSolver})
 
 def get_solver(cfg: DictConfig) -> BaseSolver:
     """The solver that `cfg.solver` names, built but with nothing restored or run."""
-    return SOLVERS.build(cfg.solver, cfg=cfg)
+    with without_compile() if cfg.show else nullcontext():
+        return SOLVERS.build(cfg.solver, cfg=cfg)
 
 
 __all__ = [

@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import flashy
 from dora import get_xp
-from flashy.state import StateManager
 from omegaconf import DictConfig
 
 from adversarial_trainer import activity, checkpoint, distrib
+from adversarial_trainer.light_flashy import StateManager, flashy
 from adversarial_trainer.models.builders import to_params
 
 from .averager import Averager

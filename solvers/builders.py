@@ -26,17 +26,20 @@ from adversarial_trainer.models.builders import naming, to_params
 from adversarial_trainer.optim import OPTIMIZERS, SCHEDULES, Schedule, keep_options
 from adversarial_trainer.registry import parameter_names, shown
 
+from .precision import STORED, check_precision
+
 # Names under `losses` that are not modules of LOSSES.
 ADVERSARIAL_LOSSES = ("adv", "feat")
 PENALTY = "penalty"
-PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 # Keys under `optim` that are the training loop's and not the optimizer's.
 LOOP_KEYS = ("epochs", "updates_per_epoch", "max_norm", "max_bad_steps", "ema")
 
 
 def get_like(cfg: DictConfig) -> torch.Tensor:
     """An empty tensor on the device and of the type of training: for `.to(like)`."""
-    return torch.zeros(0, device=get_device(cfg.device), dtype=PRECISIONS[cfg.precision])
+    device = get_device(cfg.device)
+    check_precision(cfg.precision, device)
+    return torch.zeros(0, device=device, dtype=STORED[cfg.precision])
 
 
 def get_optimizer(params: Any, cfg: DictConfig, key: str = "optim") -> torch.optim.Optimizer:
@@ -140,7 +143,8 @@ def get_adversarial_loss(
     """`adversary` with an optimizer and a schedule of its own behind an `AdversarialLoss`."""
     adv = cfg.adversarial
     options = {
-        key: adv[key] for key in ("normalize", "max_norm", "every", "probability", "start_step")
+        key: adv[key]
+        for key in ("normalize", "max_norm", "every", "probability", "start_step", "simultaneous")
     }
     with naming("adversarial", {"loss": adv.loss}):
         criteria = (

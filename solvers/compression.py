@@ -9,23 +9,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import flashy
 import torch
 from omegaconf import DictConfig
 
 from adversarial_trainer import activity, distrib
-from adversarial_trainer.data import Batch
+from adversarial_trainer.adversarial.read_only import read_only
 from adversarial_trainer.evaluation import codebook_counts
+from adversarial_trainer.light_flashy import flashy
 from adversarial_trainer.models.builders import get_model, naming
 from adversarial_trainer.optim import ModuleEMA
 from adversarial_trainer.report import write_report
 
 from . import provenance, weights
 from .averager import Averager
-from .bad_steps import BadSteps, CodecState, bad_gradient, peak, spoilt_files
-from .base import BaseSolver
+from .bad_steps import BadSteps, CodecState
 from .builders import (
-    PENALTY,
     get_adversarial,
     get_balancer,
     get_losses,
@@ -33,12 +31,16 @@ from .builders import (
     get_schedule,
     get_weights,
 )
+from .compiling import get_compiled
 from .evaluation import Evaluation
 from .freezing import freeze, hold, trained
 from .generation import generate_samples
+from .precision import avoid_wrong_kernels
 from .sources import StageData
 from .starting import initialise_codebooks, initialise_weights
 from .summary import LineFormatter, describe, discriminator_table
+from .training_step import AlternatingSolver
+from .waiting import data_wait, timed
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +48,7 @@ logger = logging.getLogger(__name__)
 REPORTING = 120
 
 
-class CompressionSolver(BaseSolver):
+class CompressionSolver(AlternatingSolver):
     """Generator (a codec) and discriminators, trained in turn.
 
     One step (`train_step`): the generator reconstructs the batch; the discriminators learn to tell
@@ -86,7 +88,27 @@ class CompressionSolver(BaseSolver):
         if self.adversarial is not None:
             self.adversarial.undoable = True
         self.codec_state = CodecState(self.model)
+        if cfg.precision == "bf16":
+            self._avoid_wrong_kernels()
+        if cfg.compile:
+            self.compiled = get_compiled(cfg.compile_mode, self.model, self.adversarial)
         self.bad_steps = BadSteps(self.folder, cfg.optim.max_bad_steps)
+
+    def _avoid_wrong_kernels(self) -> None:
+        length = round(self.cfg.dataset.segment_duration * self.cfg.sample_rate)
+        shape = (1, self.cfg.channels, length)
+        audio = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(self.like)
+        halves = {"encoder": self.model.encoder, "decoder": self.model.decoder}
+        found = avoid_wrong_kernels(halves, audio)
+        if self.adversarial is not None:
+            with read_only(self.adversarial.adversary):
+                parts = {"discriminators": self.adversarial.adversary}
+                found += avoid_wrong_kernels(parts, audio)
+        if found:
+            names = ", ".join(found)
+            logger.warning(
+                "bf16: this machine's convolution is wrong in %s, which stay in float32", names
+            )
 
     # -- life of a run
 
@@ -160,6 +182,7 @@ class CompressionSolver(BaseSolver):
             "grad_norm",
             "bad_steps",
             "duration",
+            "data_wait",
         ]
         return LineFormatter(shown)
 
@@ -193,7 +216,7 @@ class CompressionSolver(BaseSolver):
         skips, skipped = self.data.train.skips, self.data.train.skips.total
         if start < total:
             self.data.train.set_position(self.epoch, start)
-            for batch in self.data.train:
+            for batch in timed(self.data.train, epoch):
                 activity.progress(f"train, epoch {self.epoch}, update {epoch.done + 1}")
                 metrics, good = self.train_step(batch)
                 if good:
@@ -219,6 +242,7 @@ class CompressionSolver(BaseSolver):
         if replaced := sum(distrib.gather_objects(skips.total - skipped)):
             logger.warning("%d draws of files that broke since the scan fell to others", replaced)
         averages["duration"] = epoch.seconds
+        averages["data_wait"] = data_wait(epoch, self.cfg.dataset.num_workers)
         averages["lr"] = self.optimizer.param_groups[0]["lr"]
         if self.adversarial is not None:
             averages["d_lr"] = self.adversarial.optimizer.param_groups[0]["lr"]
@@ -226,159 +250,10 @@ class CompressionSolver(BaseSolver):
                 logger.info(line)
         return averages
 
-    def train_step(self, batch: Batch) -> tuple[dict[str, torch.Tensor], bool]:
-        """One update of the discriminators and one of the generator.
-
-        Where any number of it is not finite on any rank, in the audio, a loss, logits or a
-        gradient, the step is left out by all: weights, codebooks, optimizers, averages and buffers
-        of both sides are then bit for bit what they were. What counts steps or draws for all ranks
-        alike goes on: `updates`, the generator's learning-rate schedule, `shared_generator`, the
-        steps that the discriminators' schedule counts.
-
-        While the discriminators warm up, the codec stays as it is, bit for bit.
-
-        Returns:
-            Metrics (0-dim tensors), and whether it was a good step.
-        """
-        real = batch.wav.to(self.like, non_blocking=True)
-        learns = not self.warming_up
-        self.codec_state.take()
-        with torch.set_grad_enabled(learns):
-            result = self.model(real)
-        fake, penalty = result.x, result.penalty
-        metrics = dict(result.metrics)
-        # What must be finite, in the order of computation.
-        checks = {"input": peak(real)}
-        if penalty is not None:
-            checks[PENALTY] = metrics[PENALTY] = penalty.detach()
-        checks["reconstruction"] = peak(fake)
-        if self.adversarial is not None:
-            self.adversarial.train_adv(fake, real)
-            metrics.update(self.adversarial.metrics)
-        with torch.set_grad_enabled(learns):
-            losses = self.generator_losses(fake, real)
-        if self.adversarial is not None:
-            checks.update(self.adversarial.checks)
-        values = {name: loss.detach() for name, loss in losses.items()}
-        checks.update(values)
-        metrics.update(values)
-
-        if learns:
-            self._backward(losses, fake, penalty, checks, metrics)
-        metrics["bandwidth"] = result.bandwidth
-        good = self._finish_step(checks, metrics, batch, (real, fake), learns)
-        return metrics, good
-
-    @property
-    def warming_up(self) -> bool:
-        """Whether the next step is one in which the discriminators learn alone."""
-        if self.adversarial is None:
-            return False
-        adversarial = self.cfg.adversarial
-        since = self.adversarial.schedule.num_steps - adversarial.start_step
-        return 0 <= since < adversarial.warmup_updates
-
-    def _backward(
-        self,
-        losses: dict[str, torch.Tensor],
-        fake: torch.Tensor,
-        penalty: torch.Tensor | None,
-        checks: dict[str, torch.Tensor],
-        metrics: dict[str, torch.Tensor],
-    ) -> None:
-        """The codec's gradients, averaged over ranks."""
-        weighted = None
-        if penalty is not None and penalty.requires_grad:  # not with a frozen encoder
-            weighted = self.weights.get(PENALTY, 0.0) * penalty
-        self.optimizer.zero_grad()
-        with self.sync_gradients(len(fake)):
-            self.balancer.backward(losses, fake, weighted)
-        metrics.update(self.balancer.metrics)
-        checks.update({n: v for n, v in self.balancer.metrics.items() if n.startswith("norm_")})
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        checks["grad_norm"] = metrics["grad_norm"] = torch.nn.utils.get_total_norm(gradients)
-
-    def _finish_step(
-        self,
-        checks: dict[str, torch.Tensor],
-        metrics: dict[str, torch.Tensor],
-        batch: Batch,
-        waves: tuple[torch.Tensor, torch.Tensor],
-        learns: bool,
-    ) -> bool:
-        """Decide with all ranks whether the step is good, and do or leave out what is left of it:
-        the codec's update, if it `learns`. This is where the host waits for the device."""
-        values = torch.stack(list(checks.values()))
-        bad, self.stop_agreed = distrib.any_true([~values.isfinite().all(), self.stop_requested])
-        self.updates += 1
-        if bad:
-            if learns:
-                self.balancer.undo()
-            self._leave_out(checks, values, batch, waves)
-        else:
-            if learns:
-                self._update_codec(metrics)
-            else:
-                self.codec_state.restore()
-            self.bad_steps_in_row = 0
-            self.bad_steps.good(self.updates, checks, values)
-        self.schedule.step()
-        return not bad
-
-    def _update_codec(self, metrics: dict[str, torch.Tensor]) -> None:
-        cfg, quantizer = self.cfg, self.model.quantizer
-        if cfg.optim.max_norm:
-            torch.nn.utils.clip_grads_with_norm_(
-                trained(self.model), cfg.optim.max_norm, metrics["grad_norm"]
-            )
-        self.optimizer.step()
-        if "quantizer" in cfg.freeze:
-            quantizer.discard_update()
-        else:
-            metrics.update(quantizer.apply_update())
-        if self.ema is not None:
-            self.ema.step()
-
-    def _leave_out(
-        self,
-        checks: dict[str, torch.Tensor],
-        values: torch.Tensor,
-        batch: Batch,
-        waves: tuple[torch.Tensor, torch.Tensor],
-    ) -> None:
-        """Take back what the step has changed so far, and tell of it. By every rank."""
-        self.bad_steps_in_row += 1
-        gradients = {"grad_norm": bad_gradient(self.model)}
-        if self.adversarial is not None:
-            gradients["d_grad_norm"] = bad_gradient(self.adversarial.adversary)
-            self.adversarial.undo()
-        self.codec_state.restore()
-        self.optimizer.zero_grad()
-        self.bad_steps.bad(
-            {"update": self.updates, "epoch": self.epoch, "in_row": self.bad_steps_in_row},
-            list(checks),
-            values,
-            spoilt_files(batch, *waves),
-            gradients,
-        )
-
     def after_update(self) -> None:
         if self.bad_steps_in_row >= self.cfg.optim.max_bad_steps:
             raise FloatingPointError(self.bad_steps.report(self.checkpoint_path, self.model))
         super().after_update()
-
-    def generator_losses(self, fake: torch.Tensor, real: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The losses that have a weight, of waveforms `[B, C, T]`: adversarial ones once there are
-        discriminators at work, and those of reconstruction, without a graph where weight is 0."""
-        values: dict[str, torch.Tensor] = {}
-        if self.adversarial is not None and self.adversarial.active:
-            adv, feat = self.adversarial(fake, real)
-            given = {"adv": adv, "feat": feat}
-            values.update({name: loss for name, loss in given.items() if name in self.weights})
-        for name, loss in self.losses.items():
-            with torch.set_grad_enabled(torch.is_grad_enabled() and self.weights[name] > 0):
-                values[name] = loss(fake, real)
-        return values
 
     # -- the other stages, inside `inference()`
 

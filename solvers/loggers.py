@@ -15,14 +15,12 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-import flashy
 import torch
-from flashy.loggers.base import ExperimentLogger
-from flashy.loggers.tensorboard import TensorboardLogger as FlashyTensorboardLogger
-from torch.utils.tensorboard.summary import hparams
 
 from adversarial_trainer import activity, distrib
 from adversarial_trainer.config_files import flatten
+from adversarial_trainer.light_flashy import ExperimentLogger, flashy
+from adversarial_trainer.light_flashy import TensorboardLogger as FlashyTensorboardLogger
 from adversarial_trainer.report import panel
 
 # Charts of several metrics in TensorBoard's Custom Scalars tab: title -> pattern of names.
@@ -61,6 +59,8 @@ class TensorboardLogger(FlashyTensorboardLogger):
         self, params: dict[str, Any] | Namespace, metrics: dict | None = None
     ) -> None:
         """The configuration, for the HParams tab."""
+        from torch.utils.tensorboard.summary import hparams
+
         plain = (bool, int, float, str)
         values = {
             key: value if isinstance(value, plain) else str(value)

@@ -60,6 +60,8 @@ class UnfinishedEpoch:
         done: updates, from its start; bad ones count.
         bad_steps: those that were left out.
         seconds: that they took, in all lives of the run.
+        waiting: seconds of them in which this rank waited for data (of the first one, once the run
+            goes on from a checkpoint).
         before: metrics of the stages before the training.
     """
 
@@ -67,6 +69,7 @@ class UnfinishedEpoch:
         self.done = 0
         self.bad_steps = 0
         self.seconds = 0.0
+        self.waiting = 0.0
         self.before: dict[str, dict[str, float]] = {}
 
     def state_dict(self) -> dict[str, Any]:

@@ -7,18 +7,24 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import flashy
 from omegaconf import DictConfig
 from torch import nn
 
 from adversarial_trainer.adversarial import AdversarialLoss
+from adversarial_trainer.light_flashy import flashy
 from adversarial_trainer.models.encodec import EncodecModel
 
 
 class LineFormatter(flashy.Formatter):
     """Metrics of one line of the log: those of `shown`, in that order, shortly."""
 
-    FORMATS = {"duration": ".1f", "bad_steps": ".0f", "perplexity": ".1f", "grad_norm": ".3g"}
+    FORMATS = {
+        "duration": ".1f",
+        "data_wait": ".0%",
+        "bad_steps": ".0f",
+        "perplexity": ".1f",
+        "grad_norm": ".3g",
+    }
 
     def __init__(self, shown: Sequence[str]) -> None:
         super().__init__(self.FORMATS, include_keys=shown, include_formatted=False)

@@ -134,9 +134,10 @@ def numbers(node: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def without_durations(history: list[dict[str, dict[str, float]]]) -> list[Any]:
-    """Metrics of each epoch and stage but for how long it took."""
+    """Metrics of each epoch and stage but for how long it took and waited."""
+    times = {"duration", "data_wait"}
     return [
-        {stage: {k: v for k, v in m.items() if k != "duration"} for stage, m in epoch.items()}
+        {stage: {k: v for k, v in m.items() if k not in times} for stage, m in epoch.items()}
         for epoch in history
     ]
 

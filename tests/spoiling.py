@@ -69,7 +69,7 @@ class Spoil(torch.autograd.Function):
 
 def one(x: Tensor, value: float) -> Tensor:
     """`x` with one element replaced."""
-    mask = torch.zeros_like(x, dtype=torch.bool)
+    mask = torch.zeros(x.shape, dtype=torch.bool, device=x.device)
     mask.view(-1)[x.numel() // 2] = True
     return torch.where(mask, torch.full_like(x, value), x)
 

@@ -45,3 +45,15 @@ def test_scaling_and_sync(tmp_path: Path) -> None:
     assert 0 < two["seconds"] < 60
     _, rows = benchmark(tmp_path, "sync", "--rounds", "2", "solver=tiny")
     assert [row["way"] for row in rows] == ["none", "after", "overlap", "flashy", "ddp"]
+
+
+@pytest.mark.slow
+def test_data_and_startup(tmp_path: Path) -> None:
+    argv = ["--rounds", "1", "--files", "1", "--formats", "wav", "flac", "--workers", "0"]
+    text, rows = benchmark(tmp_path, "data", *argv)
+    assert [row["files"] for row in rows[:2]] == ["wav 44100", "flac 44100"]
+    clean = {row["way"]: int(row["12600 Hz, dB"]) for row in rows if "way" in row}
+    assert clean["ours"] < -80 and clean["torchaudio"] > -20
+    assert rows[-1]["workers"] == 0 and "batches of 16 a second" in text
+    _, rows = benchmark(tmp_path, "startup", "--rounds", "1", "--recipe", "tiny")
+    assert rows[0]["over the imports"] == "1.00" and len(rows) == 5

@@ -46,7 +46,8 @@ def test_there_are_some() -> None:
 
 @pytest.mark.parametrize("page, call", CALLS, ids=[call for _, call in CALLS])
 def test_parses(page: Path, call: str) -> None:
-    get_parser().parse_args(shlex.split(call))
+    argv = shlex.split(call)
+    get_parser(argv).parse_args(argv)
 
 
 @pytest.mark.parametrize("page, call", RUNS_OF, ids=[call for _, call in RUNS_OF])

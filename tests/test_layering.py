@@ -41,7 +41,7 @@ LAYERS = [
         "job_files",
         "ddp_workers",
     ],
-    ["resampling", "activity", "signals"],
+    ["resampling", "activity", "signals", "light_flashy"],
     [PACKAGE],  # adversarial_trainer/__init__.py, which every other one runs
 ]
 LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -52,6 +52,7 @@ def final_state(folder: Path) -> dict[str, Any]:
     for epoch in state["history"]:
         for stage in epoch.values():
             stage.pop("duration")
+            stage.pop("data_wait", None)
     return {key: value for key, value in state.items() if key != "config_text"}
 
 

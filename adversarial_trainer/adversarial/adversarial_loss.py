@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
@@ -13,6 +14,7 @@ from adversarial_trainer import distrib
 from adversarial_trainer.adversarial.criteria import AdvLossType, decision_threshold
 from adversarial_trainer.adversarial.discriminators.base import MultiDiscriminatorOutputType
 from adversarial_trainer.adversarial.feature_matching import FeatLossType
+from adversarial_trainer.adversarial.generator_terms import GeneratorTerms, carry
 from adversarial_trainer.adversarial.parts import predict, split
 from adversarial_trainer.adversarial.read_only import read_only
 from adversarial_trainer.adversarial.report import discriminator_metrics
@@ -38,6 +40,10 @@ class AdversarialLoss(nn.Module):
         normalize: Divide the losses by the number of sub-discriminators.
         max_norm: Largest norm of the discriminators' gradient; 0 does not clip.
         every, probability, start_step, generator: Which steps update, see `UpdateSchedule`.
+        simultaneous: Where `train_adv` updates, it gets the generator's side from the same pass
+            through the discriminators, as they were before the update; `forward` of the same
+            tensors then only hands that over. Three passes instead of five, but the generator
+            learns from discriminators that are one update old.
         scheduler: Learning-rate schedule stepped after each update (with `step`, `state_dict`,
             `load_state_dict`).
 
@@ -54,6 +60,11 @@ class AdversarialLoss(nn.Module):
             step: where any of `checks` or of the generator's own numbers is not finite, it calls
             `undo`. Before each update everything is then copied (with Adam, three times the
             parameters).
+        eager_gradients: False, as AudioCraft's, returns losses with the whole graph behind them.
+            When true, a training `forward` computes the gradients of `adv` and of `feat` with
+            respect to `fake`, each for itself, sub-discriminator by sub-discriminator, and the
+            losses carry these alone: less memory, and the same time where both are wanted, as
+            `Balancer` does. They can be differentiated once.
         checks: All numbers of the last `train_adv` and training `forward` that must be finite,
             0-dim tensors in the order in which they were computed: mean logits `d_fake/<name>` and
             `d_real/<name>` and the loss `d_loss/<name>` of each sub-discriminator, `d_grad_norm`;
@@ -74,6 +85,7 @@ class AdversarialLoss(nn.Module):
         every: int = 1,
         probability: float = 1.0,
         start_step: int = 0,
+        simultaneous: bool = False,
         scheduler: Any = None,
         generator: torch.Generator | None = None,
     ):
@@ -94,7 +106,10 @@ class AdversarialLoss(nn.Module):
         self.schedule = UpdateSchedule(every, probability, start_step, generator)
         self.scheduler = scheduler
         self.threshold = decision_threshold(loss_real)
+        self.simultaneous = simultaneous
+        self._terms: tuple[weakref.ref[Tensor], weakref.ref[Tensor], GeneratorTerms] | None = None
         self.undoable = False
+        self.eager_gradients = False
         self._undo = Undo(adversary, optimizer, scheduler)
         self.metrics: dict[str, Tensor] = {}
         self.checks: dict[str, Tensor] = {}
@@ -133,13 +148,20 @@ class AdversarialLoss(nn.Module):
         self.updated = False
         self.metrics = {}
         self.checks = {}
+        self._terms = None
         if not self.schedule.step():
             return fake.new_zeros(())
         if self.undoable:
             self._undo.take()
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.enable_grad(), self.sync_gradients(fake.shape[0]):
-            loss, metrics = self._backward(fake.detach(), real.detach())
+        # Both sides in one only where the generator wants its own.
+        both = self.simultaneous and fake.requires_grad and torch.is_grad_enabled()
+        terms = GeneratorTerms() if both else None
+        # Feature matching may ask the other ranks for numbers between two backward passes.
+        with torch.enable_grad(), self.sync_gradients(fake.shape[0], overlap=not both):
+            loss, metrics = self._backward(fake.detach(), real.detach(), terms)
+        if terms is not None:
+            self._terms = weakref.ref(fake), weakref.ref(real), terms
 
         parameters = self._parameters_trained
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
@@ -177,20 +199,32 @@ class AdversarialLoss(nn.Module):
         self.num_updates -= 1
         self.num_skipped += 1
 
-    def _backward(self, fake: Tensor, real: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Accumulate the discriminators' gradients; return their loss and metrics."""
+    def _backward(
+        self, fake: Tensor, real: Tensor, terms: GeneratorTerms | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Accumulate the discriminators' gradients; return their loss and metrics. The generator's
+        side goes into `terms` where it is wanted."""
         parts = split(self.adversary)
         losses: list[Tensor] = []
         each: list[Tensor] = []
         on_fake: list[Tensor] = []
         on_real: list[Tensor] = []
         for part in parts:
-            fake_logits, _ = part(fake)
-            real_logits, _ = part(real)
+            if terms is None:
+                fake_logits, _ = part(fake)
+                real_logits, _ = part(real)
+            else:
+                leaf = fake.detach().requires_grad_()
+                fake_logits, fake_maps = part(leaf)
+                real_logits, real_maps = part(real)
+                of_part = self._generator_terms(fake_logits)
+                self._match_features(of_part, fake_maps, real_logits, real_maps)
+                of_part.take_gradients(leaf, retain_graph=True)
+                terms.add(of_part)
             of_subs = self._adversary_losses(fake_logits, real_logits)
             # There are n parts of one sub-discriminator, or one part of n.
             loss = self._normalized(_total(of_subs), len(parts) * len(of_subs))
-            loss.backward()
+            loss.backward(inputs=None if terms is None else self._parameters_trained)
             losses.append(loss.detach())
             each += [of_sub.detach() for of_sub in of_subs]
             on_fake += [logits.detach() for logits in fake_logits]
@@ -237,40 +271,71 @@ class AdversarialLoss(nn.Module):
         zero = fake[..., :0].sum()
         if not self.active:
             return zero, zero
-        adv: list[Tensor] = []
-        feat: list[Tensor] = []
-        on_fake: list[Tensor] = []
-        on_real: list[Tensor] = []
-        with read_only(self.adversary):
-            for part in split(self.adversary):
-                fake_logits, fake_maps = part(fake)
-                on_fake += fake_logits
-                adv += [_apply(self.loss, logits) for logits in fake_logits]
-                if self.training and self.loss_feat is None:
-                    continue  # nobody asks about the real audio
-                with torch.no_grad():
-                    real_logits, real_maps = part(real)
-                on_real += real_logits
-                if self.loss_feat is not None:
-                    feat += [
-                        self.loss_feat(of_fake, of_real)
-                        for of_fake, of_real in zip(fake_maps, real_maps, strict=True)
-                    ]
-        names = self._names(len(adv))
+        terms = self._taken(fake, real) or self._judge(fake, real)
+        count = len(terms.adv)
+        names = self._names(count)
         if self.training:
-            for kind, values in (("adv", adv), ("feat", feat)):
+            for kind, values in (("adv", terms.adv), ("feat", terms.feat)):
                 for name, value in zip(names, values, strict=False):  # no feat without loss_feat
                     self.checks[f"{kind}/{name}"] = value.detach()
         else:
             with torch.no_grad():
-                losses = self._adversary_losses(on_fake, on_real)
+                losses = self._adversary_losses(terms.on_fake, terms.on_real)
                 d_loss = self._normalized(_total(losses), len(losses))
-            of_logits = discriminator_metrics(names, on_real, on_fake, self.threshold)
+            of_logits = discriminator_metrics(names, terms.on_real, terms.on_fake, self.threshold)
             self.metrics = {"d_loss": d_loss, **of_logits}
-        return (
-            self._normalized(_total(adv), len(adv)),
-            self._normalized(_total(feat), len(feat)) if feat else zero,
-        )
+        adv = self._normalized(_total(terms.adv), count)
+        feat = self._normalized(_total(terms.feat), count) if terms.feat else zero
+        if terms.gradients is not None:
+            of_adv, of_feat = (self._normalized(g, count) for g in terms.gradients)
+            adv = carry(fake, adv, of_adv)
+            feat = carry(fake, feat, of_feat) if terms.feat else zero
+        return adv, feat
+
+    def _judge(self, fake: Tensor, real: Tensor) -> GeneratorTerms:
+        eager = self.eager_gradients and self.training
+        eager = eager and fake.requires_grad and torch.is_grad_enabled()
+        terms = GeneratorTerms()
+        with read_only(self.adversary):
+            for part in split(self.adversary):
+                x = fake.detach().requires_grad_() if eager else fake
+                logits, maps = part(x)
+                of_part = self._generator_terms(logits)
+                if not self.training or self.loss_feat is not None:  # else nobody asks
+                    with torch.no_grad():
+                        real_logits, real_maps = part(real)
+                    self._match_features(of_part, maps, real_logits, real_maps)
+                if eager:
+                    of_part.take_gradients(x)
+                terms.add(of_part)
+        return terms
+
+    def _generator_terms(self, fake_logits: Sequence[Tensor]) -> GeneratorTerms:
+        """The adversarial losses of a part's sub-discriminators."""
+        adv = [_apply(self.loss, logits) for logits in fake_logits]
+        return GeneratorTerms(adv, on_fake=list(fake_logits))
+
+    def _match_features(
+        self,
+        terms: GeneratorTerms,
+        fake_maps: Sequence[list[Tensor]],
+        real_logits: Sequence[Tensor],
+        real_maps: Sequence[list[Tensor]],
+    ) -> None:
+        terms.on_real += real_logits
+        if self.loss_feat is not None:
+            terms.feat += [
+                self.loss_feat(of_fake, of_real)
+                for of_fake, of_real in zip(fake_maps, real_maps, strict=True)
+            ]
+
+    def _taken(self, fake: Tensor, real: Tensor) -> GeneratorTerms | None:
+        """What `train_adv` of the same tensors has found out already, once."""
+        taken, self._terms = self._terms, None
+        if taken is None or not self.training:
+            return None
+        of_fake, of_real, terms = taken
+        return terms if of_fake() is fake and of_real() is real else None
 
     # State
 

@@ -128,7 +128,8 @@ class SegmentDataset:
                 skipped[number] = (path, reason_of(error))
                 continue
             pad = self.length - wav.shape[-1]
-            wav = torch.nn.functional.pad(wav, (0, pad))
+            if pad:
+                wav = torch.nn.functional.pad(wav, (0, pad))
             rate = self.sample_rate
             return wav, SegmentInfo(
                 path, start / rate, (self.length - pad) / rate, pad, epoch, index,

@@ -51,11 +51,13 @@ class GradientSync:
         self._started = 0
 
     @contextmanager
-    def __call__(self, batch_size: int) -> Iterator[None]:
+    def __call__(self, batch_size: int, overlap: bool = True) -> Iterator[None]:
         """Every rank enters it, and makes no other collective once the backward has begun.
 
         Args:
             batch_size: B_r, the number of items behind this rank's mean loss.
+            overlap: False starts this context's messages at its end; then other collectives and
+                several backward passes are fine.
 
         Raises:
             RuntimeError: if a second backward adds to a gradient that is already on its way.
@@ -66,13 +68,13 @@ class GradientSync:
         if not self._buckets:
             self._fill([self.parameters[index] for index in self._indices])
             if self.overlap:
-                if not self._known:
-                    self._order = []
                 for param in self.parameters:
                     param.register_post_accumulate_grad_hook(self._on_gradient)
         for bucket in self._buckets:
             bucket.waiting = set(bucket.parameters)
-        self._batch_size, self._started = batch_size, 0
+        if overlap and self.overlap and not self._known:
+            self._order = []
+        self._batch_size, self._started = batch_size if overlap else None, 0
         try:
             yield
             while self._started < len(self._buckets):

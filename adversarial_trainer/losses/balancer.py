@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -42,6 +42,10 @@ class Balancer:
         per_batch_item: average the L2 norms of the items' gradients, instead of taking the norm
             of the whole batch's.
         epsilon: added to an average before dividing by it.
+        norms_every: take norms at each that many calls, and when other losses are given than
+            before. In between, G has the averages of the last time and comes in one pass through
+            all losses: as many passes fewer as there are losses, less one. All ranks must then
+            give the same losses.
         monitor: fill `metrics` at each call.
     """
 
@@ -53,6 +57,7 @@ class Balancer:
         ema_decay: float = 0.999,
         per_batch_item: bool = True,
         epsilon: float = 1e-12,
+        norms_every: int = 1,
         monitor: bool = False,
     ) -> None:
         for name, weight in weights.items():
@@ -62,12 +67,15 @@ class Balancer:
             raise ValueError(f"ema_decay must be in [0, 1], got {ema_decay}.")
         if not total_norm > 0:
             raise ValueError(f"total_norm must be > 0, got {total_norm}.")
+        if norms_every < 1:
+            raise ValueError(f"norms_every must be at least 1, got {norms_every}.")
         self._all_weights = {name: float(weight) for name, weight in weights.items()}
         self.balance_grads = balance_grads
         self.total_norm = total_norm
         self.ema_decay = ema_decay
         self.per_batch_item = per_batch_item
         self.epsilon = epsilon
+        self.norms_every = norms_every
         self.monitor = monitor
         # The average of loss i is sums[i] / counts[i], i in the order of `_trained`.
         self._trained = [name for name, weight in self.weights.items() if weight > 0]
@@ -75,7 +83,10 @@ class Balancer:
         self._weights = torch.tensor([self.weights[n] for n in self._trained], dtype=torch.float64)
         self._sums = torch.zeros(len(self._trained), dtype=torch.float64)
         self._counts = torch.zeros(len(self._trained), dtype=torch.float64)
-        self._before = self._sums, self._counts  # the last call
+        # Calls until norms are taken again, and the losses that they were taken of.
+        self._wait = 0
+        self._measured: list[str] = []
+        self._before = self._memory()  # the last call
         self._metrics: dict[str, Tensor] = {}
 
     @property
@@ -85,7 +96,8 @@ class Balancer:
 
     @property
     def metrics(self) -> dict[str, Tensor]:
-        """0-dim tensors of the last call with `monitor`, for each loss that was trained.
+        """0-dim tensors of the last call with `monitor`, for each loss that was trained; none
+        where that call took no norms.
 
         `ratio_<name>`: share in the sum of the average norms, before balancing.
         `share_<name>`: share in the sum of this call's norms, after weighting or balancing.
@@ -118,12 +130,22 @@ class Balancer:
     def gradient(self, losses: Mapping[str, Tensor], input: Tensor) -> tuple[Tensor, Tensor]:
         """The combined gradient, shaped as `input`, and the effective loss; updates averages.
 
-        The graphs of the losses are kept, since they may share parts of them.
+        The graphs of the losses are kept, since they may share parts of them; not so at a call
+        that takes no norms.
         """
         for name in losses:
             if name not in self.weights:
                 raise unknown_name("loss", name, self.weights)
-        grads = {n: _partial(losses[n], input) for n in self._trained if n in losses}
+        self._metrics = {}
+        self._before = self._memory()
+        if not self.takes_norms(losses):
+            self._wait -= 1
+            return self._together(losses, input)
+        self._wait = self.norms_every - 1
+        given = self._given(losses)
+        if self.norms_every > 1:
+            self._measured = given
+        grads = {n: _partial(losses[n], input) for n in given}
         scales = self._scales(grads, input)
         out = torch.zeros_like(input)
         effective = input.new_zeros(())
@@ -132,22 +154,34 @@ class Balancer:
             effective = effective + scale * losses[name].detach()
         return out, effective
 
+    def takes_norms(self, losses: Iterable[str]) -> bool:
+        """Whether a call with these losses, now, takes the norm of each one's gradient."""
+        return self._wait == 0 or self._given(losses) != self._measured
+
+    def _given(self, losses: Iterable[str]) -> list[str]:
+        names = set(losses)
+        return [name for name in self._trained if name in names]
+
+    def _together(self, losses: Mapping[str, Tensor], input: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradient of the sum of all losses, each times its factor, and that sum."""
+        zero = input.new_zeros((), dtype=torch.float64)
+        one = torch.ones_like(zero)
+        present = torch.stack([one if name in losses else zero for name in self._trained])
+        averages = self._sums.to(zero.device) / self._counts.to(zero.device).clamp_min(1e-300)
+        scales = self._factors(averages, present).to(input.dtype)
+        total = input.new_zeros(())
+        for i, name in enumerate(self._trained):
+            if name in losses:
+                total = total + scales[i] * losses[name]
+        return _partial(total, input, keep=False), total.detach()
+
     def _scales(self, grads: Mapping[str, Tensor], input: Tensor) -> dict[str, Tensor]:
         """The factor of each gradient. Tensors only: nothing here waits for the device."""
-        self._metrics = {}
-        self._before = self._sums, self._counts
         if not self._trained:
             return {}
         norms, present = self._global_norms(grads, input)
         averages = self._update(norms, present)
-        weights = self._weights
-        if self.balance_grads:
-            shares = weights / (weights * present).sum().clamp_min(1e-300)
-            # A loss without an average so far has a zero (or non-finite) gradient: leave it.
-            safe = torch.where(averages > 0, averages, torch.ones_like(averages))
-            scales = shares * self.total_norm / (self.epsilon + safe)
-        else:
-            scales = weights
+        scales = self._factors(averages, present)
         if self.monitor:
             before, after = averages * present, scales * norms
             ratio = before / before.sum().clamp_min(1e-300)
@@ -159,6 +193,16 @@ class Balancer:
                     self._metrics[f"norm_{name}"] = norms[i]
         scales = scales.to(input.dtype)
         return {name: scales[i] for i, name in enumerate(self._trained) if name in grads}
+
+    def _factors(self, averages: Tensor, present: Tensor) -> Tensor:
+        """Of all trained losses' gradients: what makes their weights shares."""
+        weights = self._weights = self._weights.to(averages.device)
+        if not self.balance_grads:
+            return weights
+        shares = weights / (weights * present).sum().clamp_min(1e-300)
+        # A loss without an average so far has a zero (or non-finite) gradient: leave it.
+        safe = torch.where(averages > 0, averages, torch.ones_like(averages))
+        return shares * self.total_norm / (self.epsilon + safe)
 
     def _global_norms(self, grads: Mapping[str, Tensor], input: Tensor) -> tuple[Tensor, Tensor]:
         """Norms of the whole batch's gradients, and 1 for each loss that any rank has, else 0.
@@ -191,7 +235,6 @@ class Balancer:
     def _update(self, norms: Tensor, present: Tensor) -> Tensor:
         """Take `norms` into the averages, and return these (0 where there is none yet)."""
         device = norms.device
-        self._weights = self._weights.to(device)
         sums, counts = self._sums.to(device), self._counts.to(device)
         valid = (present > 0) & norms.isfinite() & (norms > 0)
         self._sums = torch.where(valid, sums * self.ema_decay + norms, sums)
@@ -200,14 +243,19 @@ class Balancer:
 
     def undo(self) -> None:
         """Forget what the last call told the averages: its step was bad."""
-        self._sums, self._counts = self._before
+        self._sums, self._counts, self._wait, self._measured = self._before
+
+    def _memory(self) -> tuple[Tensor, Tensor, int, list[str]]:
+        return self._sums, self._counts, self._wait, self._measured
 
     def state_dict(self) -> dict[str, Any]:
-        """The averages, in plain containers."""
+        """The averages, and when norms are due, in plain containers."""
         sums, counts = self._sums.tolist(), self._counts.tolist()
         return {
             "sums": dict(zip(self._trained, sums, strict=True)),
             "counts": dict(zip(self._trained, counts, strict=True)),
+            "wait": self._wait,
+            "measured": list(self._measured),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -218,14 +266,17 @@ class Balancer:
         for target, key in ((self._sums, "sums"), (self._counts, "counts")):
             values = [float(state[key].get(name, 0.0)) for name in self._trained]
             target.copy_(torch.tensor(values, dtype=target.dtype))
-        self._before = self._sums, self._counts
+        # Absent in states from before there was `norms_every`, which may have changed since.
+        self._wait = min(state.get("wait", 0), self.norms_every - 1)
+        self._measured = list(state.get("measured", []))
+        self._before = self._memory()
 
 
-def _partial(loss: Tensor, input: Tensor) -> Tensor:
-    """d loss / d input; zeros where the loss does not depend on it."""
+def _partial(loss: Tensor, input: Tensor, keep: bool = True) -> Tensor:
+    """d loss / d input; zeros where the loss does not depend on it. `keep` the loss's graph."""
     if not input.requires_grad:
         raise ValueError("The balancer's input must require gradients; it is the model's output.")
     if not loss.requires_grad:
         return torch.zeros_like(input)
-    (grad,) = torch.autograd.grad(loss, [input], retain_graph=True, allow_unused=True)
+    (grad,) = torch.autograd.grad(loss, [input], retain_graph=keep, allow_unused=True)
     return torch.zeros_like(input) if grad is None else grad

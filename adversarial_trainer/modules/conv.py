@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from . import layout
 from .norm import apply_parametrization_norm, get_norm_module
 
 PAD_MODES = ("constant", "reflect", "replicate")
@@ -59,9 +60,11 @@ def pad1d(
     if left == right == 0:
         return x
     if mode != "reflect":
-        return F.pad(x, paddings, mode, value if mode == "constant" else None)
+        return layout.pad(x, left, right, mode, value)
     missing = max(0, max(left, right) - x.shape[-1] + 1)
-    padded = F.pad(F.pad(x, (0, missing)) if missing else x, paddings, "reflect")
+    if not missing:
+        return layout.pad(x, left, right, "reflect")
+    padded = F.pad(F.pad(x, (0, missing)), paddings, "reflect")
     return padded[..., : padded.shape[-1] - missing]
 
 
@@ -71,6 +74,21 @@ def unpad1d(x: torch.Tensor, paddings: tuple[int, int]) -> torch.Tensor:
     if left < 0 or right < 0 or left + right > x.shape[-1]:
         raise ValueError(f"cannot remove {paddings} samples from a length of {x.shape[-1]}")
     return x[..., left : x.shape[-1] - right]
+
+
+def _fast(conv: nn.Conv1d | nn.ConvTranspose1d, x: torch.Tensor) -> torch.Tensor:
+    """`conv(x)`, in the faster layout where that pays and the module is as it was made."""
+    if conv._forward_hooks or conv._forward_pre_hooks or not layout.pays(x):
+        return conv(x)
+    settings = (conv.padding, conv.padding_mode, conv.output_padding)
+    if settings != ((0,), "zeros", (0,)):
+        return conv(x)
+    stride, dilation = conv.stride[0], conv.dilation[0]
+    if isinstance(conv, nn.Conv1d):
+        return layout.conv1d(x, conv.weight, conv.bias, stride, dilation, conv.groups)
+    if dilation != 1 or conv.groups != 1:
+        return conv(x)
+    return layout.conv_transpose1d(x, conv.weight, conv.bias, stride)
 
 
 class NormConv1d(nn.Module):
@@ -97,7 +115,7 @@ class NormConv1d(nn.Module):
         self.norm_type = norm
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.norm(self.conv(x))
+        return self.norm(_fast(self.conv, x))
 
 
 class NormConv2d(nn.Module):
@@ -137,7 +155,7 @@ class NormConvTranspose1d(nn.Module):
         self.norm_type = norm
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.norm(self.convtr(x))
+        return self.norm(_fast(self.convtr, x))
 
 
 class StreamableConv1d(nn.Module):

@@ -97,6 +97,10 @@ def fold_weight_norm(module: Module) -> Module:
     work. For inference: state dicts then hold plain `weight` entries."""
     for child in module.modules():
         if _has_norm(child, parametrizations._WeightNorm):
+            # Copies of a module share the class that torch made for its norm, and torch takes
+            # the norm away from that class: without one of its own, from all of them.
+            kind = type(child)
+            child.__class__ = type(kind.__name__, kind.__bases__, dict(kind.__dict__))
             parametrize.remove_parametrizations(child, "weight", leave_parametrized=True)
     return module
 

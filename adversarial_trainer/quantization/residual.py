@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from adversarial_trainer.quantization.codebook import Codebook
+from adversarial_trainer.quantization.codebook import Codebook, score_table
 from adversarial_trainer.quantization.statistics import BatchStatistics
 
 
@@ -31,25 +31,38 @@ class ResidualPass(NamedTuple):
 
 @torch.no_grad()
 def residual_pass(
-    books: Sequence[Codebook], rows: torch.Tensor, stats: BatchStatistics | None = None
+    books: Sequence[Codebook], rows: torch.Tensor, stats: BatchStatistics
 ) -> ResidualPass:
     """Quantize `rows` `[N, D]` by each of `books` in turn, the codebooks as they are.
 
     Args:
         books: in residual order.
         rows: float32 or float64.
-        stats: takes in what the codebooks learn from, if given.
+        stats: takes in what the codebooks learn from.
     """
     codes = []
-    residual, quantized, residuals = rows, torch.zeros_like(rows), torch.zeros_like(rows)
+    residual = rows.clone(memory_format=torch.contiguous_format)
+    quantized, residuals = torch.zeros_like(residual), torch.zeros_like(residual)
     energy = rows.new_zeros(())
+    scores = score_table(rows, len(books[0].embed))
     for layer, book in enumerate(books):
-        codes.append(book.nearest(residual))
-        if stats is not None:
-            stats.add(layer, residual, codes[-1])
+        codes.append(book.nearest(residual, scores))
+        stats.add(layer, residual, codes[-1])
         chosen = book.lookup(codes[-1])
-        residual = residual - chosen
+        residual -= chosen
         quantized += chosen
         residuals += residual
-        energy += residual.square().sum()
+        energy += torch.dot(residual.view(-1), residual.view(-1))
     return ResidualPass(codes, quantized, residuals, energy)
+
+
+@torch.no_grad()
+def residual_codes(books: Sequence[Codebook], rows: torch.Tensor) -> list[torch.Tensor]:
+    """The codes of `residual_pass`, without the rest."""
+    codes = []
+    residual = rows.clone()
+    scores = score_table(rows, len(books[0].embed))
+    for book in books:
+        codes.append(book.nearest(residual, scores))
+        residual -= book.lookup(codes[-1])
+    return codes

@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from adversarial_trainer import distrib
+from adversarial_trainer.quantization.averages import update_codebooks
 from adversarial_trainer.quantization.base import BaseQuantizer, QuantizedResult
 from adversarial_trainer.quantization.codebook import Codebook
 from adversarial_trainer.quantization.dropout import CodebookDropout
 from adversarial_trainer.quantization.kmeans import FrameCollector, start_codebooks
-from adversarial_trainer.quantization.residual import residual_pass
+from adversarial_trainer.quantization.residual import residual_codes, residual_pass
 from adversarial_trainer.quantization.statistics import BatchStatistics
 from adversarial_trainer.quantization.straight_through import StraightThrough
 
@@ -26,9 +27,9 @@ class ResidualVectorQuantizer(BaseQuantizer):
     State-dict keys are those of the `encodec` package and of AudioCraft; while frames for k-means
     are gathered, `collector.*` holds these too, so that a run stopped there goes on exactly.
 
-    Training forwards learn the codebooks (see `Codebook`): the statistics of all of them, with the
-    codebooks as they were, are summed over ranks in one collective. Codebooks that dropout left
-    out keep their averages. A batch that is not finite, on any rank, changes nothing.
+    Training forwards learn the codebooks (see `averages.py`): the statistics of all of them, with
+    the codebooks as they were, are summed over ranks in one collective. Codebooks that dropout
+    left out keep their averages. A batch that is not finite, on any rank, changes nothing.
 
     With `kmeans_init`, the first training batches pass through unquantized (codes 0, penalty 0)
     while their frames are gathered over ranks; once there are enough, all codebooks start at
@@ -189,7 +190,7 @@ class ResidualVectorQuantizer(BaseQuantizer):
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         self._require_start()
-        return _codes_like(residual_pass(self.codebooks[: self.n_q], self._rows(x)).codes, x)
+        return _codes_like(residual_codes(self.codebooks[: self.n_q], self._rows(x)), x)
 
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
         self._require_start()
@@ -216,12 +217,8 @@ class ResidualVectorQuantizer(BaseQuantizer):
         stats, self._pending = self._pending, None
         if stats is None:
             return {}
-        parts = zip(self.codebooks, stats.counts, stats.sums, stats.candidates, strict=False)
-        replaced = [
-            book.update(counts, sums, candidates, stats.valid)
-            for book, counts, sums, candidates in parts
-        ]
-        return {"replaced": torch.stack(replaced).sum()}
+        replaced = update_codebooks(self.codebooks[: len(stats.counts)], stats)
+        return {"replaced": replaced.sum()}
 
     def discard_update(self) -> None:
         """Forget the update that a training forward held back, if any."""

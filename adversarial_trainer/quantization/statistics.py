@@ -62,13 +62,12 @@ class BatchStatistics:
         """Sum over ranks: one collective for all codebooks.
 
         Args:
-            energy: squared quantization error of this rank, 0-dim; it travels along so that frames
-                too large to be squared count as not finite too.
+            energy: squared quantization error of this rank, 0-dim. It is finite only where all
+                frames are, and small enough to be squared: so the sums need no look of their own.
         """
         self._energy += energy
         distrib.all_reduce(self._flat)
-        # A sum is finite only where all its terms are, at a fraction of isfinite's cost.
-        self.valid = torch.isfinite(self._flat.sum()) & (self.counts[0].sum() > 0)
+        self.valid = torch.isfinite(self._energy[0]) & (self.counts[0].sum() > 0)
 
     def metrics(self) -> dict[str, torch.Tensor]:
         """Usage and perplexity of each codebook, and their means; see `ResidualVectorQuantizer`."""

@@ -61,6 +61,7 @@ COMMON = {
     "bandwidth": Meaning("codebooks", "bandwidth", "kb/s", "as chosen"),
     "bad_steps": Meaning("progress", "updates left out, an epoch", "updates", "0"),
     "duration": Meaning("progress", "time taken", "s", LOWER),
+    "data_wait": Meaning("progress", "share of the time waiting for data", "share", "below .1"),
     "lr": Meaning("progress", "learning rate of the codec", "", "as scheduled"),
     "d_lr": Meaning("progress", "learning rate of the discriminators", "", "as scheduled"),
 }

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
+from adversarial_trainer.modules import layout
 from adversarial_trainer.modules.activation import ACTIVATIONS
 from adversarial_trainer.modules.conv import StreamableConv1d, StreamableConvTranspose1d, pad1d
 from adversarial_trainer.modules.lstm import LSTMState, StreamableLSTM
@@ -66,7 +66,7 @@ class StreamingConv1d(StreamingLayer):
         _check_norm(module.conv.norm, name)
         self.conv, self.norm = module.conv.conv, module.conv.norm
         # Kept, as weight norm would compute it again for every piece, however short.
-        self.weight = self.conv.weight.detach()
+        self.weight = layout.inference_weight(self.conv.weight.detach())
         self.stride, self.kernel_size = module.stride, module.effective_kernel_size
         self.left = module.paddings(1)[0]
         # Input that the left padding is made of. Nothing leaves before, not even if causal.
@@ -107,7 +107,8 @@ class StreamingConv1d(StreamingLayer):
             return x.new_zeros(len(x), self.conv.out_channels, 0)
         self.pending = _last(pending, pending.shape[-1] - count * self.stride)
         conv = self.conv
-        y = F.conv1d(pending, self.weight, conv.bias, self.stride, 0, conv.dilation, conv.groups)
+        dilation = conv.dilation[0]
+        y = layout.conv1d(pending, self.weight, conv.bias, self.stride, dilation, conv.groups)
         return self.norm(y)
 
     def needed(self, outputs: int) -> int:
@@ -126,7 +127,7 @@ class StreamingConvTranspose1d(StreamingLayer):
         super().__init__(module, name)
         _check_norm(module.convtr.norm, name)
         self.conv, self.norm = module.convtr.convtr, module.convtr.norm
-        self.weight = self.conv.weight.detach()
+        self.weight = layout.inference_weight(self.conv.weight.detach())
         self.stride = self.conv.stride[0]
         self.reset()
 
@@ -137,7 +138,7 @@ class StreamingConvTranspose1d(StreamingLayer):
     def step(self, x: torch.Tensor, last: bool) -> torch.Tensor:
         done = x.shape[-1] * self.stride
         if x.shape[-1]:
-            y = F.conv_transpose1d(x, self.weight, None, self.stride)
+            y = layout.conv_transpose1d(x, self.weight, None, self.stride)
             if self.overlap is not None:
                 y[..., : self.overlap.shape[-1]] += self.overlap
         elif self.overlap is not None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import tempfile
+import weakref
 from pathlib import Path
 
 import torch
@@ -29,6 +31,7 @@ def ready_solver(overrides: list[str]) -> CompressionSolver:
     torch.manual_seed(xp.cfg.seed)
     with xp.enter():
         solver = get_solver(xp.cfg)
+    weakref.finalize(solver, shutil.rmtree, folder, ignore_errors=True)
     if not isinstance(solver, CompressionSolver):
         raise TypeError(f"solver={xp.cfg.solver} is not a compression solver.")
     solver.model.train()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
+
+import torch
 
 
 class Times(NamedTuple):
@@ -25,6 +28,24 @@ def summarise(seconds: list[float]) -> Times:
         return Times(ms[0], ms[0], ms[0])
     low, median, high = statistics.quantiles(ms, n=4, method="inclusive")
     return Times(median, low, high)
+
+
+def clock(device: str | torch.device) -> float:
+    """Seconds, when all that was asked of `device` is done."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def seconds_on(device: str | torch.device) -> Callable[[Callable[[], object]], float]:
+    """What `in_turn` measures by: seconds that a call takes on `device`."""
+
+    def measure(call: Callable[[], object]) -> float:
+        begin = clock(device)
+        call()
+        return clock(device) - begin
+
+    return measure
 
 
 def in_turn(

@@ -208,9 +208,12 @@ def _history(run: Path) -> Any:
     return _without_durations(json.loads((run / "history.json").read_text()))
 
 
+TIMES = {"duration", "data_wait"}
+
+
 def _without_durations(history: list[dict[str, dict[str, float]]]) -> Any:
     return [
-        {stage: {k: v for k, v in m.items() if k != "duration"} for stage, m in epoch.items()}
+        {stage: {k: v for k, v in m.items() if k not in TIMES} for stage, m in epoch.items()}
         for epoch in history
     ]
 

@@ -31,6 +31,7 @@ from ..builders import (
     get_schedule,
 )
 from ..evaluation import Evaluation
+from .light_torch import without_compile
 
 # Beyond what any machine trains: slips of the keyboard, which would fill its memory.
 MOST_PARAMETERS = 10**10
@@ -43,11 +44,21 @@ class TooLarge(Exception):
 
 
 def rehearse(cfg: DictConfig) -> None:
-    """ValueError names the key that a constructor refuses, or that makes a part too large."""
+    """ValueError names the key that a constructor refuses, or that makes a part too large.
+
+    With `show=true` the parts are made and not run: what comes next is made of them, and to run
+    them on the meta device torch imports all of torch.compile first, a second.
+    """
+    with without_compile():
+        _rehearse(cfg, run=not cfg.show)
+
+
+def _rehearse(cfg: DictConfig, run: bool) -> None:
     with _on_paper("the generator", cfg, "model", "quantizer") as budget:
         model = get_model(cfg, torch.Generator("cpu"))
-        with budget:
-            _run_codec(cfg, model)
+        if run:
+            with budget:
+                _run_codec(cfg, model)
     length = round(cfg.dataset.segment_duration * cfg.sample_rate)
     audio = torch.zeros(1, cfg.channels, length, device="meta")
     names = discriminator_names(cfg)
@@ -55,14 +66,16 @@ def rehearse(cfg: DictConfig) -> None:
         with _on_paper("the discriminators", cfg, f"adversarial.{name}") as budget:
             adversary = get_discriminator(cfg, name)
             params = flatten(to_params(cfg.adversarial[name]))
-            with budget, naming(f"adversarial.{name}", params):
-                adversary(audio)
+            if run:
+                with budget, naming(f"adversarial.{name}", params):
+                    adversary(audio)
     losses = get_losses(cfg)
     with _on_paper("the losses", cfg, "loss") as budget:
         for name, loss in losses.items():
             params = flatten(to_params(cfg.loss.get(name) or {}))
-            with budget, naming(f"loss.{name}", params):
-                loss.to("meta")(audio, audio)
+            if run:
+                with budget, naming(f"loss.{name}", params):
+                    loss.to("meta")(audio, audio)
     get_balancer(cfg, adversarial=bool(names))
     # The rest depends on no shape.
     stub = nn.Linear(1, 1)

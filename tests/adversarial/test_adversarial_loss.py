@@ -2,57 +2,16 @@ import copy
 
 import pytest
 import torch
+from adversaries import audio, build, close, wrap
 from torch import nn
 
 from adversarial_trainer.adversarial import (
     LOSS_TYPES,
     AdversarialLoss,
-    FeatureMatchingLoss,
-    JointDiscriminator,
-    MultiPeriodDiscriminator,
-    MultiScaleDiscriminator,
-    MultiScaleSTFTDiscriminator,
     get_adv_criterion,
     get_fake_criterion,
     get_real_criterion,
 )
-
-
-def build(name):
-    if name == "msstftd":
-        return MultiScaleSTFTDiscriminator(
-            2, n_ffts=[64, 32], hop_lengths=[16, 8], win_lengths=[64, 32], dilations=[1, 2]
-        )
-    if name == "mpd":
-        return MultiPeriodDiscriminator(periods=[2, 3], filters=1, max_filters=4)
-    if name == "msd":  # with spectral norm, whose state depends on the order of the passes
-        return MultiScaleDiscriminator(
-            filters=4, max_filters=8, groups=[1] * 4, scale_norms=["spectral_norm", "weight_norm"]
-        )
-    return JointDiscriminator({name: build(name) for name in ("msstftd", "mpd", "msd")})
-
-
-def wrap(adversary, loss="hinge", feat=True, **kwargs):
-    optimizer = torch.optim.SGD(adversary.parameters(), lr=1e-2)
-    return AdversarialLoss(
-        adversary,
-        optimizer,
-        get_adv_criterion(loss),
-        get_real_criterion(loss),
-        get_fake_criterion(loss),
-        FeatureMatchingLoss() if feat else None,
-        **kwargs,
-    )
-
-
-def audio(dtype=torch.float32, batch=2, length=300):
-    torch.manual_seed(1)
-    fake, real = torch.randn(2, batch, 1, length, dtype=dtype)
-    return fake.requires_grad_(), real
-
-
-def close(a, b, tolerance=1e-10):
-    return (a - b).norm() <= tolerance * b.norm()
 
 
 def state_of(module):

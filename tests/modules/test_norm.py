@@ -159,3 +159,13 @@ def test_errors():
             get_norm_module(nn.Conv1d(1, 2, 1), causal=True, norm=norm)
     with pytest.raises(ValueError, match="single channel"):
         get_norm_module(nn.Conv1d(2, 1, 1), norm="layer_norm")
+
+
+def test_folding_a_copy_leaves_the_others() -> None:
+    model = apply_parametrization_norm(nn.Conv1d(2, 3, 4), "weight_norm")
+    first, second = copy.deepcopy(model), copy.deepcopy(model)
+    x = torch.randn(1, 2, 9)
+    expected = model(x)
+    for module in (fold_weight_norm(first), model, second, fold_weight_norm(second)):
+        torch.testing.assert_close(module(x), expected)
+    assert "parametrizations.weight.original0" in model.state_dict()

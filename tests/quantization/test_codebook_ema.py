@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from adversarial_trainer.quantization import ResidualVectorQuantizer
+from adversarial_trainer.quantization.averages import update_codebooks
 
 
 def two_codes(**kwargs) -> ResidualVectorQuantizer:
@@ -115,3 +117,31 @@ def test_replacements_are_different_frames():
     chosen = book.embed[1:, 0].sort().values
     assert chosen.unique().numel() == 15
     assert chosen[0] < 30 and chosen[-1] >= 130
+
+
+def learnt(look: bool, valid: bool) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """Three codebooks after one update that replaces codes, and how many it replaced."""
+    torch.manual_seed(3)
+    rvq = ResidualVectorQuantizer(4, n_q=4, bins=16, kmeans_init=False).double().train()
+    rvq.defer_updates = True
+    rvq.set_num_codebooks(3)
+    for k, book in enumerate(rvq.codebooks):
+        book.cluster_size[k : 3 * k] = 1e-6
+    rvq(torch.randn(2, 4, 20, dtype=torch.float64), 75.0)
+    stats = rvq._pending
+    assert stats is not None
+    if not valid:
+        stats.valid.fill_(False)
+        stats.sums.fill_(torch.nan)
+    replaced = update_codebooks(rvq.codebooks[:3], stats, look)
+    return rvq.state_dict(), replaced
+
+
+@pytest.mark.parametrize("valid", [True, False])
+def test_all_codebooks_at_once_as_one_by_one(valid: bool) -> None:
+    """A GPU's way gives a CPU's numbers."""
+    (one_by_one, replaced), (at_once, same) = learnt(True, valid), learnt(False, valid)
+    assert torch.equal(replaced, same)
+    assert replaced.bool().tolist() == ([False, True, True] if valid else [False] * 3)
+    for key, value in one_by_one.items():
+        torch.testing.assert_close(at_once[key], value, rtol=1e-14, atol=0, msg=key)

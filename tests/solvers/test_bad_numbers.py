@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 
 from adversarial_trainer import checkpoint
 from adversarial_trainer.data import Batch, SegmentInfo
+from adversarial_trainer.quantization import rvq
 from solvers import CompressionSolver
 from solvers.bad_steps import BadSteps, spoilt_files
 
@@ -173,9 +175,18 @@ def test_training_goes_on_as_if_it_had_not_been(tmp_path: Path, audio: Path, nam
     assert left == {".adversarial.progress.num_skipped"}
 
 
-def test_the_host_waits_once(tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+FAST = ["precision=bf16", "balancer.norms_every=2", "adversarial.simultaneous=true"]
+
+
+@pytest.mark.parametrize("options", [[], FAST], ids=["exact", "fast"])
+def test_the_host_waits_once(
+    tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
     """A step reads from the device once; draws are on the CPU in any case."""
-    solver = started(tmp_path, audio, *REMEMBERS, "optim.max_norm=1", "adversarial.max_norm=1")
+    # On a CPU, where nothing waits, the codebooks do look.
+    monkeypatch.setattr(rvq, "update_codebooks", partial(rvq.update_codebooks, look=False))
+    limits = ["optim.max_norm=1", "adversarial.max_norm=1"]
+    solver = started(tmp_path, audio, *REMEMBERS, *limits, *options)
     (batch, *_) = batches(solver)
     solver.train_step(batch)
     reads: list[str] = []

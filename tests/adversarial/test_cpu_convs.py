@@ -1,0 +1,94 @@
+"""The CPU's ways to convolve equal torch's."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from adversarial_trainer.adversarial.discriminators import cpu_convs
+
+THIN = [
+    dict(kernel_size=(3, 9), padding=(1, 4)),
+    dict(kernel_size=(5, 3), padding=(2, 1)),
+    dict(kernel_size=(1, 1), padding=(0, 0)),
+    dict(kernel_size=(3, 5), padding=(0, 1)),
+]
+PAIRED = [
+    dict(kernel_size=(3, 9), stride=(1, 2), dilation=(1, 1), padding=(1, 4)),
+    dict(kernel_size=(3, 9), stride=(1, 2), dilation=(4, 1), padding=(4, 4)),
+    dict(kernel_size=(1, 5), stride=(1, 2), dilation=(1, 1), padding=(0, 2)),
+    dict(kernel_size=(5, 1), stride=(1, 2), dilation=(2, 1), padding=(4, 0)),
+]
+
+
+def gradients(y, inputs):
+    weight = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)
+    return torch.autograd.grad((y * weight).sum(), inputs)
+
+
+def spectrogram(channels, width, dtype=torch.float64):
+    x = torch.randn(2, channels, 9, width, dtype=dtype).to(memory_format=torch.channels_last)
+    return x.requires_grad_()
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("width", [12, 13])
+@pytest.mark.parametrize("options", [*THIN, *PAIRED])
+def test_equals_torch(options, width, bias, monkeypatch):
+    thin = options in THIN
+    channels = 2 if thin else 8
+    conv = nn.Conv2d(channels, 5, bias=bias, **options).double()
+    x = spectrogram(channels, width)
+    inputs = [x, *conv.parameters()]
+    calls = []
+    monkeypatch.setattr(nn.Conv2d, "forward", lambda *_: calls.append(1))
+    y = cpu_convs.conv2d(conv, x)
+    assert not calls  # it went the other way
+    monkeypatch.undo()
+    expected = conv(x)
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-12)
+    for ours, theirs in zip(gradients(y, inputs), gradients(expected, inputs), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "channels, options",
+    [
+        (8, dict(kernel_size=(3, 9), padding=(1, 4))),  # neither few channels nor a stride
+        (8, dict(kernel_size=(3, 7), stride=(1, 2), padding=(1, 3))),
+        (8, dict(kernel_size=(3, 9), stride=(1, 2), padding=(1, 2))),
+        (8, dict(kernel_size=(3, 9), stride=(2, 2), padding=(1, 4))),
+        (8, dict(kernel_size=(3, 9), stride=(1, 3), padding=(1, 4))),
+        (2, dict(kernel_size=(3, 3), dilation=(2, 1), padding=(2, 1))),
+        (8, dict(kernel_size=(3, 9), stride=(1, 2), padding=(1, 4), groups=2)),
+        (2, dict(kernel_size=(3, 9), padding=(1, 4), groups=2)),
+        (2, dict(kernel_size=(3, 9), padding=(1, 4), padding_mode="circular")),
+    ],
+)
+def test_what_fits_neither_is_torchs(channels, options):
+    conv = nn.Conv2d(channels, 4, **options)
+    x = spectrogram(channels, 13, torch.float32)
+    assert torch.equal(cpu_convs.conv2d(conv, x), conv(x))
+
+
+def test_thin_gradient_can_be_differentiated():
+    """For gradient penalties."""
+    weight = torch.randn(3, 2, 3, 5, dtype=torch.float64, requires_grad=True)
+    bias = torch.randn(3, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(1, 2, 4, 6, dtype=torch.float64, requires_grad=True)
+    call = lambda *args: cpu_convs.thin_conv2d(*args, (1, 2))  # noqa: E731
+    assert torch.autograd.gradgradcheck(call, (x, weight, bias))
+
+
+def test_thin_convolution_under_autocast():
+    conv = nn.Conv2d(2, 8, (3, 9), padding=(1, 4))
+    x = spectrogram(2, 33, torch.float32)
+    inputs = [x, *conv.parameters()]
+    with torch.autocast("cpu", torch.bfloat16):
+        y = cpu_convs.conv2d(conv, x)
+    assert y.dtype == torch.bfloat16
+    exact = gradients(F.conv2d(x, conv.weight, conv.bias, padding=(1, 4)), inputs)
+    for ours, theirs in zip(gradients(y, inputs), exact, strict=True):
+        assert ours.dtype == torch.float32
+        assert F.cosine_similarity(ours.flatten(), theirs.flatten(), dim=0) > 0.9999

@@ -1,0 +1,104 @@
+"""The plain step of the benchmarks and the solver's: the same mathematics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from micro import MICRO
+from torch import Tensor, nn
+
+from adversarial_trainer.data import Batch
+from scripts.benchmarks.plain.step import plain_step
+from scripts.benchmarks.solvers_ready import ready_solver
+
+EXACT = [
+    *("precision=float64", "quantizer.q_dropout=0", "quantizer.dead_code_threshold=0"),
+    # With fewer filters a 1 x 1 convolution of one channel has a direction without a gradient.
+    *("adversarial.probability=1", "model.seanet.n_filters=4", "model.seanet.lstm=1"),
+]
+TOLERANCE = 1e-10
+
+
+def gradients(step: Any, optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
+    """What `optimizer` is given in `step`."""
+    found: dict[str, Tensor] = {}
+
+    def look(*_: Any) -> None:
+        named = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
+        found.update({name: grad.clone() for name, grad in named.items()})
+
+    handle = optimizer.register_step_pre_hook(look)
+    try:
+        step()
+    finally:
+        handle.remove()
+    return found
+
+
+def worst(ours: dict[str, Tensor], plain: dict[str, Tensor]) -> tuple[float, str]:
+    """Largest difference relative to the largest number of a tensor, and where."""
+    assert ours.keys() == plain.keys() and ours
+    return max(
+        (float((ours[k] - plain[k]).abs().max() / plain[k].abs().max().clamp_min(1e-300)), k)
+        for k in ours
+    )
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        pytest.param(["adversarial=msstftd"], id="msstftd"),
+        pytest.param(["adversarial=mpd"], id="mpd"),
+        pytest.param(["adversarial=msd"], id="msd"),
+        # Two families, least squares, sums, features that are not relative.
+        pytest.param(
+            ["adversarial=hifigan", "losses=audiocraft"], id="hifigan", marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_equals_the_solvers_step(overrides: list[str]) -> None:
+    left_out = ("data_init", "model.seanet.n_filters", "model.seanet.lstm")
+    micro = [arg for arg in MICRO if not arg.startswith(left_out)]
+    solver = ready_solver([*overrides, *micro, *EXACT])
+    assert solver.adversarial is not None
+    plain = plain_step(solver)
+    wav = 0.3 * torch.randn(2, 1, 4000, dtype=torch.float64)
+    for step in range(2):  # the second is told by all that the first one moved
+        ours_d: dict[str, Tensor] = {}
+        plain_d: dict[str, Tensor] = {}
+
+        def ours(into: dict[str, Tensor] = ours_d) -> None:
+            adversarial = solver.adversarial
+            assert adversarial is not None
+            into.update(
+                gradients(
+                    lambda: solver.train_step(Batch(wav, [])),
+                    adversarial.optimizer,
+                    adversarial.adversary,
+                )
+            )
+
+        def other(into: dict[str, Tensor] = plain_d) -> None:
+            adversarial = plain.adversarial
+            into.update(
+                gradients(
+                    lambda: plain.train_step(wav), adversarial.optimizer, adversarial.adversary
+                )
+            )
+
+        codec = nn.ModuleDict({"encoder": solver.model.encoder, "decoder": solver.model.decoder})
+        plain_codec = nn.ModuleDict({"encoder": plain.encoder, "decoder": plain.decoder})
+        assert worst(
+            gradients(ours, solver.optimizer, codec),
+            gradients(other, plain.optimizer, plain_codec),
+        ) < (TOLERANCE, ""), step
+        assert worst(ours_d, plain_d) < (TOLERANCE, ""), step
+        states = [
+            (solver.adversarial.adversary, plain.adversarial.adversary),
+            (codec, plain_codec),
+            (solver.model.quantizer, plain.quantizer),
+        ]
+        for module, reference in states:
+            assert worst(module.state_dict(), reference.state_dict()) < (TOLERANCE, ""), step

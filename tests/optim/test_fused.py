@@ -1,0 +1,64 @@
+"""Fused optimizers: the same steps, and state that goes from one kind to the other."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+
+from adversarial_trainer.adversarial.undo import Undo
+from solvers.builders import get_optimizer
+
+
+def made(name: str, fused: bool, dtype: torch.dtype) -> tuple[nn.Module, torch.optim.Optimizer]:
+    torch.manual_seed(0)
+    layer = nn.Linear(6, 5).to(dtype)
+    cfg = OmegaConf.create({"name": name, "lr": 1e-2, "betas": [0.5, 0.9], "fused": fused})
+    return layer, get_optimizer(layer.parameters(), cfg)
+
+
+def steps(layer: nn.Module, optimizer: torch.optim.Optimizer, first: int, last: int) -> None:
+    for number in range(first, last):
+        generator = torch.Generator().manual_seed(number)
+        for p in layer.parameters():
+            p.grad = torch.randn(p.shape, generator=generator).to(p.dtype)
+        optimizer.step()
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("fused", [True, False])
+def test_goes_on_as_the_other_kind(name: str, dtype: torch.dtype, fused: bool) -> None:
+    plain, optimizer = made(name, False, dtype)
+    steps(plain, optimizer, 0, 6)
+
+    first, before = made(name, fused, dtype)
+    steps(first, before, 0, 3)
+    ours, after = made(name, not fused, dtype)
+    ours.load_state_dict(first.state_dict())
+    after.load_state_dict(copy.deepcopy(before.state_dict()))
+    assert after.param_groups[0]["fused"] is not fused  # as configured, not as it was saved
+    steps(ours, after, 3, 6)
+    rtol = 1e-12 if dtype == torch.float64 else 1e-5
+    for p, q in zip(ours.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=rtol, atol=rtol)
+
+
+@pytest.mark.parametrize("before", [0, 2])
+def test_is_taken_back(before: int) -> None:
+    layer, optimizer = made("adam", True, torch.float32)
+    steps(layer, optimizer, 0, before)
+    undo = Undo(layer, optimizer)
+    undo.take()
+    kept = copy.deepcopy((layer.state_dict(), optimizer.state_dict()))
+    steps(layer, optimizer, before, before + 1)
+    undo.restore()
+    for name, value in layer.state_dict().items():
+        assert torch.equal(value, kept[0][name])
+    assert optimizer.state_dict()["state"].keys() == kept[1]["state"].keys()
+    for index, state in optimizer.state_dict()["state"].items():
+        for name, value in state.items():
+            assert torch.equal(value, kept[1]["state"][index][name])

@@ -1,0 +1,179 @@
+"""`precision=bf16`: forwards in bfloat16, and all that is kept in float32."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from micro import differences, make_cfg, make_solver, numbers
+from spoiling import batches, spoilt_step, started, state_of
+from torch import Tensor, nn
+
+from adversarial_trainer import checkpoint
+from solvers import CompressionSolver
+from solvers.builders import get_like
+from solvers.precision import avoid_wrong_kernels
+
+# Without the quantizer, whose codes differ for a rounding; and discriminators that stay as they
+# are, as Adam's first step takes but the sign of a gradient.
+SMOOTH = [
+    *("quantizer=none", "losses.penalty=null", "adversarial.probability=1"),
+    # A codec of two channels makes much of a rounding.
+    *("adversarial.optim.lr=0", "model.seanet.n_filters=16", "dataset.batch_size=4"),
+]
+FAMILIES = ["adversarial.discriminators=[msstftd,mpd,msd]"]
+
+
+def gradients(module: nn.Module) -> dict[str, Tensor]:
+    return {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
+
+
+def stepped(folder: Path, audio: Path, *overrides: str) -> CompressionSolver:
+    solver = started(folder, audio, *overrides)
+    assert solver.train_step(batches(solver)[0])[1]
+    return solver
+
+
+def cosine(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
+    flat = [torch.cat([grad.double().flatten() for grad in side.values()]) for side in (one, other)]
+    return torch.cosine_similarity(*flat, dim=0).item()
+
+
+GROUPS = {
+    "normed": [],
+    "hifigan": ["adversarial=hifigan"],
+    "together": ["adversarial.simultaneous=true", "balancer.norms_every=2"],
+}
+
+
+@pytest.mark.parametrize("group", GROUPS.values(), ids=GROUPS)
+def test_gradients_are_those_of_float32(tmp_path: Path, audio: Path, group: list[str]) -> None:
+    """They reach each parameter of both sides, also of those that autocast could cut off, and are
+    float32's but for bf16's rounding (L1 losses have gradients that jump)."""
+    overrides = [*group, *SMOOTH, *FAMILIES, "model.seanet.lstm=1"]
+    plain = stepped(tmp_path / "plain", audio, *overrides)
+    half = stepped(tmp_path / "half", audio, *overrides, "precision=bf16")
+    assert plain.adversarial is not None and half.adversarial is not None
+    sides = [
+        (plain.model, half.model),
+        (plain.adversarial.adversary, half.adversarial.adversary),
+    ]
+    for theirs, ours in sides:
+        wanted, found = gradients(theirs), gradients(ours)
+        assert wanted.keys() == found.keys()
+        assert all(grad.dtype == torch.float32 for grad in found.values())
+        largest = max(grad.norm() for grad in wanted.values())
+        for name, grad in wanted.items():  # where real and fake nearly cancel, bf16 gives zero
+            assert found[name].any() or grad.norm() < 1e-3 * largest, name
+        assert differences(wanted, found)  # it was in bf16
+        assert cosine(wanted, found) > 0.98
+
+
+def test_what_is_kept_is_float32(tmp_path: Path, audio: Path) -> None:
+    """Checkpoints go both ways; the reconstruction that losses see is float32."""
+    allowed = ["optim.ema.decay=0.9", "resume.allow_changes=[precision]"]
+    half = make_solver(tmp_path, audio, *allowed, "precision=bf16", "optim.epochs=1")
+    seen = []
+    half.losses["l1"].register_forward_hook(lambda m, args, out: seen.append((*args, out)))
+    half.run()
+    assert {x.dtype for call in seen for x in call} == {torch.float32}
+    state = checkpoint.load(half.checkpoint_path)
+    assert torch.bfloat16 not in {x.dtype for x in _tensors(state)}
+
+    for precision, epochs in (("float32", 2), ("bf16", 3)):
+        given = [f"precision={precision}", f"optim.epochs={epochs}"]
+        solver = make_solver(tmp_path, audio, *allowed, *given)
+        assert solver.restored and len(solver.history) == epochs - 1
+        solver.run()
+
+
+def _tensors(node: object) -> list[Tensor]:
+    if isinstance(node, dict):
+        node = list(node.values())
+    if isinstance(node, list | tuple):
+        return [tensor for value in node for tensor in _tensors(value)]
+    return [node] if isinstance(node, Tensor) else []
+
+
+def test_other_stages_are_in_float32(tmp_path: Path, audio: Path) -> None:
+    """The same weights give the same numbers, whatever they were trained in."""
+    measured = []
+    for precision in ("float32", "bf16"):
+        solver = started(tmp_path / precision, audio, f"precision={precision}")
+        with solver.inference():
+            measured.append(solver.valid())
+    assert measured[0] == measured[1]
+
+
+def test_resume_equals_uninterrupted(tmp_path: Path, audio: Path) -> None:
+    overrides = ["precision=bf16", "optim.ema.decay=0.9", "adversarial.warmup_updates=1"]
+    whole = make_solver(tmp_path / "whole", audio, *overrides, "optim.epochs=2")
+    whole.run()
+    for epochs in (1, 2):
+        parts = make_solver(tmp_path / "parts", audio, *overrides, f"optim.epochs={epochs}")
+        parts.run()
+    states = [whole.state_dict(), parts.state_dict()]
+    for state in states:
+        del state["history"], state["config_text"]
+    assert differences(*states) == []
+
+
+@pytest.mark.parametrize("fault", ["d logits, fake", "codec's gradient"])
+def test_bad_steps_leave_no_trace(tmp_path: Path, audio: Path, fault: str) -> None:
+    solver = stepped(tmp_path, audio, "precision=bf16", "adversarial.probability=1")
+    before = dict(numbers(state_of(solver)["model"]))
+    adversary = dict(numbers(state_of(solver)["adversarial"]))
+    assert not spoilt_step(solver, batches(solver)[1], fault)[1]
+    after = state_of(solver)
+    assert differences(before, dict(numbers(after["model"]))) == []
+    changed = differences(adversary, dict(numbers(after["adversarial"])))
+    assert all(".progress." in path for path in changed)
+    assert solver.train_step(batches(solver)[1])[1]
+
+
+def test_a_device_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: False)
+    with pytest.raises(ValueError, match="precision=bf16: device cuda .* use precision=float32"):
+        get_like(make_cfg("device=cuda", "precision=bf16"))
+
+
+class Wrong(nn.Conv1d):
+    """Gives other numbers in half precision, or sends others back."""
+
+    backward = False
+
+    def forward(self, input: Tensor) -> Tensor:
+        out = super().forward(input)
+        if out.dtype == torch.bfloat16:
+            return 2 * out - out.detach() if self.backward else -out
+        return out
+
+
+@pytest.mark.parametrize("backward", [True, False])
+def test_wrong_kernels_are_avoided(backward: bool) -> None:
+    """As oneDNN's for 16 channels and a stride of 4 on a CPU with AMX, of torch 2.11."""
+    wrong = Wrong(4, 4, 3)
+    wrong.backward = backward
+    first, second = nn.Sequential(nn.Conv1d(1, 4, 3), wrong), nn.Sequential(nn.Conv1d(4, 1, 3))
+    x = torch.randn(2, 1, 50)
+    wanted = second(first(x))
+    keys = [*first.state_dict()]
+    assert avoid_wrong_kernels({"encoder": first, "decoder": second}, x) == ["encoder.1"]
+    assert [*first.state_dict()] == keys and torch.equal(second(first(x)), wanted)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert first(x).dtype == torch.float32 and second(first(x)).dtype == torch.bfloat16
+        torch.testing.assert_close(second(first(x)).float(), wanted, rtol=0.1, atol=0.05)
+
+
+def test_the_reconstruction_is_that_of_float32(tmp_path: Path, audio: Path) -> None:
+    """With the tiny recipe's sizes, which have such a layer."""
+    sizes = ["model.seanet.n_filters=8", "model.seanet.ratios=[5,4,4,2]", *SMOOTH[:2]]
+    solver = started(tmp_path, audio, "precision=bf16", *sizes)
+    wav = batches(solver)[0].wav
+    wanted = solver.model(wav).x
+    with solver.autocast():
+        error = (solver.model(wav).x - wanted).norm() / wanted.norm()
+    assert 0 < error < 0.1
