@@ -211,8 +211,7 @@ class AdversarialLoss(nn.Module):
         on_real: list[Tensor] = []
         for part in parts:
             if terms is None:
-                fake_logits, _ = part(fake)
-                real_logits, _ = part(real)
+                fake_logits, real_logits = part.of_both(fake, real)
             else:
                 leaf = fake.detach().requires_grad_()
                 fake_logits, fake_maps = part(leaf)

@@ -13,12 +13,6 @@ THIN = [
     dict(kernel_size=(1, 1), padding=(0, 0)),
     dict(kernel_size=(3, 5), padding=(0, 1)),
 ]
-PAIRED = [
-    dict(kernel_size=(3, 9), stride=(1, 2), dilation=(1, 1), padding=(1, 4)),
-    dict(kernel_size=(3, 9), stride=(1, 2), dilation=(4, 1), padding=(4, 4)),
-    dict(kernel_size=(1, 5), stride=(1, 2), dilation=(1, 1), padding=(0, 2)),
-    dict(kernel_size=(5, 1), stride=(1, 2), dilation=(2, 1), padding=(4, 0)),
-]
 
 
 def gradients(y, inputs):
@@ -33,12 +27,10 @@ def spectrogram(channels, width, dtype=torch.float64):
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("width", [12, 13])
-@pytest.mark.parametrize("options", [*THIN, *PAIRED])
+@pytest.mark.parametrize("options", THIN)
 def test_equals_torch(options, width, bias, monkeypatch):
-    thin = options in THIN
-    channels = 2 if thin else 8
-    conv = nn.Conv2d(channels, 5, bias=bias, **options).double()
-    x = spectrogram(channels, width)
+    conv = nn.Conv2d(2, 5, bias=bias, **options).double()
+    x = spectrogram(2, width)
     inputs = [x, *conv.parameters()]
     calls = []
     monkeypatch.setattr(nn.Conv2d, "forward", lambda *_: calls.append(1))
@@ -55,18 +47,14 @@ def test_equals_torch(options, width, bias, monkeypatch):
 @pytest.mark.parametrize(
     "channels, options",
     [
-        (8, dict(kernel_size=(3, 9), padding=(1, 4))),  # neither few channels nor a stride
-        (8, dict(kernel_size=(3, 7), stride=(1, 2), padding=(1, 3))),
-        (8, dict(kernel_size=(3, 9), stride=(1, 2), padding=(1, 2))),
-        (8, dict(kernel_size=(3, 9), stride=(2, 2), padding=(1, 4))),
-        (8, dict(kernel_size=(3, 9), stride=(1, 3), padding=(1, 4))),
+        (8, dict(kernel_size=(3, 9), padding=(1, 4))),
+        (2, dict(kernel_size=(3, 9), stride=(1, 2), padding=(1, 4))),
         (2, dict(kernel_size=(3, 3), dilation=(2, 1), padding=(2, 1))),
-        (8, dict(kernel_size=(3, 9), stride=(1, 2), padding=(1, 4), groups=2)),
         (2, dict(kernel_size=(3, 9), padding=(1, 4), groups=2)),
         (2, dict(kernel_size=(3, 9), padding=(1, 4), padding_mode="circular")),
     ],
 )
-def test_what_fits_neither_is_torchs(channels, options):
+def test_what_does_not_fit_is_torchs(channels, options):
     conv = nn.Conv2d(channels, 4, **options)
     x = spectrogram(channels, 13, torch.float32)
     assert torch.equal(cpu_convs.conv2d(conv, x), conv(x))

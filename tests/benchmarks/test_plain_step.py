@@ -38,20 +38,25 @@ def gradients(step: Any, optimizer: torch.optim.Optimizer, module: nn.Module) ->
 
 
 def worst(ours: dict[str, Tensor], plain: dict[str, Tensor]) -> tuple[float, str]:
-    """Largest difference relative to the largest number of a tensor, and where."""
+    """Largest difference relative to the largest number of a tensor, and where.
+
+    Some biases' gradients are sums that cancel to zero but for rounding: no tensor counts as
+    smaller than a millionth of the largest.
+    """
     assert ours.keys() == plain.keys() and ours
-    return max(
-        (float((ours[k] - plain[k]).abs().max() / plain[k].abs().max().clamp_min(1e-300)), k)
-        for k in ours
-    )
+    sizes = {k: float(plain[k].abs().max()) for k in plain}
+    least = 1e-6 * max(sizes.values())
+    return max((float((ours[k] - plain[k]).abs().max()) / max(sizes[k], least), k) for k in ours)
 
 
 @pytest.mark.parametrize(
     "overrides",
     [
         pytest.param(["adversarial=msstftd"], id="msstftd"),
-        pytest.param(["adversarial=mpd"], id="mpd"),
-        pytest.param(["adversarial=msd"], id="msd"),
+        # Not hinge: before anything is learned its gradients of fake and real cancel in the biases,
+        # and Adam makes updates of what rounding leaves.
+        pytest.param(["adversarial=mpd", "adversarial.loss=mse"], id="mpd"),
+        pytest.param(["adversarial=msd", "adversarial.loss=mse"], id="msd"),
         # Two families, least squares, sums, features that are not relative.
         pytest.param(
             ["adversarial=hifigan", "losses=audiocraft"], id="hifigan", marks=pytest.mark.slow

@@ -40,6 +40,11 @@ class MultiDiscriminator(ABC, nn.Module):
         """What sub-discriminator `index` is given when the whole is given `x` [B, C, T]."""
         return x
 
+    def joins(self, index: int) -> bool:
+        """Whether sub-discriminator `index` is faster with fake and real audio in one batch, and
+        items of a batch do not change each other's logits, nor the number of passes its state."""
+        return False
+
     def forward_one(self, index: int, x: Tensor) -> tuple[LogitsType, FeatureMapType]:
         """Logits and feature maps of sub-discriminator `index` alone, for `x` [B, C, T]."""
         return self.discriminators[index](self.sub_input(index, x))
@@ -84,6 +89,10 @@ class JointDiscriminator(MultiDiscriminator):
     def forward_one(self, index: int, x: Tensor) -> tuple[LogitsType, FeatureMapType]:
         family, local = self._order[index]
         return family.forward_one(local, x)
+
+    def joins(self, index: int) -> bool:
+        family, local = self._order[index]
+        return family.joins(local)
 
 
 def distinct(names: Iterable[str]) -> list[str]:

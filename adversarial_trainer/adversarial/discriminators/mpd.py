@@ -142,6 +142,7 @@ class MultiPeriodDiscriminator(MultiDiscriminator):
     ):
         super().__init__()
         self.periods = wholes("periods", periods)
+        self.norm = norm
         self.discriminators = nn.ModuleList(
             [
                 PeriodDiscriminator(
@@ -161,6 +162,10 @@ class MultiPeriodDiscriminator(MultiDiscriminator):
                 for period in self.periods
             ]
         )
+
+    def joins(self, index: int) -> bool:
+        # Their weights are large beside a batch; spectral norm moves on at each pass.
+        return self.norm != "spectral_norm"
 
     @property
     def num_discriminators(self) -> int:

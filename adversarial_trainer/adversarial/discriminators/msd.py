@@ -231,6 +231,7 @@ class MultiScaleDiscriminator(MultiDiscriminator):
         for norm in scale_norms:
             if norm not in CONV_NORMALIZATIONS:
                 raise unknown_name("norm in scale_norms", norm, CONV_NORMALIZATIONS)
+        self.scale_norms = tuple(scale_norms)
         self.discriminators = nn.ModuleList(
             [
                 ScaleDiscriminator(
@@ -255,6 +256,10 @@ class MultiScaleDiscriminator(MultiDiscriminator):
         )
         factor = whole("downsample_factor", downsample_factor)
         self.downsample = nn.AvgPool1d(2 * factor, factor, padding=factor)
+
+    def joins(self, index: int) -> bool:
+        # Their weights are large beside a batch; spectral norm moves on at each pass.
+        return self.scale_norms[index] != "spectral_norm"
 
     @property
     def num_discriminators(self) -> int:

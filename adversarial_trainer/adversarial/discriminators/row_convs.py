@@ -78,11 +78,12 @@ class _Plan:
         """Columns of the matrix of windows."""
         return min(self.stride, self.taps - product * self.stride) * self.channels
 
-    def matrices(self, weight: Tensor) -> list[list[Tensor]]:
-        """[G O, C, k] -> for each group the matrices [n C, O]."""
-        widths = [self.width(i) for i in range(self.products)]
-        kernels = weight.unflatten(0, (self.groups, -1)).permute(0, 3, 2, 1)  # [G, k, C, O]
-        return [list(kernel.split(widths)) for kernel in kernels.flatten(1, 2)]
+    def matrices(self, kernel: Tensor, group: int) -> Iterator[Tensor]:
+        """The matrices [O, n C] of a group's taps, views of `kernel` [G O, k C]."""
+        of_group = kernel.unflatten(0, (self.groups, -1))[group]
+        for i in range(self.products):
+            first = i * self.stride * self.channels
+            yield of_group[:, first : first + self.width(i)]
 
 
 class RowConv(torch.autograd.Function):
@@ -92,56 +93,58 @@ class RowConv(torch.autograd.Function):
     def forward(
         ctx: Any,
         x: Tensor,
-        weight: Tensor,
+        kernel: Tensor,
         bias: Tensor | None,
         stride: int,
         padding: int,
         groups: int,
     ) -> Tensor:
-        items, rows, _ = x.shape
-        channels, taps = weight.shape[1:]
-        plan = _Plan(items, rows, channels, taps, stride, padding, groups)
-        ctx.save_for_backward(x, weight)
+        items, rows, width = x.shape
+        channels = width // groups
+        plan = _Plan(items, rows, channels, kernel.shape[1] // channels, stride, padding, groups)
+        ctx.save_for_backward(x, kernel)
         ctx.plan = plan
-        outputs = len(weight) // groups
+        outputs = len(kernel) // groups
         out = x.new_zeros(groups, plan.count, outputs)
         if bias is not None:
             out += bias.view(groups, 1, outputs)
         padded = plan.pad(x)
-        for group, kernels in enumerate(plan.matrices(weight)):
-            for part, kernel in zip(plan.parts(padded, group), kernels, strict=True):
-                out[group].addmm_(part, kernel)
+        for group in range(groups):
+            for part, taps in zip(
+                plan.parts(padded, group), plan.matrices(kernel, group), strict=True
+            ):
+                out[group].addmm_(part, taps.t())
         out = out.view(groups, items, plan.places, outputs)[:, :, : plan.windows]
         return out.permute(1, 2, 0, 3).flatten(2)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        x, weight = ctx.saved_tensors
+        x, kernel = ctx.saved_tensors
         plan: _Plan = ctx.plan
-        outputs = len(weight) // plan.groups
+        outputs = len(kernel) // plan.groups
         flat = F.pad(grad, (0, 0, 0, plan.places - plan.windows))
         flat = flat.reshape(plan.count, plan.groups, outputs).permute(1, 0, 2)
-        grad_x = grad_weight = grad_bias = None
+        grad_x = grad_kernel = grad_bias = None
         if ctx.needs_input_grad[0]:
             wide = flat.new_zeros(
                 plan.groups, plan.count + plan.products - 1, plan.stride * plan.channels
             )
-            for group, kernels in enumerate(plan.matrices(weight)):
-                for part, kernel in zip(plan.parts(wide, group), kernels, strict=True):
-                    part.addmm_(flat[group], kernel.t())
+            for group in range(plan.groups):
+                for part, taps in zip(
+                    plan.parts(wide, group), plan.matrices(kernel, group), strict=True
+                ):
+                    part.addmm_(flat[group], taps)
             grad_x = plan.unpad(wide)
         if ctx.needs_input_grad[1]:
-            padded = plan.pad(x)
-            sums = [
-                torch.cat([part.t() @ flat[group] for part in plan.parts(padded, group)])
-                for group in range(plan.groups)
-            ]
-            # [G, k C, O] -> [G O, C, k]
-            grad_weight = torch.stack(sums).unflatten(1, (plan.taps, plan.channels))
-            grad_weight = grad_weight.permute(0, 3, 2, 1).flatten(0, 1)
+            padded, grad_kernel = plan.pad(x), torch.zeros_like(kernel)
+            for group in range(plan.groups):
+                for part, taps in zip(
+                    plan.parts(padded, group), plan.matrices(grad_kernel, group), strict=True
+                ):
+                    taps.addmm_(flat[group].t(), part)
         if ctx.needs_input_grad[2]:
             grad_bias = grad.sum((0, 1))
-        return grad_x, grad_weight, grad_bias, None, None, None
+        return grad_x, grad_kernel, grad_bias, None, None, None
 
 
 def row_conv(
@@ -166,4 +169,7 @@ def row_conv(
         dtype = torch.get_autocast_dtype(kind)
         x, weight = x.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
-    return RowConv.apply(x, weight, bias, stride, padding, groups)
+    # [G O, C, k] -> [G O, k C], of which all matrices are views. In the other order, k C first,
+    # this copy takes five times as long, longer than the products of a short batch.
+    kernel = weight.transpose(1, 2).flatten(1)
+    return RowConv.apply(x, kernel, bias, stride, padding, groups)
