@@ -67,10 +67,10 @@ class Spoil(torch.autograd.Function):
         return grads[0] * ctx.factor, None
 
 
-def one(x: Tensor, value: float) -> Tensor:
-    """`x` with one element replaced."""
+def one(x: Tensor, value: float, where: float = 0.5) -> Tensor:
+    """`x` with one element replaced, that at the share `where` of all."""
     mask = torch.zeros(x.shape, dtype=torch.bool, device=x.device)
-    mask.view(-1)[x.numel() // 2] = True
+    mask.view(-1)[int(x.numel() * where)] = True
     return torch.where(mask, torch.full_like(x, value), x)
 
 
@@ -110,19 +110,24 @@ def second(solver: CompressionSolver) -> nn.Module:
 
 def in_discriminator(call: int, what: str) -> Fault:
     """In logits or a feature map of the second sub-discriminator, at one of its four calls in a
-    step: by `train_adv` and then by `forward`, on the fake and then on the real."""
+    step: by `train_adv` and then by `forward`, on the fake and then on the real. The first two may
+    be one, with the fake in front."""
 
     def fault(solver: CompressionSolver, batch: Batch, value: float) -> Any:
         calls = []
+        assert solver.adversarial is not None
+        joined = solver.adversarial.adversary.joins(1)
+        which = max(call - 1, 1) if joined else call
+        where = (0.25 if call == 1 else 0.75) if joined and call < 3 else 0.5
 
         def hook(module: nn.Module, args: Any, output: Any) -> Any:
             calls.append(1)
             logits, maps = output
-            if len(calls) != call:
+            if len(calls) != which:
                 return output
             if what == "logits":
                 # The generator's hinge2 loss takes +inf for a perfect answer.
-                return one(logits, -value if call == 3 else value), maps
+                return one(logits, -value if call == 3 else value, where), maps
             return logits, [one(maps[0], value), *maps[1:]]
 
         return second(solver).register_forward_hook(hook)

@@ -104,7 +104,8 @@ def test_flashys_loggers_find_their_packages() -> None:
     assert flashy.BaseSolver
 
 
-def test_hidden_modules_come_back() -> None:
+def test_hidden_modules_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "wave", raising=False)
     with hidden("wave", "json"):
         import json as known  # imported before: it stays
 

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         wav_subtype(args.subtype or "PCM_16")
     else:
         check_writable(jobs[0].target, args.subtype)
-    codec = load_codec(args.model, get_device(args.device))
+    codec = load_codec(args.model, get_device(args.device)).prepare()
 
     def work(job: Job) -> int:
         if job.source == PIPE:

@@ -46,7 +46,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Encode, and return the exit status. ValueError and OSError for a wrong call."""
     jobs = list_jobs(args.input, args.output, EXTENSIONS, ".atc", args.force)
-    codec = load_codec(args.model, get_device(args.device))
+    codec = load_codec(args.model, get_device(args.device)).prepare()
     set_bandwidth(codec.model, args.bandwidth)
     coder = get_coder(codec.model, codec.model.num_codebooks) if args.entropy else None
     return run_jobs(jobs, lambda job: _encode(job, codec, coder, len(jobs) == 1), "encode")

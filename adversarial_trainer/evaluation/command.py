@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out and os.path.lexists(Path(args.out) / JSON) and not args.force:
         raise FileExistsError(f"--out {args.out!r} has an {JSON}; --force overwrites it")
     device = get_device(args.device)
-    codec = load_codec(args.model, device)
+    codec = load_codec(args.model, device).prepare()
     counts = _counts(codec, args.bandwidths)
     metas, source = _files(codec, args.data)
     files = FileDataset(

@@ -76,9 +76,14 @@ def unpad1d(x: torch.Tensor, paddings: tuple[int, int]) -> torch.Tensor:
     return x[..., left : x.shape[-1] - right]
 
 
+def is_hooked(module: nn.Module) -> bool:
+    """Whether something wants to be told when `module` is called, so that it must be."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
 def _fast(conv: nn.Conv1d | nn.ConvTranspose1d, x: torch.Tensor) -> torch.Tensor:
     """`conv(x)`, in the faster layout where that pays and the module is as it was made."""
-    if conv._forward_hooks or conv._forward_pre_hooks or not layout.pays(x):
+    if is_hooked(conv) or not layout.pays(x):
         return conv(x)
     settings = (conv.padding, conv.padding_mode, conv.output_padding)
     if settings != ((0,), "zeros", (0,)):
@@ -115,7 +120,11 @@ class NormConv1d(nn.Module):
         self.norm_type = norm
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.norm(_fast(self.conv, x))
+        return self.norm(self.convolve(x))
+
+    def convolve(self, x: torch.Tensor) -> torch.Tensor:
+        """`conv(x)`."""
+        return _fast(self.conv, x)
 
 
 class NormConv2d(nn.Module):
@@ -134,7 +143,11 @@ class NormConv2d(nn.Module):
         self.norm_type = norm
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.norm(self.conv(x))
+        return self.norm(self.convolve(x))
+
+    def convolve(self, x: torch.Tensor) -> torch.Tensor:
+        """`conv(x)`."""
+        return self.conv(x)
 
 
 class NormConvTranspose1d(nn.Module):

@@ -15,6 +15,7 @@ from torch import nn
 
 from adversarial_trainer.models.builders import get_model
 from adversarial_trainer.models.encodec import EncodecModel
+from adversarial_trainer.models.inference import prepare_inference
 from adversarial_trainer.modules.norm import convert_old_keys
 
 from .reading import read_weights
@@ -54,6 +55,15 @@ class Codec:
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
             digest.update(value.numpy().tobytes())
         return digest.hexdigest()
+
+    def prepare(self) -> Codec:
+        """Make the model faster for inference, in place; it can then not be exported or trained.
+
+        `hash` stays what it was: it is of the weights' names before.
+        """
+        _ = self.hash
+        prepare_inference(self.model)
+        return self
 
 
 def load_codec(

@@ -2,11 +2,14 @@
 
 import pytest
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from adversarial_trainer.adversarial import MultiPeriodDiscriminator
-from adversarial_trainer.adversarial.discriminators.row_convs import row_conv
+from adversarial_trainer.adversarial.discriminators.row_convs import (
+    ColumnNormConv2d,
+    RowNormConv1d,
+    row_conv,
+)
 
 
 def leaf(*shape, dtype=torch.float64):
@@ -66,7 +69,7 @@ def test_period_discriminator_equals_its_convolutions(norm, monkeypatch):
     (disc,) = mpd.double().discriminators
     audio = leaf(2, 1, 100)
     logits, maps = disc(audio)
-    monkeypatch.setattr(disc, "_convolve", lambda layer, x: nn.Module.__call__(layer, x))
+    monkeypatch.setattr(ColumnNormConv2d, "convolve", lambda layer, x: layer.conv(x))
     expected, expected_maps = disc(audio)
     for a, b in zip([logits, *maps], [expected, *expected_maps], strict=True):
         torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
@@ -77,3 +80,36 @@ def test_period_discriminator_equals_its_convolutions(norm, monkeypatch):
         strict=True,
     ):
         assert (a - b).norm() <= 1e-10 * b.norm().clamp_min(1)
+
+
+@pytest.mark.parametrize(
+    "layer, shape",
+    [
+        (lambda: RowNormConv1d(4, 6, 5, stride=2, padding=2, groups=2), (2, 4, 11)),
+        (lambda: ColumnNormConv2d(4, 6, (5, 1), stride=(3, 1), padding=(2, 0)), (2, 4, 11, 3)),
+    ],
+)
+def test_layers_go_by_products_and_hooks_are_heard(layer, shape, monkeypatch):
+    layer, x = layer(), torch.randn(shape)
+    expected = layer.conv(x)
+    monkeypatch.setattr(type(layer.conv), "forward", lambda *_: 1 / 0)
+    torch.testing.assert_close(layer(x), expected, rtol=1e-5, atol=1e-6)
+    monkeypatch.undo()
+    layer.conv.register_forward_hook(lambda module, args, out: out * 0)
+    assert not layer(x).any()
+
+
+@pytest.mark.parametrize(
+    "layer, shape",
+    [
+        (lambda: RowNormConv1d(4, 6, 3, padding=4), (2, 4, 11)),
+        (lambda: RowNormConv1d(4, 6, 3, padding=2, dilation=2), (2, 4, 11)),
+        (lambda: RowNormConv1d(4, 6, 3, padding="same"), (2, 4, 11)),
+        (lambda: RowNormConv1d(4, 6, 3, padding=1, padding_mode="replicate"), (2, 4, 11)),
+        (lambda: ColumnNormConv2d(4, 6, (5, 3), padding=(2, 1)), (2, 4, 11, 3)),
+        (lambda: ColumnNormConv2d(4, 6, (5, 1), stride=(1, 2)), (2, 4, 11, 3)),
+    ],
+)
+def test_what_does_not_fit_is_torchs(layer, shape):
+    layer, x = layer(), torch.randn(shape)
+    assert torch.equal(layer(x), layer.conv(x))

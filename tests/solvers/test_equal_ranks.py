@@ -61,7 +61,8 @@ def differences(state: dict, other: dict) -> dict[str, float]:
     return {
         path: float((ours[path] - theirs[path]).norm() / theirs[path].norm().clamp_min(tiny))
         for path in ours
-        if not torch.equal(ours[path], theirs[path]) and not path.endswith(".duration")
+        if not torch.equal(ours[path], theirs[path])
+        and not path.endswith((".duration", ".data_wait"))
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -14,8 +14,8 @@ from adversarial_trainer.adversarial.discriminators.checks import (
     whole,
     wholes,
 )
-from adversarial_trainer.adversarial.discriminators.row_convs import row_conv
-from adversarial_trainer.modules.conv import NormConv2d, pad1d
+from adversarial_trainer.adversarial.discriminators.row_convs import ColumnNormConv2d
+from adversarial_trainer.modules.conv import pad1d
 
 
 class PeriodDiscriminator(nn.Module):
@@ -70,7 +70,7 @@ class PeriodDiscriminator(nn.Module):
         for i in range(n_layers):
             wider = min(filters * filters_scale ** (i + 1), max_filters)
             self.convs.append(
-                NormConv2d(
+                ColumnNormConv2d(
                     channels,
                     wider,
                     kernel_size=(inner_kernel, 1),
@@ -80,7 +80,7 @@ class PeriodDiscriminator(nn.Module):
                 )
             )
             channels = wider
-        self.conv_post = NormConv2d(
+        self.conv_post = ColumnNormConv2d(
             channels,
             whole("out_channels", out_channels),
             kernel_size=(last_kernel, 1),
@@ -98,21 +98,11 @@ class PeriodDiscriminator(nn.Module):
         check_waveform(x, self.in_channels)
         x = self.fold(x)
         fmap = []
-        *layers, last = cast(list[NormConv2d], [*self.convs, self.conv_post])
-        for layer in layers:
-            x = self.activation(self._convolve(layer, x))
+        for conv in self.convs:
+            x = self.activation(conv(x))
             fmap.append(x)
-        logits = self._convolve(last, x)
+        logits = self.conv_post(x)
         return logits, [*fmap, logits]
-
-    def _convolve(self, layer: NormConv2d, x: Tensor) -> Tensor:
-        """`layer(x)`; on a CPU by matrix products, with rows and channels last in memory."""
-        if x.device.type != "cpu":
-            return layer(x)
-        conv = layer.conv
-        rows = x.permute(0, 3, 2, 1).flatten(0, 1)  # [B, C, R, P] -> [B P, R, C]
-        rows = row_conv(rows, conv.weight[..., 0], conv.bias, conv.stride[0], int(conv.padding[0]))
-        return layer.norm(rows.unflatten(0, (len(x), self.period)).permute(0, 3, 2, 1))
 
 
 class MultiPeriodDiscriminator(MultiDiscriminator):

@@ -14,8 +14,8 @@ from adversarial_trainer.adversarial.discriminators.checks import (
     whole,
     wholes,
 )
-from adversarial_trainer.adversarial.discriminators.row_convs import row_conv
-from adversarial_trainer.modules.conv import NormConv1d, pad1d
+from adversarial_trainer.adversarial.discriminators.row_convs import RowNormConv1d
+from adversarial_trainer.modules.conv import pad1d
 from adversarial_trainer.modules.norm import CONV_NORMALIZATIONS
 from adversarial_trainer.registry import unknown_name
 
@@ -112,7 +112,7 @@ class ScaleDiscriminator(nn.Module):
             [
                 nn.Sequential(
                     _build_pad(pad, (first * last - 1) // 2, pad_params),
-                    NormConv1d(
+                    RowNormConv1d(
                         in_channels,
                         whole("filters", filters),
                         kernel_size=first * last,
@@ -133,7 +133,7 @@ class ScaleDiscriminator(nn.Module):
                     "widen layers."
                 )
             self.convs.append(
-                NormConv1d(
+                RowNormConv1d(
                     channels,
                     wider,
                     kernel_size=kernels[i],
@@ -146,11 +146,11 @@ class ScaleDiscriminator(nn.Module):
             channels = wider
         wider = min(channels * 2, max_filters)
         self.convs.append(
-            NormConv1d(
+            RowNormConv1d(
                 channels, wider, kernel_size=first, stride=1, padding=(first - 1) // 2, norm=norm
             )
         )
-        self.conv_post = NormConv1d(
+        self.conv_post = RowNormConv1d(
             wider,
             whole("out_channels", out_channels),
             kernel_size=last,
@@ -162,26 +162,11 @@ class ScaleDiscriminator(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         check_waveform(x, self.in_channels)
         fmap = []
-        for layer in self.convs:
-            x = self.activation(self._convolve(layer, x))
+        for conv in self.convs:
+            x = self.activation(conv(x))
             fmap.append(x)
-        logits = self._convolve(self.conv_post, x)
+        logits = self.conv_post(x)
         return logits, [*fmap, logits]
-
-    def _convolve(self, layer: nn.Module, x: Tensor) -> Tensor:
-        """`layer(x)`; on a CPU by matrix products, with channels last in memory."""
-        if isinstance(layer, nn.Sequential):
-            pad, layer = layer
-            x = pad(x)
-        if x.device.type != "cpu" or not isinstance(layer, NormConv1d):
-            return layer(x)
-        conv = layer.conv
-        padding = int(conv.padding[0])
-        if padding >= conv.kernel_size[0]:
-            return layer(x)
-        rows = x.transpose(1, 2)  # [B, C, T] -> [B, T, C]
-        rows = row_conv(rows, conv.weight, conv.bias, conv.stride[0], padding, conv.groups)
-        return layer.norm(rows.transpose(1, 2))
 
 
 def _build_pad(name: str, size: int, params: Mapping[str, Any] | None) -> nn.Module:

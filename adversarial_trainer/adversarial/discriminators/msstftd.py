@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from adversarial_trainer.adversarial.discriminators.checks import (
     whole,
     wholes,
 )
-from adversarial_trainer.adversarial.discriminators.cpu_convs import conv2d
+from adversarial_trainer.adversarial.discriminators.thin_conv import ThinNormConv2d
 from adversarial_trainer.modules.conv import NormConv2d
 from adversarial_trainer.modules.spectral import no_autocast
 
@@ -135,7 +135,7 @@ class DiscriminatorSTFT(nn.Module):
 
         self.convs = nn.ModuleList(
             [
-                NormConv2d(
+                ThinNormConv2d(
                     2 * in_channels, whole("filters", filters), kernel_size=kernel, padding=same
                 )
             ]
@@ -171,13 +171,10 @@ class DiscriminatorSTFT(nn.Module):
         check_waveform(x, self.in_channels)
         z = self.spec_transform(x)
         fmap = []
-        for layer in self._layers():
-            z = self.activation(layer.norm(conv2d(layer.conv, z)))
+        for conv in self.convs:
+            z = self.activation(conv(z))
             fmap.append(z)
         return self.conv_post(z), fmap
-
-    def _layers(self) -> list[NormConv2d]:
-        return cast(list[NormConv2d], list(self.convs))
 
 
 class MultiScaleSTFTDiscriminator(MultiDiscriminator):

@@ -14,8 +14,48 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+
+from adversarial_trainer.modules.conv import NormConv1d, NormConv2d, is_hooked
+
+
+class RowNormConv1d(NormConv1d):
+    """`NormConv1d` by matrix products on a CPU; then with channels last in memory."""
+
+    def convolve(self, x: Tensor) -> Tensor:
+        conv = self.conv
+        if not _fits(conv, x):
+            return conv(x)
+        rows = x.transpose(1, 2)  # [B, C, T] -> [B, T, C]
+        padding = int(conv.padding[0])
+        rows = row_conv(rows, conv.weight, conv.bias, conv.stride[0], padding, conv.groups)
+        return rows.transpose(1, 2)
+
+
+class ColumnNormConv2d(NormConv2d):
+    """`NormConv2d` with kernels of one column, by matrix products on a CPU; then with rows and
+    channels last in memory."""
+
+    def convolve(self, x: Tensor) -> Tensor:
+        conv = self.conv
+        if conv.kernel_size[1] != 1 or not _fits(conv, x):
+            return conv(x)
+        batch, _, _, columns = x.shape
+        rows = x.permute(0, 3, 2, 1).flatten(0, 1)  # [B, C, H, W] -> [B W, H, C]
+        weight, padding = conv.weight[..., 0], int(conv.padding[0])
+        rows = row_conv(rows, weight, conv.bias, conv.stride[0], padding, conv.groups)
+        return rows.unflatten(0, (batch, columns)).permute(0, 3, 2, 1)
+
+
+def _fits(conv: nn.Conv1d | nn.Conv2d, x: Tensor) -> bool:
+    """Whether `conv` is one that `row_conv` does, on this device."""
+    if x.device.type != "cpu" or is_hooked(conv) or isinstance(conv.padding, str):
+        return False
+    along, *across = zip(conv.stride, conv.padding, conv.dilation, strict=True)
+    if across and across != [(1, 0, 1)]:
+        return False
+    return along[2] == 1 and along[1] < conv.kernel_size[0] and conv.padding_mode == "zeros"
 
 
 @dataclass(frozen=True)

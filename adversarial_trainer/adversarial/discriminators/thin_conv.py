@@ -5,20 +5,26 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
+
+from adversarial_trainer.modules.conv import NormConv2d, is_hooked
 
 # Outputs of a convolution that oneDNN has in one vector.
 LANES = 16
 
 
-def conv2d(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """`conv(x)`, by `thin_conv2d` where that is faster, for `x` [B, C, H, W] in channels-last."""
-    plain = conv.stride == conv.dilation == (1, 1) and conv.groups == 1
-    plain = plain and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
-    if plain and x.device.type == "cpu" and conv.in_channels * 4 <= LANES:
+class ThinNormConv2d(NormConv2d):
+    """`NormConv2d` that goes by `thin_conv2d` where that is faster: on a CPU, of few channels,
+    channels-last."""
+
+    def convolve(self, x: Tensor) -> Tensor:
+        conv = self.conv
+        plain = conv.stride == conv.dilation == (1, 1) and conv.groups == 1
+        plain = plain and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
+        if not plain or is_hooked(conv) or x.device.type != "cpu" or x.shape[1] * 4 > LANES:
+            return conv(x)
         return thin_conv2d(x, conv.weight, conv.bias, conv.padding)  # type: ignore[arg-type]
-    return conv(x)
 
 
 class ThinConv2d(torch.autograd.Function):

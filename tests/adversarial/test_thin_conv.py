@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from adversarial_trainer.adversarial.discriminators import cpu_convs
+from adversarial_trainer.adversarial.discriminators.thin_conv import ThinNormConv2d, thin_conv2d
 
 THIN = [
     dict(kernel_size=(3, 9), padding=(1, 4)),
@@ -29,15 +29,15 @@ def spectrogram(channels, width, dtype=torch.float64):
 @pytest.mark.parametrize("width", [12, 13])
 @pytest.mark.parametrize("options", THIN)
 def test_equals_torch(options, width, bias, monkeypatch):
-    conv = nn.Conv2d(2, 5, bias=bias, **options).double()
+    layer = ThinNormConv2d(2, 5, bias=bias, **options).double()
     x = spectrogram(2, width)
-    inputs = [x, *conv.parameters()]
+    inputs = [x, *layer.parameters()]
     calls = []
     monkeypatch.setattr(nn.Conv2d, "forward", lambda *_: calls.append(1))
-    y = cpu_convs.conv2d(conv, x)
+    y = layer(x)
     assert not calls  # it went the other way
     monkeypatch.undo()
-    expected = conv(x)
+    expected = layer.conv(x)
     assert y.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-12)
     for ours, theirs in zip(gradients(y, inputs), gradients(expected, inputs), strict=True):
@@ -55,9 +55,15 @@ def test_equals_torch(options, width, bias, monkeypatch):
     ],
 )
 def test_what_does_not_fit_is_torchs(channels, options):
-    conv = nn.Conv2d(channels, 4, **options)
+    layer = ThinNormConv2d(channels, 4, **options)
     x = spectrogram(channels, 13, torch.float32)
-    assert torch.equal(cpu_convs.conv2d(conv, x), conv(x))
+    assert torch.equal(layer(x), layer.conv(x))
+
+
+def test_hooks_are_heard():
+    layer = ThinNormConv2d(2, 4, (3, 9), padding=(1, 4))
+    layer.conv.register_forward_hook(lambda module, args, out: out * 0)
+    assert not layer(spectrogram(2, 13, torch.float32)).any()
 
 
 def test_thin_gradient_can_be_differentiated():
@@ -65,16 +71,16 @@ def test_thin_gradient_can_be_differentiated():
     weight = torch.randn(3, 2, 3, 5, dtype=torch.float64, requires_grad=True)
     bias = torch.randn(3, dtype=torch.float64, requires_grad=True)
     x = torch.randn(1, 2, 4, 6, dtype=torch.float64, requires_grad=True)
-    call = lambda *args: cpu_convs.thin_conv2d(*args, (1, 2))  # noqa: E731
+    call = lambda *args: thin_conv2d(*args, (1, 2))  # noqa: E731
     assert torch.autograd.gradgradcheck(call, (x, weight, bias))
 
 
 def test_thin_convolution_under_autocast():
-    conv = nn.Conv2d(2, 8, (3, 9), padding=(1, 4))
-    x = spectrogram(2, 33, torch.float32)
+    layer = ThinNormConv2d(2, 8, (3, 9), padding=(1, 4))
+    conv, x = layer.conv, spectrogram(2, 33, torch.float32)
     inputs = [x, *conv.parameters()]
     with torch.autocast("cpu", torch.bfloat16):
-        y = cpu_convs.conv2d(conv, x)
+        y = layer(x)
     assert y.dtype == torch.bfloat16
     exact = gradients(F.conv2d(x, conv.weight, conv.bias, padding=(1, 4)), inputs)
     for ours, theirs in zip(gradients(y, inputs), exact, strict=True):
