@@ -42,8 +42,8 @@ class AdversarialLoss(nn.Module):
         every, probability, start_step, generator: Which steps update, see `UpdateSchedule`.
         simultaneous: Where `train_adv` updates, it gets the generator's side from the same pass
             through the discriminators, as they were before the update; `forward` of the same
-            tensors then only hands that over. Three passes instead of five, but the generator
-            learns from discriminators that are one update old.
+            tensors then only hands that over. Fake and real go forward once instead of twice, but
+            the generator learns from discriminators that are one update old.
         scheduler: Learning-rate schedule stepped after each update (with `step`, `state_dict`,
             `load_state_dict`).
 
@@ -205,6 +205,9 @@ class AdversarialLoss(nn.Module):
         """Accumulate the discriminators' gradients; return their loss and metrics. The generator's
         side goes into `terms` where it is wanted."""
         parts = split(self.adversary)
+        inputs = None
+        if terms is not None:  # the graph reaches the fake audio as well, which has its gradients
+            inputs = [p for p in self._parameters_trained if p.requires_grad]
         losses: list[Tensor] = []
         each: list[Tensor] = []
         on_fake: list[Tensor] = []
@@ -223,7 +226,7 @@ class AdversarialLoss(nn.Module):
             of_subs = self._adversary_losses(fake_logits, real_logits)
             # There are n parts of one sub-discriminator, or one part of n.
             loss = self._normalized(_total(of_subs), len(parts) * len(of_subs))
-            loss.backward(inputs=None if terms is None else self._parameters_trained)
+            loss.backward(inputs=inputs)
             losses.append(loss.detach())
             each += [of_sub.detach() for of_sub in of_subs]
             on_fake += [logits.detach() for logits in fake_logits]
