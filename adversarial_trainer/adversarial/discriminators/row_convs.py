@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adversarial_trainer.modules.conv import NormConv1d, NormConv2d, is_hooked
+from adversarial_trainer.modules.spectral import as_autocast
 
 
 class RowNormConv1d(NormConv1d):
@@ -92,38 +93,35 @@ class _Plan:
         """Places of all items."""
         return self.items * self.places
 
-    def pad(self, x: Tensor) -> Tensor:
-        """[M, R, G C] -> [G, count + products - 1, stride * C], with zeros around the items."""
+    def room(self, like: Tensor) -> Tensor:
+        """Zeros [G, count + products - 1, stride * C], of the type of `like`."""
+        width = self.stride * self.channels
+        return like.new_zeros(self.groups, self.count + self.products - 1, width)
+
+    def inside(self, wide: Tensor) -> Tensor:
+        """Where the items are in such a `room`, a view [M, R, G, C]."""
         length = self.places * self.stride
-        wide = x.new_zeros(self.groups, self.count + self.products - 1, self.stride * self.channels)
         items = wide[:, : self.count].view(self.groups, self.items, length, self.channels)
-        inside = items[:, :, self.padding : self.padding + self.rows]
-        inside.copy_(x.unflatten(2, (self.groups, self.channels)).permute(2, 0, 1, 3))
+        return items[:, :, self.padding : self.padding + self.rows].permute(1, 2, 0, 3)
+
+    def pad(self, x: Tensor) -> Tensor:
+        """`x` [M, R, G C] in a `room`, with zeros around the items."""
+        wide = self.room(x)
+        self.inside(wide).copy_(x.unflatten(2, (self.groups, self.channels)))
         return wide
 
-    def unpad(self, wide: Tensor) -> Tensor:
-        """What `pad` put there."""
-        length = self.places * self.stride
-        items = wide[:, : self.count].view(self.groups, self.items, length, self.channels)
-        inside = items[:, :, self.padding : self.padding + self.rows]
-        return inside.permute(1, 2, 0, 3).flatten(2)
-
-    def parts(self, wide: Tensor, group: int) -> Iterator[Tensor]:
-        """The matrices [count, n C] of windows that the kernels of `matrices` are for, views."""
-        # Made one by one: those of a tensor that changes in a differentiable backward grow stale.
-        for i in range(self.products):
-            yield wide[group, i : i + self.count, : self.width(i)]
-
-    def width(self, product: int) -> int:
-        """Columns of the matrix of windows."""
-        return min(self.stride, self.taps - product * self.stride) * self.channels
-
-    def matrices(self, kernel: Tensor, group: int) -> Iterator[Tensor]:
-        """The matrices [O, n C] of a group's taps, views of `kernel` [G O, k C]."""
-        of_group = kernel.unflatten(0, (self.groups, -1))[group]
-        for i in range(self.products):
-            first = i * self.stride * self.channels
-            yield of_group[:, first : first + self.width(i)]
+    def pairs(self, wide: Tensor, kernel: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Of each group its number, windows [count, n C] of a `room` and the taps [O, n C] of
+        `kernel` [G O, k C] for them, `products` times: views, which may be written to."""
+        outputs = len(kernel) // self.groups
+        step = self.stride * self.channels
+        for group in range(self.groups):
+            # Made one by one: those of a tensor that changes in a differentiable backward grow
+            # stale.
+            for i in range(self.products):
+                width = min(step, self.taps * self.channels - i * step)
+                taps = kernel[group * outputs : (group + 1) * outputs, i * step : i * step + width]
+                yield group, wide[group, i : i + self.count, :width], taps
 
 
 class RowConv(torch.autograd.Function):
@@ -148,12 +146,8 @@ class RowConv(torch.autograd.Function):
         out = x.new_zeros(groups, plan.count, outputs)
         if bias is not None:
             out += bias.view(groups, 1, outputs)
-        padded = plan.pad(x)
-        for group in range(groups):
-            for part, taps in zip(
-                plan.parts(padded, group), plan.matrices(kernel, group), strict=True
-            ):
-                out[group].addmm_(part, taps.t())
+        for group, part, taps in plan.pairs(plan.pad(x), kernel):
+            out[group].addmm_(part, taps.t())
         out = out.view(groups, items, plan.places, outputs)[:, :, : plan.windows]
         return out.permute(1, 2, 0, 3).flatten(2)
 
@@ -166,22 +160,14 @@ class RowConv(torch.autograd.Function):
         flat = flat.reshape(plan.count, plan.groups, outputs).permute(1, 0, 2)
         grad_x = grad_kernel = grad_bias = None
         if ctx.needs_input_grad[0]:
-            wide = flat.new_zeros(
-                plan.groups, plan.count + plan.products - 1, plan.stride * plan.channels
-            )
-            for group in range(plan.groups):
-                for part, taps in zip(
-                    plan.parts(wide, group), plan.matrices(kernel, group), strict=True
-                ):
-                    part.addmm_(flat[group], taps)
-            grad_x = plan.unpad(wide)
+            wide = plan.room(flat)
+            for group, part, taps in plan.pairs(wide, kernel):
+                part.addmm_(flat[group], taps)
+            grad_x = plan.inside(wide).flatten(2)
         if ctx.needs_input_grad[1]:
-            padded, grad_kernel = plan.pad(x), torch.zeros_like(kernel)
-            for group in range(plan.groups):
-                for part, taps in zip(
-                    plan.parts(padded, group), plan.matrices(grad_kernel, group), strict=True
-                ):
-                    taps.addmm_(flat[group].t(), part)
+            grad_kernel = torch.zeros_like(kernel)
+            for group, part, taps in plan.pairs(plan.pad(x), grad_kernel):
+                taps.addmm_(flat[group].t(), part)
         if ctx.needs_input_grad[2]:
             grad_bias = grad.sum((0, 1))
         return grad_x, grad_kernel, grad_bias, None, None, None
@@ -203,12 +189,7 @@ def row_conv(
         weight: [G O, C, k].
         padding: zeros on both sides, at most k - 1.
     """
-    kind = x.device.type
-    if torch.is_autocast_enabled(kind):
-        # Not done by autocast itself inside of a Function, whose backward would then mix types.
-        dtype = torch.get_autocast_dtype(kind)
-        x, weight = x.to(dtype), weight.to(dtype)
-        bias = None if bias is None else bias.to(dtype)
+    x, weight, bias = as_autocast(x, weight, bias)
     # [G O, C, k] -> [G O, k C], of which all matrices are views. In the other order, k C first,
     # this copy takes five times as long, longer than the products of a short batch.
     kernel = weight.transpose(1, 2).flatten(1)

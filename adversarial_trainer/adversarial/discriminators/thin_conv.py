@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from adversarial_trainer.modules.conv import NormConv2d, is_hooked
+from adversarial_trainer.modules.spectral import as_autocast
 
 # Outputs of a convolution that oneDNN has in one vector.
 LANES = 16
@@ -22,7 +23,9 @@ class ThinNormConv2d(NormConv2d):
         conv = self.conv
         plain = conv.stride == conv.dilation == (1, 1) and conv.groups == 1
         plain = plain and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
-        if not plain or is_hooked(conv) or x.device.type != "cpu" or x.shape[1] * 4 > LANES:
+        # A layer that this machine computes wrongly in bfloat16 has been given another forward.
+        plain = plain and not is_hooked(conv) and "forward" not in vars(conv)
+        if not plain or x.device.type != "cpu" or x.shape[1] * 4 > LANES:
             return conv(x)
         return thin_conv2d(x, conv.weight, conv.bias, conv.padding)  # type: ignore[arg-type]
 
@@ -71,12 +74,7 @@ def thin_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, padding: tuple[i
 
     Args: as `F.conv2d`.
     """
-    kind = x.device.type
-    if torch.is_autocast_enabled(kind):
-        # Not done by autocast itself inside of a Function, whose backward would then mix types.
-        dtype = torch.get_autocast_dtype(kind)
-        x, weight = x.to(dtype), weight.to(dtype)
-        bias = None if bias is None else bias.to(dtype)
+    x, weight, bias = as_autocast(x, weight, bias)
     return ThinConv2d.apply(x, weight, bias, padding)
 
 
