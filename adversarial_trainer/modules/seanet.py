@@ -12,6 +12,7 @@ from torch import nn
 
 from .activation import get_activation
 from .conv import StreamableConvTranspose1d
+from .elu_pad import run_layers
 from .lstm import StreamableLSTM
 from .seanet_blocks import SEANetBase, SEANetResnetBlock
 
@@ -96,7 +97,7 @@ class SEANetEncoder(SEANetBase):
         self.model = nn.Sequential(*layers)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.model(x)
+        return run_layers(self.model, x)
 
 
 class SEANetDecoder(SEANetBase):
@@ -198,4 +199,4 @@ class SEANetDecoder(SEANetBase):
         self.model = nn.Sequential(*layers)
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
-        return self.model(z)
+        return run_layers(self.model, z)

@@ -11,6 +11,7 @@ from torch import nn
 
 from .activation import get_activation
 from .conv import StreamableConv1d
+from .elu_pad import run_layers
 
 
 class SEANetResnetBlock(nn.Module):
@@ -68,7 +69,7 @@ class SEANetResnetBlock(nn.Module):
             self.shortcut = StreamableConv1d(dim, dim, kernel_size=1, **options)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.shortcut(x) + self.block(x)
+        return self.shortcut(x) + run_layers(self.block, x)
 
 
 class SEANetBase(nn.Module):

@@ -51,6 +51,7 @@ def test_equals_torch(options, width, bias, monkeypatch):
         (2, dict(kernel_size=(3, 9), stride=(1, 2), padding=(1, 4))),
         (2, dict(kernel_size=(3, 3), dilation=(2, 1), padding=(2, 1))),
         (2, dict(kernel_size=(3, 9), padding=(1, 4), groups=2)),
+        (2, dict(kernel_size=(3, 9), padding=(3, 4))),
         (2, dict(kernel_size=(3, 9), padding=(1, 4), padding_mode="circular")),
     ],
 )

@@ -23,6 +23,7 @@ class ThinNormConv2d(NormConv2d):
         conv = self.conv
         plain = conv.stride == conv.dilation == (1, 1) and conv.groups == 1
         plain = plain and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
+        plain = plain and all(p < k for p, k in zip(conv.padding, conv.kernel_size, strict=True))
         # A layer that this machine computes wrongly in bfloat16 has been given another forward.
         plain = plain and not is_hooked(conv) and "forward" not in vars(conv)
         if not plain or x.device.type != "cpu" or x.shape[1] * 4 > LANES:
@@ -82,7 +83,9 @@ def input_gradient(grad: Tensor, weight: Tensor, padding: tuple[int, ...]) -> Te
     """The gradient [B, C, H, W] of such a convolution's input.
 
     A convolution along W alone gives what each of the I rows of the kernel sends to its C channels,
-    I * C outputs; the sum over rows, each shifted by its position, is then I additions.
+    I * C outputs; one of ones and zeros along H adds up those that each input hears. (Rows of zeros
+    around the first one's input would do instead of the second one's, but make oneDNN's bfloat16
+    ten times as slow.)
 
     Args:
         grad: of its output, [B, O, H', W'].
@@ -91,12 +94,8 @@ def input_gradient(grad: Tensor, weight: Tensor, padding: tuple[int, ...]) -> Te
     outputs, channels, rows, taps = weight.shape
     # Channel i * C + c: row i of channel c.
     kernel = weight.flip(3).permute(2, 1, 0, 3).reshape(rows * channels, outputs, 1, taps)
-    sent = F.conv2d(grad, kernel, padding=(rows - 1, taps - 1 - padding[1]))
-    sent = sent.permute(0, 2, 3, 1).unflatten(3, (rows, channels))  # [B, H' + 2 (I - 1), W, I, C]
-    height = grad.shape[2] + rows - 1 - 2 * padding[0]
-    # Input h hears row i of output h + padding - i, which `sent` has I - 1 further on.
-    first = padding[0] + rows - 1
-    total = sent[:, first : first + height, :, 0].clone()
-    for i in range(1, rows):
-        total += sent[:, first - i : first - i + height, :, i]
-    return total.permute(0, 3, 1, 2)
+    sent = F.conv2d(grad, kernel, padding=(0, taps - 1 - padding[1]))
+    # Input h hears row i of output h + padding - i.
+    eye = torch.eye(rows * channels, dtype=weight.dtype, device=weight.device)
+    picks = eye.view(rows, channels, rows * channels).permute(1, 2, 0).flip(2).unsqueeze(3)
+    return F.conv2d(sent, picks, padding=(rows - 1 - padding[0], 0))
