@@ -82,6 +82,7 @@ class AlternatingSolver(BaseSolver):
             checks[PENALTY] = metrics[PENALTY] = penalty.detach()
         checks["reconstruction"] = peak(fake)
         if self.adversarial is not None:
+            self._announce_gradients(fake, learns)
             with self.autocast():
                 self.adversarial.train_adv(fake, real)
             metrics.update(self.adversarial.metrics)
@@ -98,6 +99,19 @@ class AlternatingSolver(BaseSolver):
         metrics["bandwidth"] = result.bandwidth
         good = self._finish_step(checks, metrics, batch, (real, fake), learns)
         return metrics, good
+
+    def _announce_gradients(self, fake: torch.Tensor, learns: bool) -> None:
+        """Tell the discriminators which gradients the balancer is going to ask for."""
+        adversarial = self.adversarial
+        if adversarial is None:
+            return
+        adversarial.eager_gradients = learns
+        names = [*self.losses, *({"adv", "feat"} & self.weights.keys())]
+        ahead = self.balancer.factors_ahead(names, fake)
+        adversarial.factors = None
+        if ahead is not None:
+            zero = fake.new_zeros(())
+            adversarial.factors = ahead.get("adv", zero), ahead.get("feat", zero)
 
     def autocast(self) -> AbstractContextManager[object]:
         """The precision of training, for forwards of generator and discriminators."""
@@ -201,10 +215,6 @@ class AlternatingSolver(BaseSolver):
         discriminators at work, and those of reconstruction, without a graph where weight is 0."""
         values: dict[str, torch.Tensor] = {}
         if self.adversarial is not None and self.adversarial.active:
-            names = [*self.losses, *({"adv", "feat"} & self.weights.keys())]
-            # Where the balancer wants one gradient of all losses, none of each is worth having.
-            eager = torch.is_grad_enabled() and self.balancer.takes_norms(names)
-            self.adversarial.eager_gradients = eager
             # Training alone is in another precision: other stages measure the codec as it is used.
             with self.autocast() if self.adversarial.training else nullcontext():
                 adv, feat = self.adversarial(fake, real)

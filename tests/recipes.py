@@ -15,8 +15,8 @@ from adversarial_trainer.models.builders import get_model
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.models.initialise import initialise_from_data
 from adversarial_trainer.pretrained import Codec
-from adversarial_trainer.quantization import ResidualVectorQuantizer
 from adversarial_trainer.train import main
+from scripts.benchmarks.codebooks import start_from
 
 
 def audio(channels: int, length: int, rate: int = 24000, seed: int = 0) -> torch.Tensor:
@@ -56,15 +56,7 @@ def codec(
     x = audio(2 * cfg.channels, cfg.sample_rate // 2, cfg.sample_rate)
     x = x.view(2, cfg.channels, -1).to(dtype)
     initialise_from_data(model, x)
-    if isinstance(model.quantizer, ResidualVectorQuantizer):
-        with torch.no_grad():
-            rows = model.encoder(model.preprocess(x)[0]).transpose(1, 2).flatten(0, 1)  # [N, D]
-        for book in model.quantizer.codebooks:
-            picks = rows[torch.randint(len(rows), (model.cardinality,))]
-            # A share of it, as a trained codebook leaves most of a frame to those after it.
-            entries = 0.15 * picks + 0.1 * rows.std() * torch.randn_like(picks)
-            book.start(entries, picks.new_ones(len(picks)))
-            rows = rows - book.lookup(book.nearest(rows))
+    start_from(model, x)
     return model
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from copy import deepcopy
 from typing import Any
 
 import torch
@@ -14,15 +13,16 @@ from adversarial_trainer import distrib
 from adversarial_trainer.adversarial.criteria import AdvLossType, decision_threshold
 from adversarial_trainer.adversarial.discriminators.base import MultiDiscriminatorOutputType
 from adversarial_trainer.adversarial.feature_matching import FeatLossType
-from adversarial_trainer.adversarial.generator_terms import GeneratorTerms, carry
-from adversarial_trainer.adversarial.parts import predict, split
+from adversarial_trainer.adversarial.generator_terms import GeneratorTerms, carry, carry_together
+from adversarial_trainer.adversarial.parts import Part, predict, split
 from adversarial_trainer.adversarial.read_only import read_only
 from adversarial_trainer.adversarial.report import discriminator_metrics
+from adversarial_trainer.adversarial.state import SavedWithOptimizer
 from adversarial_trainer.adversarial.undo import Undo
 from adversarial_trainer.adversarial.update_schedule import UpdateSchedule
 
 
-class AdversarialLoss(nn.Module):
+class AdversarialLoss(SavedWithOptimizer):
     """Wraps discriminators, their optimizer and the losses of both sides.
 
     In a training step call `train_adv(fake, real)`, then `forward(fake, real)`. With a
@@ -65,6 +65,9 @@ class AdversarialLoss(nn.Module):
             respect to `fake`, each for itself, sub-discriminator by sub-discriminator, and the
             losses carry these alone: less memory, and the same time where both are wanted, as
             `Balancer` does. They can be differentiated once.
+        factors: Of `adv` and `feat`, 0-dim, where it is known before `train_adv` that their sum
+            with these factors, or a multiple of it, is all that will be differentiated: eager
+            gradients and those of a simultaneous pass are then one instead of two.
         checks: All numbers of the last `train_adv` and training `forward` that must be finite,
             0-dim tensors in the order in which they were computed: mean logits `d_fake/<name>` and
             `d_real/<name>` and the loss `d_loss/<name>` of each sub-discriminator, `d_grad_norm`;
@@ -110,6 +113,7 @@ class AdversarialLoss(nn.Module):
         self._terms: tuple[weakref.ref[Tensor], weakref.ref[Tensor], GeneratorTerms] | None = None
         self.undoable = False
         self.eager_gradients = False
+        self.factors: tuple[Tensor, Tensor] | None = None
         self._undo = Undo(adversary, optimizer, scheduler)
         self.metrics: dict[str, Tensor] = {}
         self.checks: dict[str, Tensor] = {}
@@ -221,7 +225,7 @@ class AdversarialLoss(nn.Module):
                 real_logits, real_maps = part(real)
                 of_part = self._generator_terms(fake_logits)
                 self._match_features(of_part, fake_maps, real_logits, real_maps)
-                of_part.take_gradients(leaf, retain_graph=True)
+                of_part.take_gradients(leaf, self.factors, retain_graph=True)
                 terms.add(of_part)
             of_subs = self._adversary_losses(fake_logits, real_logits)
             # There are n parts of one sub-discriminator, or one part of n.
@@ -288,10 +292,12 @@ class AdversarialLoss(nn.Module):
             self.metrics = {"d_loss": d_loss, **of_logits}
         adv = self._normalized(_total(terms.adv), count)
         feat = self._normalized(_total(terms.feat), count) if terms.feat else zero
-        if terms.gradients is not None:
-            of_adv, of_feat = (self._normalized(g, count) for g in terms.gradients)
-            adv = carry(fake, adv, of_adv)
-            feat = carry(fake, feat, of_feat) if terms.feat else zero
+        gradients = [self._normalized(g, count) for g in terms.gradients or ()]
+        if gradients and self.factors is not None:
+            return carry_together(fake, adv, feat.detach(), gradients[0], self.factors)
+        if gradients:
+            adv = carry(fake, adv, gradients[0])
+            feat = carry(fake, feat, gradients[1]) if terms.feat else zero
         return adv, feat
 
     def _judge(self, fake: Tensor, real: Tensor) -> GeneratorTerms:
@@ -301,15 +307,21 @@ class AdversarialLoss(nn.Module):
         with read_only(self.adversary):
             for part in split(self.adversary):
                 x = fake.detach().requires_grad_() if eager else fake
-                logits, maps = part(x)
-                of_part = self._generator_terms(logits)
-                if not self.training or self.loss_feat is not None:  # else nobody asks
-                    with torch.no_grad():
-                        real_logits, real_maps = part(real)
-                    self._match_features(of_part, maps, real_logits, real_maps)
+                of_part = self._judge_part(part, x, real)
                 if eager:
-                    of_part.take_gradients(x)
+                    of_part.take_gradients(x, self.factors)
                 terms.add(of_part)
+        return terms
+
+    def _judge_part(self, part: Part, fake: Tensor, real: Tensor) -> GeneratorTerms:
+        # A method of its own, so that feature maps are gone before the backward: of the real
+        # audio's nothing is left then, of the fake one's what the graph needs.
+        logits, maps = part(fake)
+        terms = self._generator_terms(logits)
+        if not self.training or self.loss_feat is not None:  # else nobody asks
+            with torch.no_grad():
+                real_logits, real_maps = part(real)
+            self._match_features(terms, maps, real_logits, real_maps)
         return terms
 
     def _generator_terms(self, fake_logits: Sequence[Tensor]) -> GeneratorTerms:
@@ -338,52 +350,6 @@ class AdversarialLoss(nn.Module):
             return None
         of_fake, of_real, terms = taken
         return terms if of_fake() is fake and of_real() is real else None
-
-    # State
-
-    def _save_to_state_dict(
-        self, destination: dict[str, Any], prefix: str, keep_vars: bool
-    ) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-        destination[prefix + "optimizer"] = self.optimizer.state_dict()
-        destination[prefix + "progress"] = {
-            "num_updates": self.num_updates,
-            "num_skipped": self.num_skipped,
-            "schedule": self.schedule.state_dict(),
-            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
-        }
-
-    def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: Any,
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
-        """Loads AudioCraft's layout too, which has no 'progress': counters then stay."""
-        optimizer = state_dict.pop(prefix + "optimizer", None)
-        progress = state_dict.pop(prefix + "progress", None)
-        super()._load_from_state_dict(
-            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
-        )
-        self.updated = False  # nothing that could be taken back
-        if optimizer is not None:
-            try:
-                # Copied: torch's optimizers go on to update the very tensors that they are given.
-                self.optimizer.load_state_dict(deepcopy(optimizer))
-            except ValueError as error:
-                error_msgs.append(f"{prefix}optimizer: {error}")
-        elif strict:
-            missing_keys.append(prefix + "optimizer")
-        if progress is not None:
-            self.num_updates = progress["num_updates"]
-            self.num_skipped = progress["num_skipped"]
-            self.schedule.load_state_dict(progress["schedule"])
-            if self.scheduler is not None and progress["scheduler"] is not None:
-                self.scheduler.load_state_dict(progress["scheduler"])
 
 
 def _apply(criterion: AdvLossType, logits: Tensor) -> Tensor:

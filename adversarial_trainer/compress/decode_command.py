@@ -8,14 +8,14 @@ from typing import BinaryIO
 
 import soundfile
 
-from ..arguments import add_device_argument, add_model_argument
+from ..arguments import add_compile_argument, add_device_argument, add_model_argument
 from ..audio import choose_format
 from ..bitstream import BitstreamReader
-from ..devices import get_device
-from ..pretrained import Codec, load_codec
+from ..pretrained import Codec
 from ..streaming import write_blocks
 from .decoder import AudioDecoder
 from .jobs import PIPE, Job, list_jobs, run_jobs
+from .loading import load_prepared
 from .wav_pipe import wav_subtype, write_wav
 
 EPILOG = """\
@@ -50,6 +50,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--subtype", metavar="NAME", help="of the audio file, such as PCM_24 or FLOAT"
     )
     add_device_argument(parser)
+    add_compile_argument(parser)
     parser.add_argument("--force", action="store_true", help="overwrite what is there")
     parser.set_defaults(run=run)
 
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         wav_subtype(args.subtype or "PCM_16")
     else:
         check_writable(jobs[0].target, args.subtype)
-    codec = load_codec(args.model, get_device(args.device)).prepare()
+    codec = load_prepared(args)
 
     def work(job: Job) -> int:
         if job.source == PIPE:

@@ -6,14 +6,14 @@ import argparse
 import sys
 from typing import BinaryIO
 
-from ..arguments import add_device_argument, add_model_argument
+from ..arguments import add_compile_argument, add_device_argument, add_model_argument
 from ..audio import EXTENSIONS, replacing
 from ..bitstream import EntropyCoder
-from ..devices import get_device
-from ..pretrained import Codec, load_codec
+from ..pretrained import Codec
 from .bitrate import describe
 from .encoder import Encoded, encode_audio, set_bandwidth
 from .jobs import PIPE, Job, list_jobs, run_jobs
+from .loading import load_prepared
 from .sources import Audio, open_source
 from .tables import get_coder
 
@@ -39,6 +39,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--entropy", action="store_true", help="entropy coding: smaller, decodes to the same"
     )
     add_device_argument(parser)
+    add_compile_argument(parser)
     parser.add_argument("--force", action="store_true", help="overwrite what is there")
     parser.set_defaults(run=run)
 
@@ -46,7 +47,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Encode, and return the exit status. ValueError and OSError for a wrong call."""
     jobs = list_jobs(args.input, args.output, EXTENSIONS, ".atc", args.force)
-    codec = load_codec(args.model, get_device(args.device)).prepare()
+    codec = load_prepared(args)
     set_bandwidth(codec.model, args.bandwidth)
     coder = get_coder(codec.model, codec.model.num_codebooks) if args.entropy else None
     return run_jobs(jobs, lambda job: _encode(job, codec, coder, len(jobs) == 1), "encode")

@@ -10,10 +10,16 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from ..arguments import add_device_argument, add_model_argument, whole_number
+from ..arguments import (
+    add_compile_argument,
+    add_device_argument,
+    add_model_argument,
+    whole_number,
+)
 from ..data import AudioMeta, FileDataset, load_source
 from ..devices import cores, get_device
 from ..metrics import METRICS
+from ..modules.compiling import show_compilations
 from ..pretrained import Codec, load_codec
 from ..registry import unknown_name
 from .bandwidths import codebook_counts, counts_of_bandwidths
@@ -92,6 +98,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--force", action="store_true", help="let --out overwrite them")
     add_device_argument(parser)
+    add_compile_argument(parser)
     parser.set_defaults(run=run)
 
 
@@ -100,7 +107,9 @@ def run(args: argparse.Namespace) -> int:
     if args.out and os.path.lexists(Path(args.out) / JSON) and not args.force:
         raise FileExistsError(f"--out {args.out!r} has an {JSON}; --force overwrites it")
     device = get_device(args.device)
-    codec = load_codec(args.model, device).prepare()
+    if args.compile:
+        show_compilations()
+    codec = load_codec(args.model, device).prepare(args.compile)
     counts = _counts(codec, args.bandwidths)
     metas, source = _files(codec, args.data)
     files = FileDataset(

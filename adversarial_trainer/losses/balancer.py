@@ -138,9 +138,10 @@ class Balancer:
                 raise unknown_name("loss", name, self.weights)
         self._metrics = {}
         self._before = self._memory()
-        if not self.takes_norms(losses):
+        factors = self.factors_ahead(losses, input)
+        if factors is not None:
             self._wait -= 1
-            return self._together(losses, input)
+            return self._together(losses, factors, input)
         self._wait = self.norms_every - 1
         given = self._given(losses)
         if self.norms_every > 1:
@@ -162,17 +163,26 @@ class Balancer:
         names = set(losses)
         return [name for name in self._trained if name in names]
 
-    def _together(self, losses: Mapping[str, Tensor], input: Tensor) -> tuple[Tensor, Tensor]:
-        """The gradient of the sum of all losses, each times its factor, and that sum."""
-        zero = input.new_zeros((), dtype=torch.float64)
+    def factors_ahead(self, losses: Iterable[str], like: Tensor) -> dict[str, Tensor] | None:
+        """The factor that each of these losses will have in a call with just these, 0-dim, of the
+        type of `like`; none where that call will take norms first."""
+        given = self._given(losses)
+        if self.takes_norms(given):
+            return None
+        zero = like.new_zeros((), dtype=torch.float64)
         one = torch.ones_like(zero)
-        present = torch.stack([one if name in losses else zero for name in self._trained])
+        present = torch.stack([one if name in given else zero for name in self._trained])
         averages = self._sums.to(zero.device) / self._counts.to(zero.device).clamp_min(1e-300)
-        scales = self._factors(averages, present).to(input.dtype)
+        factors = self._factors(averages, present).to(like.dtype)
+        return {name: factors[i] for i, name in enumerate(self._trained) if name in given}
+
+    def _together(
+        self, losses: Mapping[str, Tensor], factors: Mapping[str, Tensor], input: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The gradient of the sum of all losses, each times its factor, and that sum."""
         total = input.new_zeros(())
-        for i, name in enumerate(self._trained):
-            if name in losses:
-                total = total + scales[i] * losses[name]
+        for name, factor in factors.items():
+            total = total + factor * losses[name]
         return _partial(total, input, keep=False), total.detach()
 
     def _scales(self, grads: Mapping[str, Tensor], input: Tensor) -> dict[str, Tensor]:

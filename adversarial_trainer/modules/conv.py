@@ -85,8 +85,9 @@ def is_hooked(module: nn.Module) -> bool:
 def _fast(conv: nn.Conv1d | nn.ConvTranspose1d, x: torch.Tensor) -> torch.Tensor:
     """`conv(x)`, in the faster way where there is one and the module is as it was made."""
     settings = (conv.padding, conv.padding_mode, conv.output_padding)
-    # A layer that this machine computes wrongly in bfloat16 has been given another forward.
-    if is_hooked(conv) or "forward" in vars(conv) or settings != ((0,), "zeros", (0,)):
+    # In training, one that this machine computes wrongly in bfloat16 has another forward.
+    replaced = "forward" in vars(conv) and torch.is_autocast_enabled(x.device.type)
+    if is_hooked(conv) or replaced or settings != ((0,), "zeros", (0,)):
         return conv(x)
     stride, dilation = conv.stride[0], conv.dilation[0]
     pointwise = isinstance(conv, nn.Conv1d) and conv.kernel_size == (1,)
@@ -328,6 +329,18 @@ class StreamableConvTranspose1d(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return unpad1d(self.convtr(x), self.trims)
+
+
+def pointwise_of(layer: nn.Module) -> nn.Conv1d | None:
+    """The convolution that is all that `layer` does, where its kernel is 1 and nothing hears it."""
+    if not isinstance(layer, StreamableConv1d):
+        return None
+    conv, norm = layer.conv.conv, layer.conv.norm
+    parts = (layer, layer.conv, conv, norm)
+    if any(is_hooked(part) or "forward" in vars(part) for part in parts):
+        return None
+    plain = conv.kernel_size == conv.stride == (1,) and conv.groups == 1
+    return conv if plain and isinstance(norm, nn.Identity) else None
 
 
 SConv1d = StreamableConv1d

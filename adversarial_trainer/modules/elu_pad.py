@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from . import layout
 from .conv import StreamableConv1d, is_hooked, trains_on_cpu
 
 _elu_backward = torch.ops.aten.elu_backward
@@ -21,7 +22,7 @@ _elu_backward = torch.ops.aten.elu_backward
 def run_layers(layers: nn.Sequential, x: Tensor) -> Tensor:
     """`layers(x)` of `x` [B, C, T], each ELU with the reflection of the convolution behind it
     where that is faster."""
-    if not trains_on_cpu(x) or is_hooked(layers):
+    if not (trains_on_cpu(x) or layout.fuses(x)) or is_hooked(layers):
         return layers(x)
     waiting: nn.ELU | None = None  # for the layer behind it
     for layer in layers:
@@ -42,7 +43,8 @@ def _after_elu(elu: nn.ELU, layer: nn.Module, x: Tensor) -> Tensor:
     left, right = layer.paddings(x.shape[-1])
     if not 0 < max(left, right) < x.shape[-1]:
         return layer(elu(x))
-    return layer.conv(elu_pad(x, elu.alpha, left, right))
+    pad = layout.elu_pad if layout.fuses(x) else elu_pad
+    return layer.conv(pad(x, elu.alpha, left, right))
 
 
 class EluPad(torch.autograd.Function):

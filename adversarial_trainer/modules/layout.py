@@ -11,6 +11,7 @@ Shapes stay `[B, C, T]`: only strides differ, and what works on elements keeps t
 from __future__ import annotations
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 
@@ -22,8 +23,12 @@ def pays(x: torch.Tensor) -> bool:
         and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
         and not torch.jit.is_tracing()
-        and not torch.compiler.is_compiling()
     )
+
+
+def fuses(x: torch.Tensor) -> bool:
+    """Whether `elu_pad` and `add_pointwise` pay for `x`; torch.compile fuses by itself."""
+    return pays(x) and not torch.compiler.is_compiling()
 
 
 def channels_last(x: torch.Tensor) -> torch.Tensor:
@@ -66,6 +71,37 @@ def conv_transpose1d(
     if not pays(x):
         return F.conv_transpose1d(x, weight, bias, stride)
     return F.conv_transpose2d(_as_2d(x), _as_2d(weight), bias, (1, stride)).squeeze(2)
+
+
+def elu_pad(x: torch.Tensor, alpha: float, left: int, right: int) -> torch.Tensor:
+    """`F.pad(F.elu(x, alpha), (left, right), "reflect")` of `x` `[B, C, T]`, T > left, right.
+
+    The ELU is written to where the padding leaves room for it, which saves a copy.
+    """
+    rows = x.transpose(1, 2).contiguous()
+    batch, length, channels = rows.shape
+    padded = rows.new_empty(batch, left + length + right, channels)
+    inner = padded[:, left : left + length]
+    torch.ops.aten.elu.out(rows, alpha, out=inner)
+    padded[:, :left] = inner[:, 1 : left + 1].flip(1)
+    padded[:, left + length :] = inner[:, length - 1 - right : length - 1].flip(1)
+    return padded.transpose(1, 2)
+
+
+def add_pointwise(
+    x: torch.Tensor, y: torch.Tensor, to_x: nn.Conv1d, to_y: nn.Conv1d
+) -> torch.Tensor:
+    """`to_x(x) + to_y(y)` of convolutions with kernels of 1; the second product adds to the first.
+
+    Args:
+        x, y: `[B, C, T]` and `[B, C', T]`.
+    """
+    biases = [conv.bias for conv in (to_x, to_y) if conv.bias is not None]
+    bias = sum(biases[1:], biases[0]) if biases else None
+    out = F.linear(x.transpose(1, 2).contiguous(), to_x.weight[..., 0], bias)  # [B, T, C]
+    rows = y.transpose(1, 2).reshape(-1, y.shape[1])
+    out.view(-1, out.shape[2]).addmm_(rows, to_y.weight[..., 0].t())
+    return out.transpose(1, 2)
 
 
 def _as_2d(x: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,8 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrizations, parametrize
 
+from .spectral_norm import spectral_norm
+
 CONV_NORMALIZATIONS = ("none", "weight_norm", "spectral_norm", "layer_norm", "time_group_norm")
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -40,7 +42,7 @@ def apply_parametrization_norm(module: Module, norm: str = "none") -> Module:
     if norm == "weight_norm":
         parametrizations.weight_norm(module)
     elif norm == "spectral_norm":
-        parametrizations.spectral_norm(module)
+        spectral_norm(module)
         # torch has such a hook for weight_norm only.
         module.register_load_state_dict_pre_hook(_load_old_spectral_norm)
     return module

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
+from . import layout
 from .activation import get_activation
-from .conv import StreamableConv1d
+from .conv import StreamableConv1d, is_hooked, pointwise_of
 from .elu_pad import run_layers
 
 
@@ -69,6 +70,11 @@ class SEANetResnetBlock(nn.Module):
             self.shortcut = StreamableConv1d(dim, dim, kernel_size=1, **options)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if layout.fuses(x) and not is_hooked(self.block):
+            to_x, to_y = pointwise_of(self.shortcut), pointwise_of(self.block[-1])
+            if to_x is not None and to_y is not None:
+                others = cast(nn.Sequential, self.block[:-1])
+                return layout.add_pointwise(x, run_layers(others, x), to_x, to_y)
         return self.shortcut(x) + run_layers(self.block, x)
 
 

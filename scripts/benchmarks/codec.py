@@ -7,6 +7,7 @@ how many codes are equal, and how far the decoded audio of equal codes is apart,
 from __future__ import annotations
 
 import argparse
+import copy
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ from omegaconf import DictConfig
 
 from adversarial_trainer.models import EncodecModel
 from adversarial_trainer.models.builders import get_model
+from adversarial_trainer.models.compiled import compile_inference
 from adversarial_trainer.models.encodec import export_encodec_state_dict
 from adversarial_trainer.models.inference import prepare_inference
 from adversarial_trainer.models.initialise import initialise_from_data
@@ -24,6 +26,7 @@ from adversarial_trainer.pretrained.hf_layout import to_hf_state_dict
 from adversarial_trainer.quantization import ResidualVectorQuantizer
 from adversarial_trainer.train import main
 
+from .codebooks import start_from
 from .timing import in_turn, print_table, summarise
 
 Encode = Callable[[torch.Tensor], torch.Tensor]  # [B, C, T] -> [B, K, F]
@@ -42,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--bandwidth", type=float, default=6.0, help="kb/s")
     parser.add_argument("--raw", action="store_true", help="ours without prepare_inference")
+    parser.add_argument("--compile", action="store_true", help="also ours by torch.compile")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
@@ -77,11 +81,15 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
             "decode": lambda codes=codes: model.decode(codes),  # type: ignore[misc]
             "their decode": lambda codes=codes: their_decode(codes),  # type: ignore[misc]
         }
+        extra = _add_compiled(model, x, variants) if args.compile else {}
         seconds_of = in_turn(variants, args.rounds, _measure(args.device))
         times = {name: summarise(values) for name, values in seconds_of.items()}
         ours, theirs = (
             times[f"{who}encode"].median + times[f"{who}decode"].median for who in ("", "their ")
         )
+        if args.compile:
+            took = times["compiled encode"].median + times["compiled decode"].median
+            extra["compiled faster"] = f"{ours / took:.2f}"
         rows.append(
             {
                 "audio, s": shape.replace("x", " x "),
@@ -90,11 +98,31 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
                 "faster": f"{theirs / ours:.2f}",
                 "equal codes": f"{(codes == their_codes).double().mean().item():.2%}",
                 "audio apart": f"{far.item():.0e}",
+                **extra,
             }
         )
     title = f"{args.solver} at {args.bandwidth} kb/s against {args.against}"
     print_table(f"{title}, {args.device}, {args.threads} thread(s), median [quartiles]", rows)
     return rows
+
+
+def _add_compiled(
+    model: EncodecModel, x: torch.Tensor, variants: dict[str, Callable[[], object]]
+) -> dict[str, Any]:
+    """Add variants of a model compiled for `x`; columns on what that took and gave."""
+    torch._dynamo.reset()
+    compiled = copy.deepcopy(model)
+    done = compile_inference(compiled, repeats=1)
+    codes = model.encode(x)[0]
+    same = (compiled.encode(x)[0] == codes).double().mean().item()
+    y, found = model.decode(codes), compiled.decode(codes)
+    variants["compiled encode"] = lambda: compiled.encode(x)
+    variants["compiled decode"] = lambda: compiled.decode(codes)
+    return {
+        "compiled in, s": f"{done.seconds:.0f}",
+        "compiled, equal codes": f"{same:.2%}",
+        "compiled, audio apart": f"{((found - y).abs().max() / y.abs().max()).item():.0e}",
+    }
 
 
 def _measure(device: str) -> Callable[[Callable[[], object]], float]:
@@ -122,13 +150,7 @@ def started(cfg: DictConfig) -> EncodecModel:
         raise ValueError("solver must be a recipe with an RVQ and without renormalize")
     x = _audio(8, cfg.channels, cfg.sample_rate)
     initialise_from_data(model, x)
-    rows = model.encoder(x).transpose(1, 2).flatten(0, 1)  # [N, D]
-    for book in model.quantizer.codebooks:
-        picks = rows[torch.randint(len(rows), (model.cardinality,))]
-        # A share of it, as a trained codebook leaves most of a frame to those after it.
-        entries = 0.15 * picks + 0.1 * rows.std() * torch.randn_like(picks)
-        book.start(entries, picks.new_ones(len(picks)))
-        rows = rows - book.lookup(book.nearest(rows))
+    start_from(model, x)
     return model
 
 

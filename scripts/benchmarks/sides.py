@@ -182,7 +182,7 @@ def _of_solver(solver: CompressionSolver, wav: Tensor) -> Side:
             adversarial.train_adv(fake, real)
 
     def losses(fake: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-        adversarial.eager_gradients = True
+        adversarial.eager_gradients, adversarial.factors = True, None
         with as_in_training():
             return adversarial(fake, real)
 

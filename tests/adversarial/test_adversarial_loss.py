@@ -4,6 +4,7 @@ import pytest
 import torch
 from adversaries import audio, build, close, wrap
 from torch import nn
+from torch.nn.utils.parametrizations import _SpectralNorm
 
 from adversarial_trainer.adversarial import (
     LOSS_TYPES,
@@ -70,7 +71,7 @@ def test_equals_the_plain_way(name, loss, normalize):
 
     plain.load_state_dict(adversary.state_dict())
     for module in plain.modules():  # forward must not advance spectral norm
-        if type(module).__name__ == "_SpectralNorm":
+        if isinstance(module, _SpectralNorm):
             module.eval()
     adv, feat = adv_loss(fake, real)
     logits, maps = plain(fake)

@@ -8,6 +8,9 @@ from adversaries import audio, build, close, wrap
 from ranks import run_ranks
 
 from adversarial_trainer.adversarial import FeatureMatchingLoss
+from adversarial_trainer.adversarial.discriminators.row_convs import RowConv
+from adversarial_trainer.adversarial.discriminators.thin_conv import ThinConv2d
+from adversarial_trainer.adversarial.discriminators.wanted import weights_wanted
 
 FAMILIES = ["msstftd", "mpd", "msd", "joint"]
 
@@ -161,3 +164,42 @@ def test_two_ranks_equal_one():
         first["gradients"], second["gradients"], alone["gradients"], strict=True
     ):
         torch.testing.assert_close(torch.cat([a, b]), whole, rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.parametrize("simultaneous", [False, True])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_one_gradient_with_factors_is_that_of_the_sum(name, simultaneous):
+    fake, real = audio(torch.float64)
+    results = []
+    for together in (False, True):
+        torch.manual_seed(0)
+        adversarial = wrap(build(name).double(), loss="hinge2", simultaneous=simultaneous)
+        adversarial.eager_gradients = True
+        factors = torch.tensor(2.0).double(), torch.tensor(3.0).double()
+        adversarial.factors = factors if together else None
+        adversarial.train_adv(fake, real)
+        weights = [p.detach().clone() for p in adversarial.adversary.parameters()]
+        adv, feat = adversarial(fake, real)
+        losses = [adv.detach(), feat.detach()]
+        (gradient,) = torch.autograd.grad(0.5 * (2 * adv + 3 * feat), fake)
+        results.append([*weights, *losses, gradient])
+    assert_close(results[1], results[0])
+
+
+@pytest.mark.parametrize("name", ["msd", "mpd", "msstftd"])
+def test_the_generators_gradients_leave_out_those_of_weights(name, monkeypatch):
+    """Where both sides have one pass."""
+    adversarial = wrap(build(name), simultaneous=True)
+    fake, real = audio()
+    computed = []
+    for kind in (RowConv, ThinConv2d):
+        backward = kind.backward
+
+        def watch(ctx, grad, backward=backward):
+            gradients = backward(ctx, grad)
+            computed.append((weights_wanted(), gradients[1] is not None))
+            return gradients
+
+        monkeypatch.setattr(kind, "backward", staticmethod(watch))
+    adversarial.train_adv(fake, real)
+    assert set(computed) == {(True, True), (False, False)}

@@ -47,6 +47,22 @@ def test_gradient_has_the_layout_of_fake():
     assert gradient.stride() == fake.stride()
 
 
+def test_a_gradient_is_made_when_it_is_needed():
+    """After the later layers' backwards, so that those of all maps are never alive at once."""
+    log = []
+    x = torch.randn(1, 2, 3, 4, requires_grad=True)
+    distances = []
+    maps = [x * 2]
+    for _ in range(2):
+        maps.append(maps[-1] * 2)
+    for i, each in enumerate(maps):
+        distances.append(l1.l1_loss(each, torch.zeros_like(each)))
+        each.grad_fn.register_prehook(lambda _, i=i: log.append(f"layer {i}"))
+        distances[-1].grad_fn.register_prehook(lambda _, i=i: log.append(f"distance {i}"))
+    torch.stack(distances).sum().backward()
+    assert log == [f"{kind} {i}" for i in (2, 1, 0) for kind in ("distance", "layer")]
+
+
 def test_half_precision_is_summed_in_float32():
     """256 ones and a half is 256 in bfloat16, and so would be their sum for ever."""
     fake = torch.full((1, 1, 100, 100), 0.5, dtype=torch.bfloat16, requires_grad=True)
@@ -66,3 +82,11 @@ def test_what_is_not_finite_shows(bad):
     fake, real = torch.randn(2, 1, 2, 3, 4)
     real[0, 1, 2, 3] = bad
     assert not l1.l1_loss(fake, real).isfinite() and not l1.mean_magnitude(real).isfinite()
+
+
+def test_what_is_not_a_number_shows_in_the_gradient():
+    """Whose signs are kept as whole numbers."""
+    fake, real = torch.randn(2, 1, 2, 3, 4)
+    real[0, 1, 2, 3] = float("nan")
+    (gradient,) = torch.autograd.grad(l1.l1_loss(fake.requires_grad_(), real), fake)
+    assert not gradient.isfinite().all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from adversarial_trainer.modules import layout
@@ -98,3 +99,28 @@ def test_only_where_it_pays() -> None:
         assert layout.pays(x) and not layout.pays(x.double())
         with torch.autocast("cpu", torch.bfloat16):
             assert not layout.pays(x)
+
+
+@pytest.mark.parametrize("paddings", [(2, 0), (0, 3), (4, 5), (8, 8)])
+@pytest.mark.parametrize("innermost", [True, False])
+@torch.no_grad()
+def test_elu_with_its_padding(paddings: tuple[int, int], innermost: bool) -> None:
+    x = torch.randn(2, 3, 9)
+    given = layout.channels_last(x) if innermost else x.clone()
+    found = layout.elu_pad(given, 0.7, *paddings)
+    torch.testing.assert_close(found, F.pad(F.elu(x, 0.7), paddings, "reflect"))
+    assert layout.is_channels_last(found) and torch.equal(given, x)
+
+
+@pytest.mark.parametrize("biases", [(True, True), (True, False), (False, True), (False, False)])
+@torch.no_grad()
+def test_sum_of_pointwise_convolutions(biases: tuple[bool, bool]) -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(2, 6, 9), layout.channels_last(torch.randn(2, 3, 9))
+    to_x, to_y = nn.Conv1d(6, 6, 1, bias=biases[0]), nn.Conv1d(3, 6, 1, bias=biases[1])
+    before = x.clone(), y.clone()
+    found = layout.add_pointwise(x, y, to_x, to_y)
+    torch.testing.assert_close(found, to_x(x) + to_y(y))
+    assert (
+        layout.is_channels_last(found) and torch.equal(x, before[0]) and torch.equal(y, before[1])
+    )

@@ -12,9 +12,10 @@ from micro import differences, make_solver
 from spoiling import batches, started, state_of
 from torch import Tensor
 
+from adversarial_trainer.modules.compiling import pieces_of
 from adversarial_trainer.modules.lstm import StreamableLSTM
 from solvers import CompressionSolver
-from solvers.compiling import Compiled, pieces_of, sub_discriminators
+from solvers.compiling import Compiled, sub_discriminators
 
 # Small, as each graph takes a tenth of a second also without inductor.
 SMALL = [
@@ -61,7 +62,7 @@ def compare(tmp_path: Path, audio: Path, backend: str, *overrides: str) -> None:
             # Some are zero but for rounding, as those of a weight norm's direction of one number.
             error = (grad - found[name]).norm() / grad.norm().clamp_min(1e-4 * largest)
             assert error < 1e-4, (name, len(counts), error)
-        counts.append(ours.compiled.graphs)
+        counts.append(ours.compiled.done.graphs)
     assert counts[0] > 0 and counts[0] == counts[-1], counts  # no more after the first step
 
 

@@ -60,6 +60,38 @@ def test_frozen_parts_stay_and_the_others_learn(
     assert min(bandwidths) < solver.model.bandwidths[-1]
 
 
+@pytest.mark.parametrize("frozen", ["encoder", "quantizer", "decoder"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["precision=bf16"],
+        ["adversarial.simultaneous=true"],
+        ["precision=bf16", "adversarial.simultaneous=true"],
+    ],
+    ids=" ".join,
+)
+def test_what_is_not_frozen_learns_as_it_does_without(
+    tmp_path: Path, audio: Path, source: CompressionSolver, options: list[str], frozen: str
+) -> None:
+    """In half precision, and where both sides come from one pass."""
+    argv = [f"continue_from={source.folder}", "adversarial.probability=1", *options]
+    before = parts(source)
+    found = []
+    for folder, more in (("all", []), ("frozen", [f"freeze=[{frozen}]"])):
+        solver = started(tmp_path / folder, audio, *argv, *more)
+        assert solver.train_step(batches(solver)[0])[1]
+        found.append({n: p.grad for n, p in solver.model.named_parameters() if p.grad is not None})
+    together, alone = found
+    assert {name for name in together if name not in alone} == {
+        name for name in together if name.startswith(f"{frozen}.")
+    }
+    for name, gradient in alone.items():
+        torch.testing.assert_close(gradient, together[name], rtol=1e-5, atol=1e-8, msg=name)
+    assert differences(before[frozen], parts(solver)[frozen]) == []
+    for part in {"encoder", "decoder"} - {frozen}:
+        assert differences(before[part], parts(solver)[part])
+
+
 def test_buffers_of_frozen_parts_stay(
     tmp_path: Path, audio: Path, source: CompressionSolver
 ) -> None:

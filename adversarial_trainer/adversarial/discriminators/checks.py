@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from adversarial_trainer.adversarial.discriminators.leaky_relu import KeptLeakyReLU
 from adversarial_trainer.modules.activation import get_activation
 
 
@@ -54,16 +55,21 @@ def build_activation(
 ) -> nn.Module:
     """An activation of torch.nn by name. `params=None`: slope 0.2 for LeakyReLU, else none.
 
+    One copy of a feature map is kept for the backward, where torch would keep its input as well.
+
     Args:
-        inplace: Work in place where torch can, which saves a feature map's memory. For inputs that
-            nothing else needs, the backward neither, as it does not a convolution's output.
+        inplace: Work in place where torch can. For inputs that nothing else needs, the backward
+            neither, as it does not a convolution's output.
     """
     if params is None and name == "LeakyReLU":
         params = {"negative_slope": 0.2}
     activation = get_activation(name, params)
     # torch cannot tell a negative input from its output where the slope is not positive.
-    if inplace and isinstance(activation, nn.LeakyReLU) and activation.negative_slope > 0:
-        activation.inplace = True
+    if not isinstance(activation, nn.LeakyReLU) or not activation.negative_slope > 0:
+        return activation
+    if not inplace and not activation.inplace:
+        return KeptLeakyReLU(activation.negative_slope)
+    activation.inplace = True
     return activation
 
 

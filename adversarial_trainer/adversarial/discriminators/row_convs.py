@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from adversarial_trainer.adversarial.discriminators.wanted import weights_wanted
 from adversarial_trainer.modules.conv import NormConv1d, NormConv2d, is_hooked
 from adversarial_trainer.modules.spectral import as_autocast
 
@@ -164,11 +165,11 @@ class RowConv(torch.autograd.Function):
             for group, part, taps in plan.pairs(wide, kernel):
                 part.addmm_(flat[group], taps)
             grad_x = plan.inside(wide).flatten(2)
-        if ctx.needs_input_grad[1]:
+        if ctx.needs_input_grad[1] and weights_wanted():
             grad_kernel = torch.zeros_like(kernel)
             for group, part, taps in plan.pairs(plan.pad(x), grad_kernel):
                 taps.addmm_(flat[group].t(), part)
-        if ctx.needs_input_grad[2]:
+        if ctx.needs_input_grad[2] and weights_wanted():
             grad_bias = grad.sum((0, 1))
         return grad_x, grad_kernel, grad_bias, None, None, None
 

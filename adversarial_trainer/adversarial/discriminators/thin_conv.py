@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from adversarial_trainer.adversarial.discriminators.wanted import weights_wanted
 from adversarial_trainer.modules.conv import NormConv2d, is_hooked
 from adversarial_trainer.modules.spectral import as_autocast
 
@@ -21,14 +22,16 @@ class ThinNormConv2d(NormConv2d):
 
     def convolve(self, x: Tensor) -> Tensor:
         conv = self.conv
+        padding = conv.padding
         plain = conv.stride == conv.dilation == (1, 1) and conv.groups == 1
-        plain = plain and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
-        plain = plain and all(p < k for p, k in zip(conv.padding, conv.kernel_size, strict=True))
         # A layer that this machine computes wrongly in bfloat16 has been given another forward.
         plain = plain and not is_hooked(conv) and "forward" not in vars(conv)
-        if not plain or x.device.type != "cpu" or x.shape[1] * 4 > LANES:
+        if not plain or conv.padding_mode != "zeros" or isinstance(padding, str):
             return conv(x)
-        return thin_conv2d(x, conv.weight, conv.bias, conv.padding)  # type: ignore[arg-type]
+        fits = all(p < k for p, k in zip(padding, conv.kernel_size, strict=True))
+        if not fits or x.device.type != "cpu" or x.shape[1] * 4 > LANES:
+            return conv(x)
+        return thin_conv2d(x, conv.weight, conv.bias, padding)
 
 
 class ThinConv2d(torch.autograd.Function):
@@ -48,8 +51,8 @@ class ThinConv2d(torch.autograd.Function):
         grad_x = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:
             grad_x = input_gradient(grad, weight, ctx.padding)
-        if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
-            wanted = [False, ctx.needs_input_grad[1], ctx.needs_input_grad[2]]
+        if any(ctx.needs_input_grad[1:3]) and weights_wanted():
+            mask = [False, ctx.needs_input_grad[1], ctx.needs_input_grad[2]]
             _, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
                 grad,
                 x,
@@ -61,7 +64,7 @@ class ThinConv2d(torch.autograd.Function):
                 False,
                 (0, 0),
                 1,
-                wanted,
+                mask,
             )
         return grad_x, grad_weight, grad_bias, None
 
