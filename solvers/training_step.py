@@ -82,7 +82,7 @@ class AlternatingSolver(BaseSolver):
             checks[PENALTY] = metrics[PENALTY] = penalty.detach()
         checks["reconstruction"] = peak(fake)
         if self.adversarial is not None:
-            self._announce_gradients(fake, learns)
+            self._announce_gradients(self.adversarial, fake, learns)
             with self.autocast():
                 self.adversarial.train_adv(fake, real)
             metrics.update(self.adversarial.metrics)
@@ -100,11 +100,10 @@ class AlternatingSolver(BaseSolver):
         good = self._finish_step(checks, metrics, batch, (real, fake), learns)
         return metrics, good
 
-    def _announce_gradients(self, fake: torch.Tensor, learns: bool) -> None:
+    def _announce_gradients(
+        self, adversarial: AdversarialLoss, fake: torch.Tensor, learns: bool
+    ) -> None:
         """Tell the discriminators which gradients the balancer is going to ask for."""
-        adversarial = self.adversarial
-        if adversarial is None:
-            return
         adversarial.eager_gradients = learns
         names = [*self.losses, *({"adv", "feat"} & self.weights.keys())]
         ahead = self.balancer.factors_ahead(names, fake)

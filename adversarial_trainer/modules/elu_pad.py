@@ -22,7 +22,8 @@ _elu_backward = torch.ops.aten.elu_backward
 def run_layers(layers: nn.Sequential, x: Tensor) -> Tensor:
     """`layers(x)` of `x` [B, C, T], each ELU with the reflection of the convolution behind it
     where that is faster."""
-    if not (trains_on_cpu(x) or layout.fuses(x)) or is_hooked(layers):
+    other = is_hooked(layers) or "forward" in vars(layers)  # compiled, say
+    if other or not (trains_on_cpu(x) or layout.fuses(x)):
         return layers(x)
     waiting: nn.ELU | None = None  # for the layer behind it
     for layer in layers:
