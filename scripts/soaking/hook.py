@@ -52,7 +52,7 @@ def install() -> None:
 
 def _one_nan(x: torch.Tensor) -> torch.Tensor:
     """`x` with its middle element replaced."""
-    mask = torch.zeros_like(x, dtype=torch.bool)
+    mask = torch.zeros(x.shape, dtype=torch.bool, device=x.device)
     mask.view(-1)[x.numel() // 2] = True
     return torch.where(mask, torch.full_like(x, math.nan), x)
 
