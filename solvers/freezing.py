@@ -14,10 +14,10 @@ PARTS = ("encoder", "quantizer", "decoder")
 
 def check_freeze(parts: Sequence[str], continue_from: str | None) -> None:
     """ValueError if `freeze` names what there is not, or leaves nothing to learn."""
+    given = f"freeze={shown(list(parts))}"
     for part in parts:
         if part not in PARTS:
-            raise unknown_name("freeze", part, PARTS)
-    given = f"freeze={shown(list(parts))}"
+            raise ValueError(f"{given}: {unknown_name('part', part, PARTS)}")
     if {"encoder", "decoder"} <= set(parts):
         raise ValueError(f"{given}: encoder and decoder hold all weights; freeze one of them.")
     if parts and continue_from is None:

@@ -40,8 +40,9 @@ def test_scaling_and_sync(tmp_path: Path) -> None:
     argv = ["--processes", "1", "2", "--rounds", "2", "--batch-size", "4", *overrides]
     text, (one, two) = benchmark(tmp_path, "scaling", *argv)
     assert "efficiency" in text and one["messages a step"] == 0
-    # counts of frames, codebooks, discriminators, feature matching (2), balancer, generator
-    assert two["messages a step"] == len(two["sizes"]) == 7
+    # counts of frames, codebooks, discriminators, feature matching (2), balancer, generator, and
+    # whether the step is good
+    assert two["messages a step"] == len(two["sizes"]) == 8
     assert 0 < two["seconds"] < 60
     _, rows = benchmark(tmp_path, "sync", "--rounds", "2", "solver=tiny")
     assert [row["way"] for row in rows] == ["none", "after", "overlap", "flashy", "ddp"]

@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from adversarial_trainer.dora_main import check_job_and_clear
 from adversarial_trainer.train import main
 from solvers import check_config, get_solver
+from solvers.compiling import Compiled
 
 KEYS = keys_by_file()
 # Values that are right for no key.
@@ -188,6 +189,11 @@ TOGETHER = [
     ("+optim.foreach=true", "`fused` and `foreach` cannot be `True` together"),
     ("+optim.maximize=true", "optim.maximize: no such key"),
     ("+loss.l1.reduction=sum", "loss.l1.reduction: no such key"),
+    ("freeze=[abc]", "freeze=['abc']: Unknown part 'abc'"),
+    (
+        "adversarial=mpd adversarial.mpd.activation_params.negative_slope=null",
+        "adversarial.mpd.activation_params.negative_slope=",
+    ),
     ("device=meta", "device=meta: use auto, cpu, cuda or cuda:N"),
 ]
 
@@ -310,6 +316,8 @@ def trains(cfg: DictConfig, folder: Path) -> None:
     xp.folder.mkdir(parents=True, exist_ok=True)
     with xp.enter():
         solver: Any = get_solver(cfg)
+        if cfg.compile:  # without the minutes of its code generator
+            solver.compiled = Compiled(solver.compiled.modules, "default", backend="eager")
         solver.prepare()
         solver.model.train()
         for batch in solver.data.train:

@@ -8,7 +8,7 @@ backward, and one tensor less kept. In bfloat16 nothing is cast, while torch pad
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -30,11 +30,18 @@ def run_layers(layers: nn.Sequential, x: Tensor) -> Tensor:
         if waiting is not None:
             x = _after_elu(waiting, layer, x)
             waiting = None
-        elif type(layer) is nn.ELU and not layer.inplace and not is_hooked(layer):
+        elif _fits(layer):
             waiting = layer
         else:
             x = layer(x)
     return x if waiting is None else waiting(x)
+
+
+def _fits(layer: nn.Module) -> TypeGuard[nn.ELU]:
+    """Whether it is an ELU whose gradient can be told from its output."""
+    if type(layer) is not nn.ELU or layer.inplace or is_hooked(layer):
+        return False
+    return isinstance(layer.alpha, int | float) and layer.alpha >= 0
 
 
 def _after_elu(elu: nn.ELU, layer: nn.Module, x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from recipes import audio, loaded
+from recipes import audio, check_codes, loaded
 from transformers import AutoConfig, AutoModel, AutoProcessor, EncodecFeatureExtractor, EncodecModel
 
 from adversarial_trainer.cli import main
@@ -78,27 +78,6 @@ def test_the_card(run: Path, exported: Path) -> None:
     assert "Audio files of `Voices`. 6 updates on 2 segments of 0.25 s" in card
     everything = b"".join(path.read_bytes() for path in exported.iterdir())
     assert b"jane.doe" not in everything and str(run.parent).encode() not in everything
-
-
-def check_codes(model, audio, found, expected):
-    """Equal codes, but where rounding to float32 decides between two entries: then a frame's later
-    codes may be others too. That takes place once in thousands of frames."""
-    differ = (found != expected).any(1).nonzero()
-    assert len(differ) <= expected.shape[2] // 100
-    if not len(differ):
-        return
-    latents = model.encoder(model.preprocess(audio)[0]).double()
-    for item, frame in differ.tolist():
-        residual = latents[item, :, frame]
-        for book, *pair in zip(
-            model.quantizer.codebooks, found[item, :, frame], expected[item, :, frame], strict=False
-        ):
-            entries = book.embed.double()
-            one, other = ((residual - entries[code]).norm() for code in pair)
-            assert abs(one - other) < 1e-6 * one
-            if pair[0] != pair[1]:
-                break
-            residual = residual - entries[pair[0]]
 
 
 @pytest.mark.parametrize(

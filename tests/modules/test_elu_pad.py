@@ -39,6 +39,18 @@ def test_equals_torch(left, right):
     assert torch.autograd.gradgradcheck(call, x)
 
 
+@pytest.mark.parametrize("alpha", [0, 0.5, -0.5])
+def test_slopes(alpha, calls):
+    """The sign of an ELU's output tells nothing where alpha is below 0."""
+    conv = StreamableConv1d(3, 2, 3, pad_mode="reflect", causal=False).double()
+    x = audio(7)
+    layers = nn.Sequential(nn.ELU(alpha), conv)
+    ours, expected = run_layers(layers, x), conv(layers[0](x))
+    assert len(calls) == (alpha >= 0)
+    torch.testing.assert_close(ours, expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(gradients(ours, [x]), gradients(expected, [x]), rtol=1e-12, atol=0)
+
+
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("kind", [SEANetEncoder, SEANetDecoder])
 def test_networks_equal_their_layers(kind, causal, calls):

@@ -60,7 +60,9 @@ def test_a_minute_needs_what_seconds_need():
 @needs_proc
 @pytest.mark.slow
 def test_an_hour_needs_what_ten_seconds_need():
-    assert growth(24_000, 10, 3600, "tiny") < 5  # an hour is 660 MiB
+    # What is set free in other sizes than it was taken makes 4 to 8 MiB, after ten minutes as after
+    # two hours. An hour is 660 MiB.
+    assert growth(24_000, 10, 3600, "tiny") < 15
 
 
 @needs_proc

@@ -64,11 +64,13 @@ def build_activation(
     if params is None and name == "LeakyReLU":
         params = {"negative_slope": 0.2}
     activation = get_activation(name, params)
-    # torch cannot tell a negative input from its output where the slope is not positive.
-    if not isinstance(activation, nn.LeakyReLU) or not activation.negative_slope > 0:
+    slope = getattr(activation, "negative_slope", None)
+    # torch cannot tell a negative input from its output where the slope is not positive. What is no
+    # number, it refuses at the first call.
+    if type(activation) is not nn.LeakyReLU or not (isinstance(slope, int | float) and slope > 0):
         return activation
     if not inplace and not activation.inplace:
-        return KeptLeakyReLU(activation.negative_slope)
+        return KeptLeakyReLU(slope)
     activation.inplace = True
     return activation
 
