@@ -38,14 +38,19 @@ def resample(wav: torch.Tensor, from_rate: int, to_rate: int) -> torch.Tensor:
         window = _long_filter(max(low, high)).astype(wav.new_zeros(0).cpu().numpy().dtype)
         out = signal.resample_poly(wav.detach().cpu().numpy(), high, low, axis=-1, window=window)
         return torch.from_numpy(out).to(wav)
-    kernel = _kernel(low, high, wav.dtype, wav.device)  # [taps, outputs]
-    taps, outputs = kernel.shape
-    step = taps - 2 * width
-    # One product of matrices, many outputs at a time, is up to nine times as fast as a convolution
-    # with few output channels (48 to 24 kHz has one).
-    windows = F.pad(wav, (width, width + step)).unfold(-1, taps, step)  # [..., blocks, taps]
-    out = (windows @ kernel).flatten(-2)  # [..., blocks, outputs] -> [..., T']
-    return out[..., : -(-length * high // low)]
+    pieces = _kernel(low, high, wav.dtype, wav.device)
+    step = len(pieces[0])
+    # Products of matrices, many outputs at a time, are up to nine times as fast as a convolution
+    # with few output channels (48 to 24 kHz has one). One for each stretch of the kernel: windows
+    # as long as the whole of it overlap and would have to be copied.
+    rows = -(-length // step) + len(pieces) - 1
+    blocks = F.pad(wav, (width, rows * step - length - width))
+    blocks = blocks.reshape(blocks.numel() // step, step)  # [signals * rows, step]
+    out = blocks @ pieces[0]  # [signals * rows, outputs]
+    for k, piece in enumerate(pieces[1:], start=1):
+        out[:-k].addmm_(blocks[k:, : len(piece)], piece)
+    # A signal's last rows reach into the next one: they are not needed.
+    return out.view(*wav.shape[:-1], rows * out.shape[1])[..., : -(-length * high // low)]
 
 
 def reduced(from_rate: int, to_rate: int) -> tuple[int, int]:
@@ -67,8 +72,11 @@ def resample_margin(from_rate: int, to_rate: int) -> int:
 
 
 @lru_cache(maxsize=32)
-def _kernel(low: int, high: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """Matrix `[taps, outputs]` from a stretch of input to the outputs at its middle part.
+def _kernel(
+    low: int, high: int, dtype: torch.dtype, device: torch.device
+) -> tuple[torch.Tensor, ...]:
+    """Matrix `[taps, outputs]` from a stretch of input to the outputs at its middle part, cut into
+    pieces `[step, outputs]` of as many taps as there are inputs to so many outputs.
 
     With one unit of time for `low` inputs and `high` outputs, input i is at i / low and output j
     at j / high; the weight of i in j is h(i / low - j / high) / low, where
@@ -82,7 +90,8 @@ def _kernel(low: int, high: int, dtype: torch.dtype, device: torch.device) -> to
     time = ((inputs[:, None] - outputs) * cutoff).clamp(-_ZEROS, _ZEROS)
     window = torch.i0(_BETA * (1 - (time / _ZEROS).square()).sqrt()) / float(np.i0(_BETA))
     # At the clamped ends the sinc is 0.
-    return (torch.sinc(time) * window * (cutoff / low)).to(device, dtype)
+    kernel = (torch.sinc(time) * window * (cutoff / low)).to(device, dtype)
+    return kernel.split(low * repeat)
 
 
 @lru_cache(maxsize=4)

@@ -82,3 +82,25 @@ def test_resample_keeps_dtype_and_gradient() -> None:
 def test_bad_rates(rates: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="0|-1|2000003"):
         resample(noise(1, 10), *rates)
+
+
+@pytest.mark.parametrize("rates", [(44_100, 24_000), (48_000, 24_000), (24_000, 48_000), (3, 2)])
+@pytest.mark.parametrize("length", [1, 146, 147, 1000])
+def test_resample_is_its_formula(rates: tuple[int, int], length: int) -> None:
+    """Output k is the sum over inputs i of wav[i] h(i / from - k / to), for each signal alone."""
+    wav = torch.randn(2, 3, length, dtype=torch.float64)
+    out = resample(wav, *rates)
+    k = np.arange(out.shape[-1])
+    cutoff = min(rates) * 0.9475937167399596
+    time = (np.arange(length)[:, None] / rates[0] - k / rates[1]) * cutoff
+    window = np.i0(14.769656459379492 * np.sqrt((1 - (time / 64) ** 2).clip(0)))
+    weights = np.sinc(time) * window * (abs(time) <= 64)
+    expected = wav.numpy() @ weights * (cutoff / rates[0] / np.i0(14.769656459379492))
+    np.testing.assert_allclose(out.numpy(), expected, atol=1e-12)
+    assert resample(wav[:0], *rates).shape == (0, 3, out.shape[-1])
+
+
+def test_gradients_of_resample() -> None:
+    wav = torch.randn(2, 90, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: resample(x, 30, 20), wav, fast_mode=True)
+    assert torch.autograd.gradgradcheck(lambda x: resample(x, 30, 20), wav, fast_mode=True)
