@@ -280,8 +280,8 @@ def test_only_rank_zero_writes(tmp_path: Path, audio: Path, runs: list[Run], how
     (folder,) = (tmp_path / "run" / "xps").iterdir()
     ours = {path for path in opened if path.is_relative_to(tmp_path / "run")}
     print(sorted(map(str, opened)))
-    # .argv.json and .hydra are Dora's and Hydra's, which know no ranks; so each looks for room, in a
-    # file without a name.
+    # .argv.json and .hydra are Dora's and Hydra's, which know no ranks; so each looks for room, in
+    # a file without a name.
     theirs = {path for path in ours if path.name == ".argv.json" or ".hydra" in path.parts}
     theirs.add(folder)
     assert ours - theirs == {folder / "solver.log.1"}
