@@ -11,13 +11,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+import torch
+
 # On a CPU, for which it matters, a backward runs in the thread that asks for it.
 _wanted: ContextVar[bool] = ContextVar("weights_wanted", default=True)
 
 
 def weights_wanted() -> bool:
-    """Whether the backward that is under way wants gradients of the discriminators' weights."""
-    return _wanted.get()
+    """Whether the backward that is under way wants gradients of the discriminators' weights.
+
+    Compiled code always makes them: torch.compile would break its graph at the question.
+    """
+    return torch.compiler.is_compiling() or _wanted.get()
 
 
 @contextmanager
