@@ -130,12 +130,13 @@ def test_float32_differs_by_rounding_alone(tmp_path: Path, audio: Path) -> None:
     # Replacements would depend on the order of the frames.
     overrides = overrides_for("msstftd", "quantizer.dead_code_threshold=0")
     short = ["optim.epochs=1", "optim.updates_per_epoch=1"]
-    largest = []
+    found_by_seed = []
     for seed in (2036, 2037, 2038):  # a frame between two codes is in some batches, not in all
         states = runs(tmp_path / f"one{seed}", audio, [*overrides, *short, f"seed={seed}"], (1, 4))
         found = differences(first_gradients(states[4]), first_gradients(states[1]))
-        largest.append(max(found.values(), default=0.0))
-    assert min(largest) < 1e-4, largest
+        found_by_seed.append(list(found.values()))
+    best = min(found_by_seed, key=max)
+    assert max(best) < 1e-4 and statistics.median(best) < 1e-5, found_by_seed
 
     states = runs(tmp_path / "20", audio, overrides, (1, -1, 2, 4))
     found = {size: differences(weights(states[size]), weights(states[1])) for size in (-1, 2, 4)}

@@ -111,7 +111,9 @@ def test_buffers_of_frozen_parts_stay(
 def test_freezing_that_makes_no_sense(audio: Path, source: CompressionSolver) -> None:
     given = f"continue_from={source.folder}"
     cases = {
-        ("freeze=[encoders]", given): "freeze=.*Unknown part 'encoders'.*decoder, encoder, quant",
+        ("freeze=[encoders]", given): (
+            "freeze=.*Unknown part 'encoders'.*decoder, encoder, quantizer"
+        ),
         ("freeze=[encoder,decoder]", given): "freeze=.*hold all weights; freeze one",
         ("freeze=[encoder]",): "freeze=.*stay at random; name its weights by continue_from",
     }

@@ -64,10 +64,12 @@ def build_activation(
     if params is None and name == "LeakyReLU":
         params = {"negative_slope": 0.2}
     activation = get_activation(name, params)
-    slope = getattr(activation, "negative_slope", None)
+    if not isinstance(activation, nn.LeakyReLU):
+        return activation
+    slope = activation.negative_slope
     # torch cannot tell a negative input from its output where the slope is not positive. What is no
     # number, it refuses at the first call.
-    if type(activation) is not nn.LeakyReLU or not (isinstance(slope, int | float) and slope > 0):
+    if not isinstance(slope, int | float) or slope <= 0:
         return activation
     if not inplace and not activation.inplace:
         return KeptLeakyReLU(slope)
