@@ -20,7 +20,7 @@ import numpy as np
 import soundfile
 import torch
 
-from .resampling import resample
+from adversarial_trainer.resampling import resample
 
 logger = logging.getLogger(__name__)
 

@@ -14,16 +14,19 @@ from collections.abc import Sequence
 
 # Name -> module below this package, and what it is for, as the module itself says.
 COMMANDS = {
-    "doctor": ("doctor.command", "check a folder of audio before training on it"),
-    "evaluate": ("evaluation.command", "metrics of a codec at each bandwidth"),
+    "doctor": ("tools.doctor.command", "check a folder of audio before training on it"),
+    "evaluate": ("tools.evaluate.command", "metrics of a codec at each bandwidth"),
     "report": (
-        "report.command",
+        "tools.report.command",
         "write a page to listen to and look at: of a run, or of several compared",
     ),
-    "encode": ("compress.encode_command", "compress audio with a codec"),
-    "decode": ("compress.decode_command", "audio of what encode wrote"),
-    "info": ("compress.info_command", "what is in an .atc file"),
-    "export": ("export.command", "write a codec for transformers, as safetensors, or as ONNX"),
+    "encode": ("tools.compress.encode_command", "compress audio with a codec"),
+    "decode": ("tools.compress.decode_command", "audio of what encode wrote"),
+    "info": ("tools.compress.info_command", "what is in an .atc file"),
+    "export": (
+        "tools.export.command",
+        "write a codec for transformers, safetensors or ONNX",
+    ),
 }
 
 

@@ -19,7 +19,7 @@ from omegaconf import grammar_parser
 from omegaconf._utils import get_yaml_loader
 from omegaconf.errors import GrammarParseError
 
-from .registry import shown, unknown_name
+from adversarial_trainer.registry import shown, unknown_name
 
 MAIN = "config.yaml"
 LARGEST = 1 << 20  # bytes

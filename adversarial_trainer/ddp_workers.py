@@ -12,7 +12,7 @@ from typing import Any
 
 from dora import executor
 
-from .signals import STOP_SIGNALS
+from adversarial_trainer.signals import STOP_SIGNALS
 
 
 class ChildrenManager(executor.ChildrenManager):

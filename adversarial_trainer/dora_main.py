@@ -39,8 +39,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from submitit.core.utils import FailedJobError
 
-from . import config_files, credentials, ddp_workers, job_files, slurm
-from .registry import shown, unknown_name
+from adversarial_trainer import config_files, credentials, ddp_workers, job_files
+from adversarial_trainer.registry import shown, unknown_name
+from adversarial_trainer.training import slurm
 
 
 def config_path() -> str:

@@ -20,11 +20,11 @@ from adversarial_trainer.adversarial.discriminators import (
     JointDiscriminator,
     MultiDiscriminator,
 )
-from adversarial_trainer.devices import get_device
 from adversarial_trainer.losses import LOSSES, Balancer
 from adversarial_trainer.models.builders import naming, to_params
-from adversarial_trainer.optim import OPTIMIZERS, SCHEDULES, Schedule, keep_options
 from adversarial_trainer.registry import parameter_names, shown
+from adversarial_trainer.training import OPTIMIZERS, SCHEDULES, Schedule, keep_options
+from adversarial_trainer.training.devices import get_device
 
 from .precision import STORED, check_precision
 

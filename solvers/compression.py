@@ -14,11 +14,11 @@ from omegaconf import DictConfig
 
 from adversarial_trainer import activity, distrib
 from adversarial_trainer.adversarial.read_only import read_only
-from adversarial_trainer.evaluation import codebook_counts
 from adversarial_trainer.light_flashy import flashy
 from adversarial_trainer.models.builders import get_model, naming
-from adversarial_trainer.optim import ModuleEMA
-from adversarial_trainer.report import write_report
+from adversarial_trainer.tools.evaluate import codebook_counts
+from adversarial_trainer.tools.report import write_report
+from adversarial_trainer.training import ModuleEMA
 
 from . import provenance, weights
 from .averager import Averager

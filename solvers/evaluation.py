@@ -9,11 +9,15 @@ import torch
 from omegaconf import DictConfig
 
 from adversarial_trainer.data import FileDataset
-from adversarial_trainer.evaluation import Results, codebook_counts, evaluate, write_results
-from adversarial_trainer.evaluation.scoring import Scorer
-from adversarial_trainer.evaluation.settings import describe_data, describe_model, wanted_metrics
 from adversarial_trainer.models.encodec import EncodecModel
-from adversarial_trainer.pretrained import Codec
+from adversarial_trainer.models.pretrained import Codec
+from adversarial_trainer.tools.evaluate import Results, codebook_counts, evaluate, write_results
+from adversarial_trainer.tools.evaluate.scoring import Scorer
+from adversarial_trainer.tools.evaluate.settings import (
+    describe_data,
+    describe_model,
+    wanted_metrics,
+)
 
 from .provenance import git_state
 

@@ -11,7 +11,7 @@ import torch
 from adversarial_trainer import activity, audio
 from adversarial_trainer.data import FileDataset
 from adversarial_trainer.models.encodec import EncodecModel
-from adversarial_trainer.pictures import draw_spectrograms
+from adversarial_trainer.tools.report.pictures import draw_spectrograms
 
 # In the names of samples: what some file systems refuse, or a terminal or a logger makes more of.
 _NOT_IN_NAMES = '/\\:*?"<>|'

@@ -21,7 +21,7 @@ from adversarial_trainer import activity, distrib
 from adversarial_trainer.config_files import flatten
 from adversarial_trainer.light_flashy import ExperimentLogger, flashy
 from adversarial_trainer.light_flashy import TensorboardLogger as FlashyTensorboardLogger
-from adversarial_trainer.report import panel
+from adversarial_trainer.tools.report import panel
 
 # Charts of several metrics in TensorBoard's Custom Scalars tab: title -> pattern of names.
 BALANCE = {

@@ -13,7 +13,7 @@ from torch import nn
 
 import adversarial_trainer
 from adversarial_trainer import audio, distrib
-from adversarial_trainer.pretrained.runs import PROVENANCE, starts
+from adversarial_trainer.models.pretrained.runs import PROVENANCE, starts
 
 # Of the code that runs; a repository that only has it somewhere inside (.venv) is another's.
 _FILE = Path(adversarial_trainer.__file__)

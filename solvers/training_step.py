@@ -12,7 +12,7 @@ from adversarial_trainer.adversarial import AdversarialLoss
 from adversarial_trainer.data import Batch
 from adversarial_trainer.losses import Balancer
 from adversarial_trainer.models.encodec import EncodecModel
-from adversarial_trainer.optim import ModuleEMA, Schedule
+from adversarial_trainer.training import ModuleEMA, Schedule
 
 from .bad_steps import BadSteps, CodecState, bad_gradient, peak, spoilt_files
 from .base import BaseSolver

@@ -10,7 +10,7 @@ from torch import nn
 
 from adversarial_trainer.config_files import flatten
 from adversarial_trainer.models.builders import to_params
-from adversarial_trainer.pretrained import Weights, fit, read_weights
+from adversarial_trainer.models.pretrained import Weights, fit, read_weights
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import io
 
 import numpy as np
 
-from adversarial_trainer.bitstream import (
+from adversarial_trainer.tools.compress.bitstream import (
     BitstreamReader,
     BitstreamWriter,
     Block,

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from adversarial_trainer.models.builders import get_model
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.models.initialise import initialise_from_data
-from adversarial_trainer.pretrained import Codec
+from adversarial_trainer.models.pretrained import Codec
 from adversarial_trainer.train import main
 from scripts.benchmarks.codebooks import start_from
 

@@ -54,7 +54,7 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """From the second segment on, and without the code generator."""
     torch._dynamo.reset()  # a graph of an equal model would be taken
     quick = functools.partial(compile_inference, backend="eager", repeats=2)
-    monkeypatch.setattr("adversarial_trainer.pretrained.codec.compile_inference", quick)
+    monkeypatch.setattr("adversarial_trainer.models.pretrained.codec.compile_inference", quick)
 
 
 @pytest.mark.usefixtures("eager")

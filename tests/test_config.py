@@ -22,10 +22,10 @@ from adversarial_trainer.data import resolve_stage_metas
 from adversarial_trainer.losses import LOSSES, Balancer
 from adversarial_trainer.metrics import METRICS, ViSQOL
 from adversarial_trainer.models.builders import DECODERS, ENCODERS, MODELS, get_model
-from adversarial_trainer.optim import OPTIMIZERS, SCHEDULES, ModuleEMA
 from adversarial_trainer.quantization import QUANTIZERS
 from adversarial_trainer.registry import Registry, parameter_names
 from adversarial_trainer.train import main
+from adversarial_trainer.training import OPTIMIZERS, SCHEDULES, ModuleEMA
 from solvers import SOLVERS
 from solvers.builders import (
     get_adversarial,

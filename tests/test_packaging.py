@@ -73,7 +73,7 @@ def test_content_of_the_wheel(wheel: Path) -> None:
         for name in ("adversarial_trainer", "solvers")
         for path in (ROOT / name).rglob("*.py")
     }
-    page = {f"adversarial_trainer/report/page.{suffix}" for suffix in ("css", "js")}
+    page = {f"adversarial_trainer/tools/report/page.{suffix}" for suffix in ("css", "js")}
     wanted = config | code | page | {"adversarial_trainer/py.typed"}
     assert len(config) > 20 and wanted <= content, wanted - content
     others = {name for name in content - wanted if ".dist-info/" not in name}

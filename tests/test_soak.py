@@ -54,7 +54,7 @@ UnfinishedEpoch.load_state_dict = load_state_dict
     "averaged weights forgotten": (
         "checkpoint.th.ema|update .* differs|history.json differs",
         """
-from adversarial_trainer.optim import ModuleEMA
+from adversarial_trainer.training import ModuleEMA
 ModuleEMA.load_state_dict = lambda self, state: self.reset()
 """,
     ),

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import soundfile
 
-from ..audio import AudioError, open_audio, read_frames
+from adversarial_trainer.audio import AudioError, open_audio, read_frames
+
 from .decoding import fault_of
 from .manifest import AudioMeta
 from .scan_cache import Entry

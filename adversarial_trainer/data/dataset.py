@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch.utils.data import get_worker_info
 
-from .. import audio
-from ..resampling import reduced, resample_margin
+from adversarial_trainer import audio
+from adversarial_trainer.resampling import reduced, resample_margin
+
 from .decoding import SkipLog, decode, reason_of, usable_frames
 from .manifest import AudioMeta
 

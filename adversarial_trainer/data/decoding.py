@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import soundfile
 import torch
 
-from .. import audio
+from adversarial_trainer import audio
 
 logger = logging.getLogger(__name__)
 

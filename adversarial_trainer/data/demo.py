@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from .. import activity
-from ..audio import write
+from adversarial_trainer import activity
+from adversarial_trainer.audio import write
+
 from .synth_music import piece
 from .synth_speech import utterance
 

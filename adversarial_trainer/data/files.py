@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 
-from .. import audio
-from ..resampling import resample_margin
+from adversarial_trainer import audio
+from adversarial_trainer.resampling import resample_margin
+
 from .decoding import SkipLog, decode, reason_of, usable_frames
 from .manifest import AudioMeta
 

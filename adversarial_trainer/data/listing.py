@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from .. import activity
-from ..audio import EXTENSIONS
+from adversarial_trainer import activity
+from adversarial_trainer.audio import EXTENSIONS
+
 from .scan_cache import Entry
 
 # Audio that libsndfile cannot read: worth a word, where a .txt is not.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .. import distrib
+from adversarial_trainer import distrib
+
 from .dataset import SegmentDataset
 from .decoding import SkipLog
 from .fetching import Batch, Fetcher, Keys

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..audio import replacing
+from adversarial_trainer.audio import replacing
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
 MAX_LINE = 1 << 20  # bytes

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from ..audio import replacing
+from adversarial_trainer.audio import replacing
+
 from .manifest import AudioMeta, meta_from_dict, read_lines
 
 logger = logging.getLogger(__name__)

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from .. import activity
-from ..audio import replacing
+from adversarial_trainer import activity
+from adversarial_trainer.audio import replacing
+
 from .checking import check
 from .listing import Skipped, list_files
 from .manifest import AudioMeta, save_manifest

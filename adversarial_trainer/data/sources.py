@@ -11,8 +11,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from .. import activity, distrib
-from ..registry import unknown_name
+from adversarial_trainer import activity, distrib
+from adversarial_trainer.registry import unknown_name
+
 from .manifest import AudioMeta, is_manifest, load_manifest
 from .scanning import scan
 from .splitting import DEFAULT_SHARES, STAGES, split

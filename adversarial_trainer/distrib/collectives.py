@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed, nn
 
-from .. import activity
+from adversarial_trainer import activity
 
 T = TypeVar("T")
 

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, distributed, nn
 
-from .. import activity
+from adversarial_trainer import activity
+
 from .collectives import broadcast_object, is_distributed, size_of
 
 

@@ -24,9 +24,9 @@ from dora.grid import RunGridArgs, _filter_grid_sheeps, monitor
 from dora.shep import Sheep
 from dora.xp import XP
 
+from adversarial_trainer.dora_main import TrainMain, exit_with_error, get_explore
 from solvers import check_config
 
-from ..dora_main import TrainMain, exit_with_error, get_explore
 from ._local import Devices, LocalRun, run_all, visible_gpus
 
 PROG = f"python -m {__package__}"

@@ -18,7 +18,7 @@ from dora import Sheep
 from dora.main import DecoratedMain
 from dora.xp import XP
 
-from adversarial_trainer.devices import cores
+from adversarial_trainer.training.devices import cores
 
 POLL = 0.2  # seconds between two looks at the processes
 GRACE = 10.0  # seconds a run has to end when it is asked to

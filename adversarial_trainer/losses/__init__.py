@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from ..registry import Registry
+from adversarial_trainer.registry import Registry
+
 from .balancer import Balancer
 from .mel import MelSpectrogramL1Loss, MultiScaleMelSpectrogramLoss
 from .sisnr import SISNR

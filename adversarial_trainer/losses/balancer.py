@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import distrib
-from ..registry import unknown_name
+from adversarial_trainer import distrib
+from adversarial_trainer.registry import unknown_name
 
 
 class Balancer:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..modules.pairs import check_pair
-from ..modules.spectral import MelSpectrogram
+from adversarial_trainer.modules.pairs import check_pair
+from adversarial_trainer.modules.spectral import MelSpectrogram
 
 
 class MelSpectrogramL1Loss(nn.Module):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..modules.pairs import check_pair
-from ..modules.snr import si_snr
-from ..modules.spectral import no_autocast
+from adversarial_trainer.modules.pairs import check_pair
+from adversarial_trainer.modules.snr import si_snr
+from adversarial_trainer.modules.spectral import no_autocast
 
 
 def overlapping_segments(x: Tensor, length: int, stride: int) -> Tensor:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..modules.pairs import check_pair
-from ..modules.spectral import Spectrogram
+from adversarial_trainer.modules.pairs import check_pair
+from adversarial_trainer.modules.spectral import Spectrogram
 
 EPSILON = float(torch.finfo(torch.float32).eps)
 # Magnitudes are sqrt(max(power, POWER_FLOOR)), Parallel WaveGAN's bound on the logarithm's slope.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..registry import Registry
+from adversarial_trainer.registry import Registry
+
 from .base import Metric
 from .codebook import CodebookUsage
 from .mel import MelDistance

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from .. import distrib
+from adversarial_trainer import distrib
 
 
 class CodebookUsage:

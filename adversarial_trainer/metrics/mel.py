@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..modules.spectral import MelSpectrogram
+from adversarial_trainer.modules.spectral import MelSpectrogram
+
 from .base import Metric
 
 

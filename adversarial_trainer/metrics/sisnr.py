@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..modules.snr import si_snr
+from adversarial_trainer.modules.snr import si_snr
+
 from .base import Metric
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..modules.spectral import Spectrogram
+from adversarial_trainer.modules.spectral import Spectrogram
+
 from .base import Metric
 from .mel import magnitude_distance
 

@@ -40,7 +40,7 @@ def check_config(cfg: DictConfig) -> None:
 
 
 def _check_solver(config: Mapping[str, Any]) -> None:
-    from .. import SOLVERS  # which imports this package
+    from solvers import SOLVERS  # which imports this package
 
     name = config.get("solver")
     if name is None:

@@ -21,11 +21,11 @@ from adversarial_trainer.data import resolve_stage_metas
 from adversarial_trainer.losses import LOSSES, Balancer
 from adversarial_trainer.metrics import METRICS
 from adversarial_trainer.models.builders import DECODERS, ENCODERS, MODELS
-from adversarial_trainer.optim import OPTIMIZERS, SCHEDULES, ModuleEMA
 from adversarial_trainer.quantization import QUANTIZERS
 from adversarial_trainer.registry import Registry, parameter_names, shown
+from adversarial_trainer.training import OPTIMIZERS, SCHEDULES, ModuleEMA
+from solvers.builders import ADVERSARIAL_LOSSES, PENALTY
 
-from ..builders import ADVERSARIAL_LOSSES, PENALTY
 from .kinds import Range, describe, fits
 
 Factory = Callable[..., Any]

@@ -17,11 +17,10 @@ from torch.nn.modules import module as torch_modules
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from adversarial_trainer.config_files import flatten
-from adversarial_trainer.evaluation import codebook_counts
 from adversarial_trainer.models.builders import get_model, naming, to_params
 from adversarial_trainer.registry import shown
-
-from ..builders import (
+from adversarial_trainer.tools.evaluate import codebook_counts
+from solvers.builders import (
     discriminator_names,
     get_adversarial_loss,
     get_balancer,
@@ -30,7 +29,8 @@ from ..builders import (
     get_optimizer,
     get_schedule,
 )
-from ..evaluation import Evaluation
+from solvers.evaluation import Evaluation
+
 from .light_torch import without_compile
 
 # Beyond what any machine trains: slips of the keyboard, which would fill its memory.

@@ -7,12 +7,11 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from adversarial_trainer.devices import parse_device
 from adversarial_trainer.metrics import METRICS
 from adversarial_trainer.registry import shown
-from adversarial_trainer.slurm import slurm_config
-
-from ..freezing import check_freeze
+from adversarial_trainer.training.devices import parse_device
+from adversarial_trainer.training.slurm import slurm_config
+from solvers.freezing import check_freeze
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 LONGEST_SEGMENT = 2**23  # samples; three minutes at 48 kHz

@@ -97,6 +97,6 @@ def opened() -> None:
 if os.environ.get("RANK") == os.environ.get("FAULT_RANK"):
     globals()[os.environ["FAULT"]]()
 if limit := os.environ.get("START_LIMIT"):
-    from adversarial_trainer.watch import rendezvous
+    from adversarial_trainer.training.watch import rendezvous
 
     rendezvous.START_LIMIT = float(limit)

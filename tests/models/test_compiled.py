@@ -12,7 +12,7 @@ from recipes import audio, loaded
 from adversarial_trainer.models.compiled import SHAPES, CompiledHalf, compile_inference
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.models.inference import prepare_inference
-from adversarial_trainer.streaming import StreamingEncoder
+from adversarial_trainer.models.streaming import StreamingEncoder
 
 SMALL = ["model.seanet.n_filters=4", "model.seanet.dimension=16", "model.seanet.ratios=[4,2]"]
 MODELS = {

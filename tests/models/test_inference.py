@@ -8,8 +8,8 @@ from recipes import audio, loaded
 
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.models.inference import prepare_inference
+from adversarial_trainer.models.streaming import StreamingEncoder
 from adversarial_trainer.modules.norm import fold_weight_norm
-from adversarial_trainer.streaming import StreamingEncoder
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 import torch
 from micro import make_cfg, make_solver
 
-from adversarial_trainer.devices import get_device
 from adversarial_trainer.train import main
+from adversarial_trainer.training.devices import get_device
 from solvers import check_config
 from solvers.builders import get_adversarial, get_discriminators
 

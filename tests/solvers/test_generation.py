@@ -9,8 +9,8 @@ from matplotlib.image import imread
 from micro import RATE, make_cfg, write_audio
 
 from adversarial_trainer.data import AudioMeta, FileDataset
-from adversarial_trainer.evaluation import codebook_counts
 from adversarial_trainer.models.builders import get_model
+from adversarial_trainer.tools.evaluate import codebook_counts
 from solvers.generation import generate_samples
 
 

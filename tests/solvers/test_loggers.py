@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 
 from adversarial_trainer import distrib
-from adversarial_trainer.report import panel
+from adversarial_trainer.tools.report import panel
 from solvers.loggers import BALANCE, ResultLogger, TensorboardLogger, WandbLogger, init_loggers
 
 STAGES = ["evaluate.every=1", "generate.every=1", "optim.epochs=2"]

@@ -13,7 +13,7 @@ import pytest
 import torch
 from micro import ROOT, make_solver
 
-from adversarial_trainer.report import read_run
+from adversarial_trainer.tools.report import read_run
 from solvers import compression, provenance
 
 BOTH = ["evaluate.every=2", "generate.every=1", "generate.num_files=1"]

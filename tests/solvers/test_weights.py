@@ -9,7 +9,7 @@ import pytest
 import torch
 from micro import differences, make_solver
 
-from adversarial_trainer.pretrained import find_run
+from adversarial_trainer.models.pretrained import find_run
 from solvers import CompressionSolver
 
 

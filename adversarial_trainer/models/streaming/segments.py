@@ -1,0 +1,109 @@
+"""Codecs that need whole signals, on long ones: in segments that overlap a little.
+
+As in EnCodec (arXiv 2210.13438, section 3.1) and in the encodec package: each segment is encoded
+as a signal of its own, with its own volume, and the decoded ones are faded into one another.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from adversarial_trainer.models.encodec import EncodecModel
+from adversarial_trainer.models.streaming.interface import (
+    ChunkDecoder,
+    ChunkEncoder,
+    EncodedChunk,
+    Latency,
+)
+
+
+class SegmentedEncoder(ChunkEncoder):
+    """One chunk a segment.
+
+    Args:
+        model: in evaluation mode.
+        segment: length in seconds.
+        overlap: share in [0, 0.5] of a segment that the next one repeats.
+    """
+
+    def __init__(self, model: EncodecModel, segment: float = 1.0, overlap: float = 0.01) -> None:
+        self.length, self.stride = segment_samples(model, segment, overlap)
+        super().__init__(model)
+
+    @property
+    def latency(self) -> Latency:
+        return Latency(self.length, self.length, self.model.sample_rate)
+
+    def reset(self) -> None:
+        super().reset()
+        self._pending: torch.Tensor | None = None
+
+    def _encode(self, x: torch.Tensor, last: bool) -> list[EncodedChunk]:
+        pending = x if self._pending is None else torch.cat([self._pending, x], -1)
+        chunks = []
+        while pending.shape[-1] >= (1 if last else self.length):
+            chunks.append(EncodedChunk(*self.model.encode(pending[..., : self.length])))
+            pending = pending[..., self.stride :]
+        self._pending = pending.clone()
+        return chunks
+
+
+class SegmentedDecoder(ChunkDecoder):
+    """The inverse of a `SegmentedEncoder`, with the same arguments; its chunks in, as they are.
+
+    Where segments overlap, each counts by a triangle, highest at its middle, over the sum of them.
+    """
+
+    def __init__(self, model: EncodecModel, segment: float = 1.0, overlap: float = 0.01) -> None:
+        _, self.stride = segment_samples(model, segment, overlap)
+        super().__init__(model)
+
+    def reset(self) -> None:
+        super().reset()
+        self._weight: torch.Tensor | None = None  # [T], of the first segment, the longest
+        self._sum: torch.Tensor | None = None  # [B, C, T], weighted, from the next segment on
+        self._weights: torch.Tensor | None = None  # [T]
+
+    def _decode(self, chunk: EncodedChunk) -> torch.Tensor:
+        audio = self.model.decode(chunk.codes, chunk.scale)
+        length = audio.shape[-1]
+        if self._weight is None:
+            t = torch.linspace(0, 1, length + 2, dtype=audio.dtype, device=audio.device)[1:-1]
+            self._weight = 0.5 - (t - 0.5).abs()
+        if length > len(self._weight):
+            raise ValueError(
+                f"a chunk of {length} samples after a first one of {len(self._weight)}: "
+                "chunks must come as the encoder gave them, beginning with the first"
+            )
+        weight = self._weight[:length]
+        total, weights = _add(self._sum, weight * audio), _add(self._weights, weight)
+        done = total[..., : self.stride] / weights[: self.stride]
+        self._sum = total[..., self.stride :].clone()
+        self._weights = weights[self.stride :].clone()
+        return done
+
+    def _flush(self) -> torch.Tensor:
+        if self._sum is None or self._weights is None:
+            raise ValueError("nothing to decode: no segment was pushed")
+        return self._sum / self._weights
+
+
+def segment_samples(model: EncodecModel, segment: float, overlap: float) -> tuple[int, int]:
+    """Samples of a segment, and from one's start to the next's (rounded as in encodec)."""
+    if not 0 <= overlap <= 0.5:
+        raise ValueError(f"overlap must be in [0, 0.5], got {overlap}")
+    length = int(segment * model.sample_rate)
+    if length < 1:
+        raise ValueError(f"segment must be at least one sample, got {segment} s")
+    return length, max(1, int((1 - overlap) * length))
+
+
+def _add(old: torch.Tensor | None, new: torch.Tensor) -> torch.Tensor:
+    """The sum of two signals [..., T] that begin together."""
+    if old is None or not old.shape[-1]:
+        return new
+    length = max(old.shape[-1], new.shape[-1])
+    total = new.new_zeros(*new.shape[:-1], length)
+    total[..., : old.shape[-1]] += old
+    total[..., : new.shape[-1]] += new
+    return total

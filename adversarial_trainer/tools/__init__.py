@@ -1,0 +1,1 @@
+"""Tools: one folder for each command of `adversarial-trainer`."""

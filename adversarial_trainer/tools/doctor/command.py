@@ -1,0 +1,78 @@
+"""The command line of the doctor."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+
+from adversarial_trainer.audio import replacing
+from adversarial_trainer.data import DEFAULT_SHARES, STAGES
+from adversarial_trainer.tools.arguments import whole_number
+
+from .diagnosis import diagnose
+from .findings import find_problems
+from .report import to_json, to_text
+
+EPILOG = """\
+exit status: 0 all is well, 1 something needs a person, 2 wrong command line or folder.
+What each check means, and the keys of the JSON: docs/doctor.md.
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `doctor` to a command line."""
+    parser = commands.add_parser(
+        "doctor",
+        help="check a folder of audio before training on it",
+        description="Decode every audio file below FOLDER and report what is wrong with it.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", metavar="FOLDER", help="or a manifest (.jsonl, .jsonl.gz)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    parser.add_argument(
+        "--shares",
+        type=_shares,
+        default=DEFAULT_SHARES,
+        metavar="STAGE=SHARE,...",
+        help="as dset.shares; default " + ",".join(f"{k}={v}" for k, v in DEFAULT_SHARES.items()),
+    )
+    parser.add_argument(
+        "--workers", type=whole_number, metavar="N", help="threads; default one a core"
+    )
+    parser.add_argument("--report", metavar="FILE", help="write the report to FILE as well")
+    parser.add_argument("--force", action="store_true", help="let --report overwrite FILE")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Examine, print, and return the exit status. ValueError and OSError for a wrong call."""
+    if args.report and os.path.lexists(args.report) and not args.force:
+        raise FileExistsError(f"--report {args.report!r} exists; --force overwrites it")
+    diagnosis = diagnose(args.folder, args.shares, args.workers)
+    problems = find_problems(diagnosis)
+    if args.json:
+        # ASCII: names that are not UTF-8 come back from their escapes with `os.fsencode`.
+        report = json.dumps(to_json(diagnosis, problems), indent=1, allow_nan=False) + "\n"
+    else:
+        report = to_text(diagnosis, problems)
+    if args.report:
+        with replacing(args.report) as temporary:
+            temporary.write_text(report, encoding="utf-8")
+    sys.stdout.write(report)
+    return 1 if problems else 0
+
+
+def _shares(text: str) -> dict[str, float]:
+    shares = {}
+    for part in text.split(","):
+        stage, _, share = part.partition("=")
+        try:
+            shares[stage.strip()] = float(share)
+        except ValueError:
+            raise argparse.ArgumentTypeError(
+                f"expected STAGE=NUMBER,... with {', '.join(STAGES)}; got {part!r}"
+            ) from None
+    return shares

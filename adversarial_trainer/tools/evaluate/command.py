@@ -1,0 +1,250 @@
+"""The command line of an evaluation."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+from adversarial_trainer.data import AudioMeta, FileDataset, load_source
+from adversarial_trainer.metrics import METRICS
+from adversarial_trainer.models.pretrained import Codec, load_codec
+from adversarial_trainer.modules.compiling import show_compilations
+from adversarial_trainer.registry import unknown_name
+from adversarial_trainer.tools.arguments import (
+    add_compile_argument,
+    add_device_argument,
+    add_model_argument,
+    whole_number,
+)
+from adversarial_trainer.training.devices import cores, get_device
+
+from .bandwidths import codebook_counts, counts_of_bandwidths
+from .measure import evaluate
+from .opus import HIGHEST, LOWEST, MISSING, Opus
+from .results import Results
+from .scoring import FileScores, Scorer, Task, WantedMetric
+from .settings import configured_metric, describe_data, describe_model, evaluate_files
+from .table import to_text
+from .workers import Workers, score_here
+from .writing import JSON, write_results
+
+EPILOG = """\
+Metrics, their units and traps, and the keys of the JSON: docs/evaluation.md.
+"""
+METRICS_BY_DEFAULT = "sisnr,mel,stft"
+MAX_DURATION = 10.0  # seconds; as in config.yaml
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `evaluate` to a command line."""
+    parser = commands.add_parser(
+        "evaluate",
+        help="metrics of a codec at each bandwidth",
+        description="Reconstruct audio files with MODEL and print a rate-distortion table.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_model_argument(parser, "model")
+    parser.add_argument(
+        "--data", metavar="DIR", help="folder or manifest; default: a run's own evaluate files"
+    )
+    parser.add_argument(
+        "--bandwidths",
+        default="all",
+        metavar="all|highest|KBPS,...",
+        help="all (default): those the model was trained for; or a list in kb/s, as in 1.5,6",
+    )
+    parser.add_argument(
+        "--metrics",
+        type=_metrics,
+        default=METRICS_BY_DEFAULT,
+        metavar="NAME,...",
+        help=f"of {', '.join(METRICS)}; default {METRICS_BY_DEFAULT}",
+    )
+    parser.add_argument(
+        "--visqol-mode",
+        choices=("audio", "speech"),
+        help="at 48 or 16 kHz; default: the run's own, else audio",
+    )
+    parser.add_argument(
+        "--baseline", choices=("opus",), help="beside it, Opus at the same bitrates"
+    )
+    parser.add_argument("--files", type=whole_number, metavar="N", help="only the first N")
+    parser.add_argument(
+        "--slow-files",
+        type=whole_number,
+        metavar="N",
+        help="visqol, pesq and stoi on N of the files only, spread evenly; default: all",
+    )
+    parser.add_argument(
+        "--max-duration",
+        type=_seconds,
+        metavar="SECONDS",
+        help="of each file, from its start, or 'all' of it; default: as the run, else "
+        f"{MAX_DURATION:g}",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=whole_number,
+        metavar="N",
+        help="processes for metrics and baseline; default: one a core where they take long",
+    )
+    parser.add_argument(
+        "--out", metavar="DIR", help="write evaluation.json, .csv and rate_distortion.png there"
+    )
+    parser.add_argument("--force", action="store_true", help="let --out overwrite them")
+    add_device_argument(parser)
+    add_compile_argument(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate, print and write. ValueError and OSError for a wrong call."""
+    if args.out and os.path.lexists(Path(args.out) / JSON) and not args.force:
+        raise FileExistsError(f"--out {args.out!r} has an {JSON}; --force overwrites it")
+    device = get_device(args.device)
+    if args.compile:
+        show_compilations()
+    codec = load_codec(args.model, device).prepare(args.compile)
+    counts = _counts(codec, args.bandwidths)
+    metas, source = _files(codec, args.data)
+    files = FileDataset(
+        metas[: args.files],
+        codec.model.sample_rate,
+        codec.model.channels,
+        _duration(codec, args.max_duration),
+    )
+    opus, rates = _baseline(codec, counts) if args.baseline else (None, [])
+    scorer = Scorer(_wanted(codec, args), codec.model.sample_rate, opus)
+    slow = bool(rates) or device.type != "cpu"  # metrics are for the CPU, the model is elsewhere
+    for name, metric in scorer.metrics.items():
+        try:
+            metric.prepare()
+        except ImportError as exc:
+            raise ValueError(f"--metrics {name}: {exc}") from exc
+        slow = slow or metric.slow
+    jobs = args.jobs or (cores() if slow else 1)
+    results = _evaluate(codec, files, scorer, counts, rates, min(jobs, len(files)))
+    if not results.files:
+        raise ValueError(f"none of the {len(files)} files could be read")
+    sys.stdout.write(_headline(results, files, source) + to_text(results))
+    if args.out:
+        info = codec.info
+        about = describe_model(
+            codec, args.model, info.get("signature"), info.get("epoch"), info.get("commit")
+        )
+        write_results(results, Path(args.out), about, source)
+        print(f"\nWritten to {args.out}")
+    return 0
+
+
+def _evaluate(
+    codec: Codec,
+    files: FileDataset,
+    scorer: Scorer,
+    counts: Sequence[int],
+    rates: Sequence[float],
+    jobs: int,
+) -> Results:
+    like = next(codec.model.parameters())
+    with ExitStack() as stack:
+        score: Callable[[Iterable[Task]], Iterator[FileScores]] = partial(score_here, scorer)
+        if jobs > 1:
+            score = stack.enter_context(Workers(scorer, jobs))
+        return evaluate(codec.model, files, scorer, counts, like, rates, score)
+
+
+def _headline(results: Results, files: FileDataset, source: str) -> str:
+    count, total = len(results.files), len(files)
+    missing = f" ({total - count} of {total} could not be read)" if count < total else ""
+    part = f", at most {files.max_duration:g} s of each" if files.max_duration else ""
+    return f"{count} files{missing}, {results.seconds:.1f} s{part}; {source}\n\n"
+
+
+def _counts(codec: Codec, bandwidths: str) -> list[int]:
+    if bandwidths in ("all", "highest"):
+        return codebook_counts(codec.model, bandwidths, "--bandwidths")
+    try:
+        wanted = [float(part) for part in bandwidths.split(",")]
+    except ValueError:
+        raise ValueError(
+            f"--bandwidths {bandwidths!r}: use all, highest, or numbers (kb/s), as in 1.5,6"
+        ) from None
+    return counts_of_bandwidths(codec.model, wanted)
+
+
+def _files(codec: Codec, data: str | None) -> tuple[list[AudioMeta], str]:
+    """The files to evaluate on, and where they are from, in words."""
+    if data is not None:
+        return load_source(data, name="--data"), data
+    if codec.info.get("kind") != "run":
+        raise ValueError("--data is needed: only a run has files of its own")
+    folder = Path(codec.info["folder"])
+    metas = evaluate_files(codec.cfg, folder.parent.parent / "cache")
+    if not metas:
+        raise ValueError("the run has no files to evaluate on (dset.shares.evaluate=0); use --data")
+    return metas, describe_data(codec.cfg)
+
+
+def _duration(codec: Codec, given: float | str | None) -> float | None:
+    if given == "all":
+        return None
+    if isinstance(given, float):
+        return given
+    evaluate_cfg = codec.cfg.get("evaluate") or {}
+    return evaluate_cfg.get("max_duration", MAX_DURATION)
+
+
+def _wanted(codec: Codec, args: argparse.Namespace) -> list[WantedMetric]:
+    names = args.metrics if isinstance(args.metrics, list) else _metrics(args.metrics)
+    wanted = []
+    for name in names:
+        configured = configured_metric(codec.cfg, name)
+        params = dict(configured.params)
+        if name == "visqol" and args.visqol_mode:
+            params["mode"] = args.visqol_mode
+        slow = getattr(METRICS[name], "slow", False)
+        wanted.append(WantedMetric(name, params, args.slow_files if slow else None))
+    return wanted
+
+
+def _baseline(codec: Codec, counts: Sequence[int]) -> tuple[Opus | None, list[float]]:
+    """The program and its rates; says what is left out."""
+    opus, channels = Opus.find(), codec.model.channels
+    if opus is None:
+        print(MISSING, file=sys.stderr)
+        return None, []
+    if channels > 2:
+        print(f"No Opus baseline: it is for 1 or 2 channels, not {channels}.", file=sys.stderr)
+        return None, []
+    bandwidths = [codec.model.bandwidth_of(n) for n in counts]
+    rates = [rate for rate in bandwidths if Opus.takes(rate, channels)]
+    if left_out := [f"{rate:g}" for rate in bandwidths if rate not in rates]:
+        limits = f"{LOWEST:g} to {HIGHEST * channels:g} kb/s"
+        print(f"Opus has {limits}: {', '.join(left_out)} left out.", file=sys.stderr)
+    return opus, rates
+
+
+def _metrics(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in METRICS:
+            raise argparse.ArgumentTypeError(str(unknown_name("metric", name, METRICS)))
+    return list(dict.fromkeys(names))
+
+
+def _seconds(text: str) -> float | str:
+    if text == "all":
+        return text
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected seconds above 0, or all; got {text!r}")
+    return value

@@ -1,0 +1,346 @@
+"""One codec out of many formats."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import warnings
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from children import in_child
+from micro import make_cfg, make_solver, write_audio
+from omegaconf import OmegaConf
+
+from adversarial_trainer import checkpoint
+from adversarial_trainer.models.builders import get_model
+from adversarial_trainer.models.encodec import EncodecModel, export_encodec_state_dict
+from adversarial_trainer.models.pretrained import build_codec, load_codec, read_weights
+from adversarial_trainer.models.pretrained.weights import Weights
+from solvers import CompressionSolver
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> CompressionSolver:
+    """A run with averaged weights, which differ from those at the last update."""
+    folder = tmp_path_factory.mktemp("pretrained")
+    lstm = ["model.seanet.lstm=1", "optim.ema.decay=0.9", "evaluate.every=1", "optim.epochs=1"]
+    solver = make_solver(folder, write_audio(folder / "audio"), *lstm)
+    solver.run()
+    return solver
+
+
+def signal(model: EncodecModel, seconds: float = 0.3) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    length = round(seconds * model.sample_rate) + 7
+    return 0.3 * torch.randn(2, model.channels, length, generator=generator)
+
+
+def same(one: EncodecModel, other: EncodecModel) -> None:
+    """Equal codes, and audio to float32's rounding."""
+    x = signal(one)
+    with torch.no_grad():
+        codes, scale = one.encode(x)
+        others, other_scale = other.encode(x)
+        assert torch.equal(codes, others)
+        assert len(codes.unique()) > 3
+        audio = one.decode(codes, scale)
+        assert (other.decode(codes, other_scale) - audio).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("how", ["signature", "folder", "file", "copy"])
+def test_a_run(run: CompressionSolver, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DORA_DIR", str(run.folder.parents[1]))
+    names = {"signature": "run", "folder": run.folder, "file": run.checkpoint_path}
+    codec = load_codec(names.get(how, run.folder / "checkpoint_1.th"))
+    assert not codec.model.training and not any(p.requires_grad for p in codec.model.parameters())
+    run.model.eval()
+    assert run.ema is not None
+    with run.ema.swap():
+        same(run.model, codec.model)
+    assert codec.info["kind"] == "run" and codec.info["updates"] == 3 and codec.info["epoch"] == 1
+    assert codec.info["metrics"]["sisnr"] == run.history[0]["evaluate"]["sisnr"]
+    assert codec.cfg.dataset.batch_size == 2 and codec.discriminators
+    assert run.adversarial is not None
+    run.adversarial.adversary.load_state_dict(codec.discriminators)
+
+
+@pytest.mark.parametrize("name", ["24khz", "48khz"])
+def test_the_encodec_package(tmp_path: Path, name: str) -> None:
+    """Its published sizes, read off a bare state dict; its own codes and audio."""
+    encodec = pytest.importorskip("encodec")
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the old weight norm
+        theirs = getattr(encodec.EncodecModel, f"encodec_model_{name}")(pretrained=False).eval()
+    for layer in theirs.quantizer.vq.layers:
+        layer._codebook.embed.normal_(std=0.1)
+        layer._codebook.inited.fill_(1)
+    torch.save(theirs.state_dict(), tmp_path / "weights.th")
+    codec = load_codec(tmp_path / "weights.th")
+    model = codec.model
+    assert (model.sample_rate, model.channels) == (theirs.sample_rate, theirs.channels)
+    assert model.total_codebooks == theirs.quantizer.n_q and model.causal == (name == "24khz")
+    theirs.set_target_bandwidth(24.0)
+    x = signal(model)[:1]
+    with torch.no_grad():
+        ((codes, scale),) = theirs.encode(x)
+        ours, our_scale = model.encode(x)
+        assert torch.equal(codes, ours)
+        audio = theirs.decode([(codes, scale)])
+        assert (model.decode(ours, our_scale) - audio).abs().max() < 1e-5
+
+
+def save_as_of_old(state: dict, path: Path) -> None:
+    """As torch wrote it until 2.0, when EnCodec and AudioCraft published theirs: no record of the
+    byte order, nor of a format version."""
+    torch.save(state, path)
+    data = path.read_bytes()
+    later = ("byteorder", ".format_version", ".storage_alignment", ".data/serialization_id")
+    end = data.rindex(b"PK\x06\x06")  # of the directory, before zip64's and the usual end record
+    start = struct.unpack_from("<Q", data, end + 48)[0]
+    entries, position = [], start
+    while position < end:
+        name, extra, comment = struct.unpack_from("<HHH", data, position + 28)
+        size = 46 + name + extra + comment
+        entry = data[position : position + size]
+        if not entry[46 : 46 + name].decode().endswith(later):
+            entries.append(entry)
+        position += size
+    directory, tail = b"".join(entries), bytearray(data[end:])
+    struct.pack_into("<QQQ", tail, 24, len(entries), len(entries), len(directory))
+    struct.pack_into("<Q", tail, 56 + 8, start + len(directory))  # where zip64's record is
+    struct.pack_into("<HHI", tail, 76 + 8, len(entries), len(entries), len(directory))
+    path.write_bytes(data[:start] + directory + tail)
+    with zipfile.ZipFile(path) as old:
+        assert not any(name.endswith(later) for name in old.namelist())
+    assert torch.load(path, weights_only=True).keys() == state.keys()
+
+
+@pytest.mark.parametrize("what", ["encodec", "audiocraft"])
+def test_files_of_older_torch(tmp_path: Path, run: CompressionSolver, what: str) -> None:
+    codec = load_codec(run.folder)
+    if what == "audiocraft":
+        state = audiocraft(run)
+    else:  # with the attributes that a module's state_dict has
+        state = torch.nn.Module.state_dict(codec.model)
+        for key, value in export_encodec_state_dict(codec.model).items():
+            state[key] = value
+        for key in list(state):
+            if ".parametrizations." in key:
+                del state[key]
+    save_as_of_old(state, tmp_path / "compression_state_dict.bin")
+    loaded = load_codec(tmp_path / "compression_state_dict.bin")
+    assert loaded.info["kind"] == what
+    same(codec.model, loaded.model)
+
+
+# What AudioCraft 1.3's `OmegaConf.to_yaml(cfg)` looks like, interpolations and all.
+AUDIOCRAFT = """
+sample_rate: 16000
+channels: 1
+compression_model: encodec
+encodec:
+  autoencoder: seanet
+  quantizer: rvq
+  sample_rate: ${sample_rate}
+  channels: ${channels}
+  causal: true
+  renormalize: false
+seanet:
+  dimension: 8
+  channels: ${channels}
+  causal: ${encodec.causal}
+  n_filters: 2
+  n_residual_layers: 1
+  ratios: [8, 5, 4, 2]
+  activation: ELU
+  activation_params: {alpha: 1.}
+  norm: weight_norm
+  norm_params: {}
+  kernel_size: 7
+  residual_kernel_size: 3
+  last_kernel_size: 7
+  dilation_base: 2
+  pad_mode: reflect
+  true_skip: false
+  compress: 2
+  lstm: 1
+  disable_norm_outer_blocks: 0
+  decoder: {trim_right_ratio: 1.0, final_activation: null, final_activation_params: null}
+  encoder: {}
+rvq:
+  n_q: 2
+  bins: 16
+  q_dropout: false
+  decay: 0.99
+dora:
+  dir: /checkpoint/${oc.env:USER}/experiments
+"""
+
+
+def audiocraft(run: CompressionSolver, text: str = AUDIOCRAFT) -> dict:
+    codec = load_codec(run.folder)
+    return {
+        "best_state": export_encodec_state_dict(codec.model),
+        "xp.cfg": text,
+        "version": "1.3.0",
+        "exported": True,
+    }
+
+
+@pytest.mark.parametrize("how", ["file", "folder"])
+def test_audiocraft(tmp_path: Path, run: CompressionSolver, how: str) -> None:
+    path = tmp_path / "compression_state_dict.bin"
+    torch.save(audiocraft(run), path)
+    codec = load_codec(path if how == "file" else tmp_path)
+    same(load_codec(run.folder).model, codec.model)
+    assert codec.info["kind"] == "audiocraft" and "dora" not in codec.cfg
+    assert codec.hash == load_codec(run.folder).hash
+
+
+def test_audiocraft_that_cannot_be_read(tmp_path: Path, run: CompressionSolver) -> None:
+    path = tmp_path / "compression_state_dict.bin"
+    torch.save({"pretrained": "facebook/encodec_32khz", "exported": True}, path)
+    with pytest.raises(ValueError, match="only names the codec 'facebook/encodec_32khz'"):
+        load_codec(path)
+    torch.save(audiocraft(run, AUDIOCRAFT.replace("model: encodec", "model: dac")), path)
+    with pytest.raises(ValueError, match="compression_model='dac'; only encodec"):
+        load_codec(path)
+    torch.save(
+        audiocraft(run, AUDIOCRAFT.replace("${sample_rate}", "${encodec.sample_rate}")), path
+    )
+    with pytest.raises(ValueError, match="leads to itself"):
+        load_codec(path)
+    torch.save({"xp.cfg": OmegaConf.create({"a": 1}), "best_state": {}}, path)
+    with pytest.raises(ValueError, match="training checkpoint of AudioCraft.*export_encodec"):
+        load_codec(path)
+
+
+@pytest.mark.parametrize("old_names", [False, True])
+def test_transformers(tmp_path: Path, old_names: bool) -> None:
+    """A folder as the hub has it; older ones hold a pickle."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    sizes = {"num_filters": 2, "hidden_size": 8, "codebook_size": 1024, "codebook_dim": 8}
+    theirs = transformers.EncodecModel(transformers.EncodecConfig(**sizes)).eval()
+    for layer in theirs.quantizer.layers:
+        layer.codebook.embed.normal_(std=0.1)
+        layer.codebook.inited.fill_(1)
+    theirs.save_pretrained(tmp_path)
+    if old_names:
+        state = theirs.state_dict()
+        for key in list(state):
+            for new, old in (("original0", "weight_g"), ("original1", "weight_v")):
+                if key.endswith(f".parametrizations.weight.{new}"):
+                    state[key.replace(f"parametrizations.weight.{new}", old)] = state.pop(key)
+        (tmp_path / "model.safetensors").unlink()
+        torch.save(state, tmp_path / "pytorch_model.bin")
+    model = load_codec(f"hf:{tmp_path}" if old_names else tmp_path).model
+    x = signal(model)
+    with torch.no_grad():
+        encoded = theirs.encode(x, bandwidth=24.0)
+        codes, _ = model.encode(x)
+        assert torch.equal(codes, encoded.audio_codes[0])
+        audio = theirs.decode(encoded.audio_codes, encoded.audio_scales)[0]
+        assert (model.decode(codes) - audio).abs().max() < 1e-5
+
+
+def test_hash_is_of_what_decoding_needs(run: CompressionSolver) -> None:
+    codec, other = load_codec(run.folder), load_codec(run.folder)
+    assert len(codec.hash) == 64 and codec.hash == other.hash
+    with torch.no_grad():
+        next(other.model.encoder.parameters()).add_(1)  # any encoder will do
+    del other.hash
+    assert codec.hash == other.hash
+    changes = (
+        lambda model: next(model.decoder.parameters()).view(-1)[0].add_(1e-6),
+        lambda model: model.quantizer.codebooks[1].embed[3, 3].add_(1e-6),
+        lambda model: setattr(model, "renormalize", True),
+    )
+    for change in changes:
+        third = load_codec(run.folder)
+        with torch.no_grad():
+            change(third.model)
+        assert third.hash != codec.hash
+
+
+def test_what_is_missing_or_no_codec(tmp_path: Path, run: CompressionSolver) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "config.json").write_text('{"model_type": "wav2vec2"}')
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/config.json").write_text("{")
+    (tmp_path / "a.safetensors").write_bytes(b"nothing of the kind")
+    cases = {
+        "nosuch": (FileNotFoundError, "no such file or folder, and no such run in outputs/xps"),
+        "hf:nosuch": (FileNotFoundError, "A local one is needed"),
+        str(tmp_path / "empty"): (FileNotFoundError, "has no checkpoint.th, model.safetensors"),
+        str(tmp_path): (ValueError, "model_type='wav2vec2'; only 'encodec'"),
+        str(tmp_path / "broken"): (ValueError, "config.json: not JSON"),
+        str(tmp_path / "a.safetensors"): (ValueError, "not a safetensors file, or damaged"),
+    }
+    for source, (kind, message) in cases.items():
+        with pytest.raises(kind, match=message):
+            load_codec(source)
+
+
+def test_a_configuration_is_data(tmp_path: Path, run: CompressionSolver) -> None:
+    """Nothing in it is looked up, expanded, or made before its size is known."""
+    state = checkpoint.load(run.checkpoint_path)
+    path = tmp_path / "checkpoint.th"
+    text = state["config_text"]
+    bomb = "a: &a [x,x,x,x]\nb: [*a,*a]\n" + text
+    os.environ["CODEC_SECRET"] = "hush"
+    cases = {
+        text.replace(
+            "sample_rate: 16000", "sample_rate: ${oc.env:CODEC_SECRET}"
+        ): "refers to other",
+        bomb: "aliases are not expanded",
+        text.replace("n_q: 2", "n_q: 1000000000"): "1000000000 layers",
+        text.replace("n_filters: 2", "n_filters: 3"): "do not fit its own configuration",
+        text.replace("dimension: 8", "dimension: 1000000000"): "do not fit|invalid|too large",
+        "- 1\n- 2": "no usable 'model'",
+        "model: {": "its configuration is not YAML",
+    }
+    for changed, message in cases.items():
+        assert changed != text
+        torch.save({**state, "config_text": changed}, path)
+        with pytest.raises(ValueError, match=message) as error:
+            load_codec(path)
+        assert "hush" not in str(error.value)
+
+
+def test_sizes_in_a_file_cost_no_memory(tmp_path: Path, run: CompressionSolver) -> None:
+    state = checkpoint.load(run.checkpoint_path)
+    path = tmp_path / "checkpoint.th"
+    text = state["config_text"].replace("n_filters: 2", "n_filters: 20000")
+    torch.save({**state, "config_text": text}, path)  # terabytes of weights
+    kind, message = in_child(load_codec, path, memory=2 << 30)
+    assert kind == "ValueError" and "do not fit its own configuration" in message
+
+
+def test_codebooks_without_a_start_are_refused(run: CompressionSolver) -> None:
+    cfg = make_cfg("quantizer.kmeans_init=true", "model.seanet.lstm=1")
+    weights = Weights(get_model(cfg).state_dict(), cfg, None, {"path": "x.th"})
+    with pytest.raises(ValueError, match="x.th: its codebooks have not been started"):
+        build_codec(weights)
+
+
+def test_weights_are_not_copied_into_float64_runs(tmp_path: Path) -> None:
+    """A run in double precision gives a codec in single precision."""
+    audio = write_audio(tmp_path / "audio")
+    solver = make_solver(tmp_path, audio, "precision=float64", "optim.epochs=1")
+    solver.run()
+    model = load_codec(solver.folder).model
+    assert {t.dtype for t in model.state_dict().values() if t.is_floating_point()} == {
+        torch.float32
+    }
+
+
+def test_info_is_plain(run: CompressionSolver) -> None:
+    info = read_weights(str(run.folder)).info
+    json.dumps({key: str(value) for key, value in info.items()})
+    assert info["signature"] == "run" and info["folder"] == run.folder

@@ -1,0 +1,219 @@
+"""Damage is noticed, and with `salvage` costs no more than the blocks it is in."""
+
+import io
+import struct
+import time
+import zlib
+
+import numpy as np
+import pytest
+from bitstreams import KINDS, blocks_at, codes_of, header, read, write
+
+from adversarial_trainer.tools.compress.bitstream import (
+    BitstreamReader,
+    Block,
+    FormatError,
+    Gap,
+    read_codes,
+)
+from adversarial_trainer.tools.compress.bitstream.block import end_block
+
+LENGTH = 100_000  # 54422 samples at the model's rate, seven blocks
+
+
+def salvaged(data: bytes, kind: str, lost: set[int]) -> list[Gap]:
+    """Check that all blocks but `lost` come back; the gaps."""
+    _, blocks, gaps = read(data, kind, salvage=True)
+    wanted = codes_of(header(kind), LENGTH)
+    assert [number for number, _, _ in blocks] == sorted(set(range(7)) - lost)
+    for number, codes, scale in blocks:
+        assert np.array_equal(codes, wanted[number][0]) and scale == wanted[number][1]
+    return gaps
+
+
+def refused(data: bytes, kind: str, match: str) -> None:
+    with pytest.raises(FormatError, match=match):
+        read(data, kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_bit_counts(kind: str) -> None:
+    """One bit changed anywhere: refused, and the blocks it is not in come back."""
+    data = write(kind, LENGTH)
+    starts = blocks_at(data)
+    for position in range(0, len(data), 19):
+        changed = bytearray(data)
+        changed[position] ^= 1 << position % 8
+        refused(bytes(changed), kind, ".")
+        if position < starts[0]:
+            with pytest.raises(FormatError):
+                BitstreamReader(io.BytesIO(changed), salvage=True)
+            continue
+        block = sum(start <= position for start in starts) - 1
+        gaps = salvaged(bytes(changed), kind, {block} - {7})
+        assert len(gaps) == (block < 7)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_truncation(kind: str) -> None:
+    data = write(kind, LENGTH)
+    starts = blocks_at(data)
+    for size in range(0, len(data), 17):
+        if size < starts[0]:
+            for salvage in (False, True):
+                with pytest.raises(FormatError, match="inside the header|not an .atc file"):
+                    BitstreamReader(io.BytesIO(data[:size]), salvage)
+            continue
+        refused(data[:size], kind, "truncated, at byte")
+        whole = sum(start <= size for start in starts[1:])
+        assert salvaged(data[:size], kind, set(range(whole, 7))) == []
+        reader, _, _ = read(data[:size], kind, salvage=True)
+        assert reader.length is None and not reader.complete
+        assert reader.damaged_bytes == size - starts[whole]
+
+
+def test_gaps_are_at_their_time() -> None:
+    data = write("packed", LENGTH)
+    starts = blocks_at(data)
+    head, blocks = data[: starts[0]], [data[a:b] for a, b in zip(starts, starts[1:], strict=False)]
+
+    def without(*lost: int) -> bytes:
+        return head + b"".join(block for n, block in enumerate(blocks) if n not in lost)
+
+    for lost, gap, match in [
+        ([0], (0, 8000), "block 0 should be here, not 1"),
+        ([2, 3], (16_000, 16_000), "block 2 should be here, not 4"),
+        # The last block: from its start to the end of the audio, not of its frame.
+        ([6], (48_000, 54_422 - 48_000), "block 6 should be here, not 7"),
+    ]:
+        refused(without(*lost), "packed", match)
+        assert salvaged(without(*lost), "packed", set(lost)) == [gap]
+    # Noise between blocks, other files' blocks, and markers in it, cost nothing.
+    other = write("packed", LENGTH, seed=1, channels=1)[starts[0] :]
+    for noise in (b"\xf5ATB" * 9, b"\xf5A", bytes(70_000), other):
+        messy = head + blocks[0] + noise + b"".join(blocks[1:])
+        refused(messy, "packed", "at byte")
+        assert salvaged(messy, "packed", set()) == []
+    # Doubled blocks and late ones are left out.
+    messy = head + b"".join(blocks[n] for n in (0, 1, 1, 2, 4, 3, 5, 6, 7))
+    refused(messy, "packed", "block 2 should be here, not 1")
+    assert salvaged(messy, "packed", {3}) == [(24_000, 8000)]
+    refused(data + b"x", "packed", f"bytes after the end, at byte {len(data)}")
+
+
+def test_a_header_can_be_another_files() -> None:
+    """Its own is damaged; all of one model, bandwidth, rate and number of channels are the same."""
+    data, other = write("packed", LENGTH), write("packed", 9, seed=1)
+    start = blocks_at(other)[0]
+    assert salvaged(other[:start] + b"noise" + data[start:], "packed", set()) == []
+
+
+def test_gaps_in_overlapping_blocks() -> None:
+    """What a lost one overlaps with is not lost."""
+    data = write("separate", LENGTH)
+    starts = blocks_at(data)
+    damaged = bytearray(data)
+    damaged[starts[3] + 20] ^= 1
+    # From the end of block 2's frames to the start of block 4.
+    assert salvaged(bytes(damaged), "separate", {3}) == [
+        (2 * 7821 + 8000, 4 * 7821 - 2 * 7821 - 8000)
+    ]
+
+
+def crafted(sequence: int, kind: int = 0, payload: bytes = bytes(75)) -> bytes:
+    """A header and one block with a right CRC."""
+    head = header("packed").to_bytes()
+    body = struct.pack("<BIHH", kind, sequence, 25 * (kind == 0), len(payload)) + payload
+    return head + b"\xf5ATB" + struct.pack("<I", zlib.crc32(body, zlib.crc32(head[:-4]))) + body
+
+
+def made_of(*blocks: Block) -> bytes:
+    """A header, and these blocks with right CRCs."""
+    head = header("packed").to_bytes()
+    return head + b"".join(block.to_bytes(zlib.crc32(head[:-4])) for block in blocks)
+
+
+def test_blocks_of_wrong_lengths() -> None:
+    full, short = bytes(75), bytes(30)
+    end = end_block(header("packed"), 20 * 44_100 // 30)  # 16000 samples, two full blocks
+    read(made_of(Block(0, 0, 25, full), Block(0, 1, 25, full), end), "packed")
+    data = made_of(Block(0, 0, 25, full), Block(0, 1, 10, short), end)
+    refused(data, "packed", "the last block has 10 frames instead of 25")
+    data = made_of(Block(0, 0, 10, short), Block(0, 1, 25, full), end)
+    refused(data, "packed", "block 0 is too short")
+
+
+def test_payloads_that_no_writer_writes() -> None:
+    with pytest.raises(FormatError, match="block 7 has a code 255; the largest is 199"):
+        read_codes(header("packed"), Block(0, 7, 25, b"\xff" * 75), None)
+    for scale in (-1.0, np.inf, np.nan):
+        with pytest.raises(FormatError, match="block 7 has the scale"):
+            payload = struct.pack("<f", scale) + bytes(75)
+            read_codes(header("separate"), Block(0, 7, 25, payload), None)
+    data = bytearray(write("packed", LENGTH))
+    start = blocks_at(bytes(data))[-2]
+    data[start:] = Block(2, 6, 0, data[start + 17 :]).to_bytes(
+        zlib.crc32(data[: blocks_at(data)[0] - 4])
+    )
+    refused(bytes(data), "packed", "6 blocks for 100000 samples")
+
+
+def test_markers_that_come_in_parts() -> None:
+    class Slow(io.BytesIO):
+        def read1(self, size: int = -1) -> bytes:
+            return self.read(1)
+
+    data = write("packed", LENGTH)
+    start = blocks_at(data)[0]
+    reader = BitstreamReader(
+        Slow(data[:start] + b"noise" * 9 + b"\xf5A" + data[start:]), salvage=True
+    )
+    assert sum(1 for _ in reader) == 7 and not reader.gaps and reader.damaged_bytes == 47
+
+
+def test_a_number_does_not_become_days_of_silence() -> None:
+    day = 86_400 * 24_000 // 8000
+    for data in (
+        crafted(day),
+        crafted(2**32 - 1),
+        crafted(day, 2, struct.pack("<Q", 86_400 * 44_100)),
+    ):
+        with pytest.raises(FormatError, match=r"\d+ s are missing: more than 3600 s"):
+            read(data, "packed", salvage=True)
+    _, blocks, gaps = read(crafted(10_000), "packed", salvage=True)
+    assert gaps == [(0, 80_000_000)] and blocks[0][0] == 10_000
+
+
+def test_a_long_destroyed_stretch_is_filled() -> None:
+    """In place of two hours of blocks there are as many bytes: silence for all of them."""
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, 7200 * 3 * 92, np.uint8).tobytes()
+    head, block = (data := crafted(7200 * 3))[:-92], data[-92:]
+    _, _, gaps = read(head + noise + block, "packed", salvage=True)
+    assert gaps == [(0, 7200 * 24_000)]
+
+
+def test_markers_with_long_blocks_after_them_do_not_hang() -> None:
+    """Each could be 65,535 bytes long; whether it is takes a look at all of them."""
+    wide = header("packed", cardinality=1 << 24, codebooks=800, segment=8640, stride=8640)
+    data = wide.to_bytes() + b"\xf5ATB" + b"crc!" + struct.pack("<BIHH", 0, 0, 27, 64_800)
+    fake = b"\xf5ATB" + b"crc!" + struct.pack("<BIHH", 0, 0, 27, 64_800)
+    start = time.process_time()
+    reader = BitstreamReader(io.BytesIO(data + fake * 20_000), salvage=True)
+    assert list(reader) == [] and reader.damaged_bytes == len(fake) * 20_001
+    assert time.process_time() - start < 20
+
+
+@pytest.mark.parametrize(
+    "data, match",
+    [
+        (b"", "not an .atc file"),
+        (b"RIFF1234WAVE", "not an .atc file: it begins with b'RIFF"),
+        (b"\x89ATC\n\x1a\n\1\0", "not an .atc file"),  # went through a text-mode transfer
+        (b"\x89ATC\r\n\x1a\n\2\0\0\0", "version 2; this program reads version 1"),
+        (b"\x89ATC\r\n\x1a\n\1\0\1\x10", "a header of 4097 bytes; at most 4096"),
+    ],
+)
+def test_other_files(data: bytes, match: str) -> None:
+    with pytest.raises(FormatError, match=match):
+        BitstreamReader(io.BytesIO(data))

@@ -1,0 +1,246 @@
+"""encode, decode and info as they are typed."""
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from bitstreams import blocks_at
+
+from adversarial_trainer import checkpoint
+from adversarial_trainer.cli import main
+
+RATE = 16_000
+
+
+def run(*argv: object) -> int:
+    return main([str(arg) for arg in argv])
+
+
+def test_a_file(
+    model: str, sounds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The rate, the length and what it sounds like come back."""
+    wav, atc, back = sounds / "1.wav", tmp_path / "new/x.atc", tmp_path / "x.flac"
+    assert run("encode", wav, atc, "--model", model) == 0
+    line = capsys.readouterr().out
+    assert line.startswith(f"{atc}: 1.00 s, {atc.stat().st_size} bytes, 0.4 kb/s nominal, 0.4 in")
+    assert run("decode", atc, back, "--model", model, "--subtype", "PCM_24") == 0
+    about = soundfile.info(back)
+    assert (about.samplerate, about.channels, about.frames) == (RATE, 1, RATE)
+    assert about.subtype == "PCM_24"
+
+    assert run("info", atc) == 0
+    text = capsys.readouterr().out
+    assert "2 -> 1 in the model" in text and "2 codebooks of 16" in text and "damage" not in text
+    assert run("info", atc, "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["length"], facts["blocks"], facts["frames"]) == (RATE, 1, 50)
+    assert facts["kbps"]["nominal"] == facts["kbps"]["payload"] == 0.4
+    assert facts["header"]["channels"] == 2 and facts["gaps"] == facts["damage"] == []
+
+    for argv in (["encode", wav, atc], ["decode", atc, back]):
+        assert run(*argv, "--model", model) == 2
+        assert "exists; --force overwrites it" in capsys.readouterr().err
+    before = atc.read_bytes()
+    assert run("encode", wav, atc, "--model", model, "--bandwidth", 0.2, "--force") == 0
+    assert len(atc.read_bytes()) < len(before)
+
+
+def test_entropy_coding(
+    model: str,
+    sounds: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Smaller or the same, for the same samples."""
+    paths = [tmp_path / "packed.atc", tmp_path / "coded.atc"]
+    assert run("encode", sounds / "0.wav", paths[0], "--model", model) == 0
+    assert run("encode", sounds / "0.wav", paths[1], "--model", model, "--entropy") == 0
+    for path in paths:
+        assert run("decode", path, path.with_suffix(".wav"), "--model", model) == 0
+    monkeypatch.setitem(sys.modules, "constriction", None)
+    assert run("decode", paths[1], tmp_path / "no.wav", "--model", model) == 2
+    assert "pip install 'adversarial_trainer[entropy]'" in capsys.readouterr().err
+    packed, coded = (path.with_suffix(".wav").read_bytes() for path in paths)
+    assert packed == coded
+    assert paths[1].stat().st_size < paths[0].stat().st_size + 40  # the hash in the header
+
+
+def test_folders(
+    model: str, sounds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "in"
+    shutil.copytree(sounds, source / "deep/er")
+    soundfile.write(source / "top.flac", np.zeros((99, 1)), 8000)
+    (source / "notes.txt").write_text("not audio")
+    atc, back = tmp_path / "atc", tmp_path / "back"
+    assert run("encode", source, atc, "--model", model) == 0
+    names = ["deep/er/0", "deep/er/1", "deep/er/2", "top"]
+    files = sorted(str(p.relative_to(atc)) for p in atc.rglob("*") if p.is_file())
+    assert files == [f"{name}.atc" for name in names]
+    # A bad file is named and the rest is done.
+    (atc / "deep/bad.atc").write_bytes(b"no")
+    (atc / "deep/er/0.atc").write_bytes((atc / "deep/er/0.atc").read_bytes()[:-30])
+    capsys.readouterr()
+    assert run("decode", atc, back, "--model", model) == 1
+    error = capsys.readouterr().err
+    assert "2 of 5 files failed" in error and "deep/bad.atc: not an .atc file" in error
+    assert "truncated" in error
+    files = sorted(str(p.relative_to(back)) for p in back.rglob("*") if p.is_file())
+    assert files == ["deep/er/1.wav", "deep/er/2.wav", "top.wav"]
+    assert soundfile.info(back / "top.wav").frames == 99
+
+    (source / "broken.wav").write_bytes(b"RIFF")
+    assert run("encode", source, tmp_path / "again", "--model", model) == 1
+    assert "1 of 5 files failed" in capsys.readouterr().err
+    assert run("encode", source, atc, "--model", model) == 2
+    assert "exists" in capsys.readouterr().err
+    shutil.copy(source / "top.flac", source / "top.wav")
+    assert run("encode", source, tmp_path / "third", "--model", model) == 2
+    assert "would both become" in capsys.readouterr().err
+
+
+def test_salvage(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wav, atc, back = tmp_path / "x.wav", tmp_path / "x.atc", tmp_path / "y.wav"
+    noise = np.random.default_rng(0).normal(0, 0.1, 5 * RATE)
+    soundfile.write(wav, noise, RATE)
+    assert run("encode", wav, atc, "--model", model) == 0
+    data = bytearray(atc.read_bytes())
+    starts = blocks_at(bytes(data))
+    data[starts[1] + 20] ^= 1
+    atc.write_bytes(data[: starts[4] + 5])
+    capsys.readouterr()
+    assert run("decode", atc, back, "--model", model) == 2
+    assert f"{atc}: wrong CRC, at byte {starts[1]}" in capsys.readouterr().err
+    assert not back.exists()
+    assert run("decode", atc, back, "--model", model, "--salvage") == 1
+    error = capsys.readouterr().err
+    assert "lost: 1.000 s to 2.000 s" in error and "the end is missing" in error
+    got, _ = soundfile.read(back)
+    assert len(got) == 4 * RATE and not got[RATE : 2 * RATE].any() and got[2 * RATE :].any()
+    assert run("info", atc, "--json") == 1
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["gaps"] == [[1.0, 2.0]] and facts["seconds"] == 4.0 and facts["length"] is None
+    # All lost but the header.
+    atc.write_bytes(data[: starts[0]])
+    assert run("info", atc) == 1
+    assert "the end is missing" in capsys.readouterr().out
+
+
+def test_wrong_calls(
+    model: str,
+    sounds: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wav, atc = sounds / "0.wav", tmp_path / "x.atc"
+    assert run("encode", wav, atc, "--model", model) == 0
+    other = tmp_path / "other.th"
+    state = checkpoint.load(Path(model))
+    state["model"]["decoder.model.0.conv.conv.bias"] += 1
+    checkpoint.save(state, other)
+    capsys.readouterr()
+    for argv, match in [
+        (["encode", wav, tmp_path / "y.atc", "--model", model, "--bandwidth", "6"], "0.2, 0.4"),
+        (["encode", tmp_path / "no.wav", atc, "--model", model], "no such file or folder"),
+        (["encode", wav, sounds, "--model", model], "is a folder, and"),
+        (["encode", sounds, "-", "--model", model], "name a folder to write to"),
+        (["encode", tmp_path, tmp_path / "out", "--model", model], "no file in it ends in"),
+        (["encode", wav, wav, "--force", "--model", model], "over itself"),
+        (["encode", atc, tmp_path / "y.atc", "--model", model], "Format not recognised"),
+        (["decode", wav, tmp_path / "y.wav", "--model", model], "not an .atc file"),
+        (["decode", atc, tmp_path / "y.xyz", "--model", model], "cannot write '.xyz'"),
+        (
+            ["decode", atc, tmp_path / "y.flac", "--model", model, "--subtype", "FLOAT"],
+            "--subtype FLOAT: FLAC files have PCM_16, PCM_24, PCM_S8",
+        ),
+        (["decode", atc, "-", "--model", model, "--subtype", "ULAW"], "Choices: PCM_16"),
+        (["decode", atc, tmp_path / "y.wav", "--model", other], "with the model"),
+        (["info", wav], "not an .atc file"),
+        (["info", tmp_path / "no.atc"], "No such file"),
+    ]:
+        assert run(*argv) == 2, argv
+        error = capsys.readouterr().err
+        assert match in error and error.count("\n") == 1, error
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["other.th", "x.atc"]
+
+
+def piped(monkeypatch: pytest.MonkeyPatch, stdin: bytes, *argv: object) -> tuple[int, bytes]:
+    """Exit status and what came out of stdout, with `stdin` in a pipe."""
+    out = io.BytesIO()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        patch.setattr(sys, "stdout", io.TextIOWrapper(io.BufferedWriter(Unseekable(out))))
+        status = run(*argv)
+        sys.stdout.flush()
+    return status, out.getvalue()
+
+
+class Unseekable(io.RawIOBase):
+    """A pipe's end, into a BytesIO."""
+
+    def __init__(self, out: io.BytesIO) -> None:
+        self.out = out
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data) -> int:
+        return self.out.write(data)
+
+
+def test_pipes(
+    model: str,
+    sounds: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Wav and flac in, wav out; the same bytes as through files."""
+    wav = (sounds / "0.wav").read_bytes()
+    flac = io.BytesIO()
+    soundfile.write(flac, soundfile.read(sounds / "0.wav")[0], RATE, format="FLAC")
+    atc, back = tmp_path / "x.atc", tmp_path / "x.wav"
+    assert run("encode", sounds / "0.wav", atc, "--model", model) == 0
+    assert run("decode", atc, back, "--model", model) == 0
+    for stdin in (wav, flac.getvalue()):
+        status, encoded = piped(monkeypatch, stdin, "encode", "-", "-", "--model", model)
+        assert status == 0 and encoded == atc.read_bytes()
+        assert "-: 1.00 s" in capsys.readouterr().err
+    status, decoded = piped(monkeypatch, encoded, "decode", "-", "-", "--model", model)
+    assert status == 0 and decoded[44:] == back.read_bytes()[44:]
+    again = tmp_path / "y.atc"
+    assert piped(monkeypatch, decoded, "encode", "-", again, "--model", model)[0] == 0
+    status, told = piped(monkeypatch, again.read_bytes(), "info", "-", "--json")
+    assert status == 0 and json.loads(told)["length"] == RATE
+    assert piped(monkeypatch, b"", "encode", "-", "-", "--model", model) == (2, b"")
+    assert "stdin is empty" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("sox") is None, reason="sox is not installed")
+def test_pipes_of_the_shell(model: str, sounds: Path, tmp_path: Path) -> None:
+    program = f"{sys.executable} -m adversarial_trainer.cli"
+    line = (
+        f"sox {sounds}/0.wav -t wav - | {program} encode - - --model {model} --entropy"
+        f" | {program} decode - - --model {model} | sox -t wav - {tmp_path}/x.flac"
+    )
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        cwd=Path(__file__).parents[3],
+    )
+    assert done.returncode == 0, done.stderr
+    assert soundfile.info(tmp_path / "x.flac").frames == RATE

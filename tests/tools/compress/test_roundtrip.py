@@ -1,0 +1,214 @@
+"""Bitstreams hold the codes of the streaming encoder, and decode to the same audio."""
+
+import dataclasses
+import io
+import math
+
+import pytest
+import torch
+from bitstreams import blocks_at
+from omegaconf import OmegaConf
+from recipes import audio, codec, pieces
+
+from adversarial_trainer.models.pretrained import Codec
+from adversarial_trainer.models.streaming import EncodedChunk, decode_stream, encode_stream
+from adversarial_trainer.tools.compress import AudioDecoder, encode_audio
+from adversarial_trainer.tools.compress.bitstream import (
+    BitstreamReader,
+    Block,
+    FormatError,
+    read_codes,
+)
+from adversarial_trainer.tools.compress.encoder import set_bandwidth
+from adversarial_trainer.tools.compress.info_command import examine
+from adversarial_trainer.tools.compress.tables import get_coder
+
+SMALL = ["model.seanet.n_filters=2", "model.seanet.dimension=8"]
+SEGMENTS = ["encodec_48khz", *SMALL, "quantizer.n_q=2", "quantizer.dropout_choices=null"]
+RECIPES = {
+    "mono": ["tiny", *SMALL],
+    "odd cardinality": ["tiny", *SMALL, "quantizer.bins=200"],
+    "not a whole frame rate": ["tiny", "sample_rate=22050", *SMALL],
+    "stereo 48 kHz": SEGMENTS,
+}
+
+
+def make(recipe: str) -> Codec:
+    return Codec(codec(*RECIPES[recipe]), OmegaConf.create({}))
+
+
+def encode(coded: Codec, x: torch.Tensor, rate: int, entropy: bool = False) -> bytes:
+    file = io.BytesIO()
+    coder = get_coder(coded.model, coded.model.num_codebooks) if entropy else None
+    encoded = encode_audio(coded, pieces(x, 9000), rate, len(x), file, coder)
+    assert (encoded.length, encoded.total_bytes) == (x.shape[-1], len(file.getvalue()))
+    return file.getvalue()
+
+
+def decode(coded: Codec, data: bytes, salvage: bool = False) -> torch.Tensor:
+    return torch.cat(list(AudioDecoder(coded, BitstreamReader(io.BytesIO(data), salvage))), -1)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(
+    "channels, rate, length", [(2, 44_100, 1), (2, 44_100, 100_001), (1, 8000, 9000)]
+)
+def test_codes_and_audio_are_those_of_the_stream(recipe: str, channels, rate, length) -> None:
+    coded = make(recipe)
+    model = coded.model
+    x = audio(channels, length, rate)
+    data, small = encode(coded, x, rate), encode(coded, x, rate, entropy=True)
+
+    chunks = list(encode_stream(model, pieces(x, 9000), rate))
+    reader = BitstreamReader(io.BytesIO(data))
+    blocks = [read_codes(reader.header, block, None) for block in reader]
+    codes = torch.cat([torch.from_numpy(codes) for codes, _ in blocks], -1)
+    assert torch.equal(codes, torch.cat([chunk.codes[0] for chunk in chunks], -1))
+    if recipe == "stereo 48 kHz":
+        assert [scale for _, scale in blocks] == [chunk.scale.item() for chunk in chunks]
+    # Bit for bit for the same pieces; those of the encoder are of other lengths.
+    stored = [
+        EncodedChunk(torch.from_numpy(codes)[None], scale and torch.tensor([[scale]]))
+        for codes, scale in blocks
+    ]
+    expected = torch.cat(list(decode_stream(model, stored, rate, length)), -1)
+    direct = torch.cat(list(decode_stream(model, chunks, rate, length)), -1)
+    torch.testing.assert_close(expected, direct, rtol=0, atol=1e-5)
+    if channels == 1:
+        expected = expected.mean(0, keepdim=True)
+    for stream in (data, small):
+        assert torch.equal(decode(coded, stream), expected)
+    assert expected.shape == (1 if channels == 1 else model.channels, length)
+    assert reader.header.channels == channels
+
+
+@pytest.mark.parametrize("codebooks", [1, 3, 8])
+def test_the_bitrate_is_the_nominal_one(codebooks) -> None:
+    """10 s: to the bit in the codes; with all within header, blocks and end."""
+    coded = make("mono")
+    model = coded.model
+    set_bandwidth(model, codebooks * 0.8)
+    try:
+        data = encode(coded, audio(1, 441_000, 44_100), 44_100)
+    finally:
+        set_bandwidth(model, None)
+    facts = examine(io.BytesIO(data))
+    assert facts["kbps"]["nominal"] == facts["kbps"]["payload"] == pytest.approx(0.8 * codebooks)
+    assert facts["total_bytes"] == blocks_at(data)[0] + facts["payload_bytes"] + 17 * 10 + 25
+    assert facts["kbps"]["total"] == pytest.approx(0.8 * codebooks + 0.136, abs=0.4)
+    assert not facts["damage"]
+
+
+def test_entropy_coding_follows_the_counts() -> None:
+    """What training saw most often takes the fewest bits; the tables are part of the stream."""
+    coded = make("mono")
+    books = [dataclasses.replace(coded, model=coded.model)]  # the same codec, counted otherwise
+    x = audio(1, 32_000, 16_000)
+    data = encode(coded, x, 16_000, entropy=True)
+    counts = books[0].model.quantizer.codebooks[0].cluster_size
+    before = counts.clone()
+    try:
+        counts[0] *= 2
+        with pytest.raises(ValueError, match="its entropy tables are .*, and this model's"):
+            decode(coded, data)
+        codes = torch.cat([c.codes[0] for c in encode_stream(coded.model, [x], 16_000)], -1)
+        counts.copy_(torch.bincount(codes[0], minlength=len(counts)).float())
+        fitted = encode(coded, x, 16_000, entropy=True)
+        assert torch.equal(decode(coded, fitted), decode(coded, encode(coded, x, 16_000)))
+        assert len(fitted) < len(data)
+    finally:
+        counts.copy_(before)
+
+
+def test_salvage_keeps_the_time() -> None:
+    """Silence for what is lost; the first block of each run is decoded as a beginning."""
+    coded = make("mono")
+    x = audio(1, 16_000 * 5 + 77, 16_000)
+    data = encode(coded, x, 16_000)
+    starts, whole = blocks_at(data), decode(coded, data)
+    damaged = bytearray(data)
+    damaged[starts[2] + 30] ^= 1
+    with pytest.raises(FormatError, match="wrong CRC, at byte"):
+        decode(coded, bytes(damaged))
+    y = decode(coded, bytes(damaged), salvage=True)
+    assert y.shape == whole.shape
+    assert torch.equal(y[:, :31_000], whole[:, :31_000])
+    assert not y[:, 32_000:48_000].any()
+    reader = BitstreamReader(io.BytesIO(data))
+    codes = [read_codes(reader.header, block, None)[0] for block in reader]
+    after = torch.cat([torch.from_numpy(part) for part in codes[3:]], -1)[None]
+    with torch.no_grad():
+        expected = coded.model.decode(after)[0, :, :32_077]
+    torch.testing.assert_close(y[:, 48_000:], expected, rtol=0, atol=1e-5)
+    # No end: what there is, to the end of its last frame.
+    assert torch.equal(decode(coded, data[: starts[4]], True)[:, :60_000], whole[:, :60_000])
+    assert decode(coded, data[: starts[4]], True).shape == (1, 64_000)
+    with pytest.raises(FormatError, match="no good block"):
+        decode(coded, data[: starts[0]], salvage=True)
+    with pytest.raises(FormatError, match="no good block"):
+        decode(coded, data[: starts[0]] + data[starts[-2] :], salvage=True)
+
+
+def test_salvage_of_segments() -> None:
+    coded = make("stereo 48 kHz")
+    x = audio(2, 200_000, 48_000)
+    data = encode(coded, x, 48_000)
+    whole, damaged = decode(coded, data), bytearray(data)
+    damaged[blocks_at(data)[1] + 30] ^= 1
+    y = decode(coded, bytes(damaged), salvage=True)
+    assert y.shape == whole.shape
+    assert torch.equal(y[:, :47_520], whole[:, :47_520])
+    assert not y[:, 48_000 : 2 * 47_520].any()
+    # Where segment 2 faded in it is now alone; later on nothing is changed.
+    torch.testing.assert_close(y[:, 96_000:], whole[:, 96_000:], rtol=0, atol=1e-5)
+
+
+def test_of_another_model() -> None:
+    coded, other = make("mono"), make("odd cardinality")
+    data = encode(coded, audio(1, 100, 16_000), 16_000)
+    with pytest.raises(
+        ValueError, match=f"with the model {coded.hash}, and this one is {other.hash}"
+    ):
+        decode(other, data)
+
+
+@pytest.mark.parametrize(
+    "changes, match",
+    [
+        ({"codebooks": 9}, "9 codebooks, the model 8"),
+        ({"model_rate": 8000}, "contradicts.*model_rate=8000 instead of 16000"),
+        ({"hop": 80, "segment": 8000, "stride": 8000}, "hop=80 instead of 160"),
+        ({"cardinality": 255}, "cardinality=255"),
+        ({"separate": True, "scaled": True}, "separate=True.*scaled=True"),
+    ],
+)
+def test_headers_that_lie(changes, match) -> None:
+    coded = make("mono")
+    head = BitstreamReader(io.BytesIO(encode(coded, audio(1, 9, 16_000), 16_000))).header
+    data = dataclasses.replace(head, **changes).to_bytes()
+    with pytest.raises(ValueError, match=match):
+        decode(coded, data)
+
+
+def test_bandwidths() -> None:
+    model = make("mono").model
+    set_bandwidth(model, 1.6)
+    assert model.num_codebooks == 2
+    with pytest.raises(ValueError, match=r"no bandwidth of 6.0 kb/s. Choices: 0.8, 1.6"):
+        set_bandwidth(model, 6.0)
+    set_bandwidth(model, None)
+    assert model.num_codebooks == 8
+    with pytest.raises(ValueError, match="does not quantize"):
+        set_bandwidth(codec("tiny", "quantizer=none"), None)
+
+
+def test_blocks_are_a_second() -> None:
+    head = BitstreamReader(io.BytesIO(encode(make("mono"), audio(1, 9, 16_000), 16_000))).header
+    assert head.segment == 16_000 and not head.separate
+    coded = make("not a whole frame rate")
+    head = BitstreamReader(io.BytesIO(encode(coded, audio(1, 9, 22_050), 22_050))).header
+    assert head.frames == round(22_050 / 160) and math.isclose(head.frame_rate, 22_050 / 160)
+    coded = make("stereo 48 kHz")
+    reader = BitstreamReader(io.BytesIO(encode(coded, audio(2, 96_000, 48_000), 48_000)))
+    assert (reader.header.segment, reader.header.stride) == (48_000, 47_520)
+    assert [block.frames for block in reader if isinstance(block, Block)] == [150, 150, 3]

@@ -1,0 +1,182 @@
+"""The real command line, on folders good, bad and empty."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nasty
+import numpy as np
+import pytest
+import soundfile
+
+from adversarial_trainer.cli import main
+from adversarial_trainer.data import AudioMeta, resolve_stage_metas, save_manifest, scan
+from adversarial_trainer.data.demo import build
+from adversarial_trainer.tools.doctor.report import SHOWN
+
+
+def run(*argv: object) -> subprocess.CompletedProcess[bytes]:
+    line = [sys.executable, "-m", "adversarial_trainer.cli", "doctor", *map(os.fspath, argv)]  # type: ignore[type-var]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(line, capture_output=True, env=env, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def bad(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, nasty.Expected]:
+    root = tmp_path_factory.mktemp("doctor") / "bad"
+    return root, nasty.make(root)
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("doctor") / "good", files=12, duration=3.0, progress=False)
+
+
+def snapshot(root: Path) -> list[tuple[str, int]]:
+    return sorted((str(p), p.lstat().st_mtime_ns) for p in root.rglob("*"))
+
+
+def as_json(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, dict[str, Any]]:
+    status = main(["doctor", "--json", *argv])
+    return status, json.loads(capsys.readouterr().out)
+
+
+def test_bad_folder(bad: tuple[Path, nasty.Expected]) -> None:
+    root, expected = bad
+    before = snapshot(root.parent)
+    done = run(root, "--json", "--workers", "2")
+    assert done.returncode == 1, done.stderr
+    assert snapshot(root.parent) == before  # nothing is written
+    report = json.loads(done.stdout)  # and nothing but JSON is on stdout
+    kinds = {os.path.relpath(file["path"], root): nasty.USABLE for file in report["files"]}
+    kinds |= {os.path.relpath(file["path"], root): file["kind"] for file in report["skipped"]}
+    assert kinds == expected
+    assert report["summary"]["skipped"] == sum(kind != nasty.USABLE for kind in expected.values())
+    problems = {problem["kind"]: problem for problem in report["problems"]}
+    named = {os.path.relpath(p, root): k for k, problem in problems.items()
+             for item in problem["items"] for p in item["files"]}  # fmt: skip
+    # Each that is left out is in a problem, but for links, which do no harm.
+    for name, kind in expected.items():
+        assert (name in named) or kind in (nasty.USABLE, nasty.LINK), name
+    assert {"not_finite", "truncated", "unreadable", "out_of_range", "empty"} <= problems.keys()
+    assert named["dc_offset.wav"] == "offset" and named["zero_padded.wav"] == "silence"
+    assert problems["clipped"]["items"][0]["files"] == [str(root / "clipped.wav")]
+    assert all(problem["advice"] for problem in report["problems"])
+
+
+def test_report_for_people(bad: tuple[Path, nasty.Expected]) -> None:
+    root, expected = bad
+    done = run(root)
+    text = done.stdout.decode()
+    assert done.returncode == 1
+    bad_count = sum(kind not in (nasty.USABLE, nasty.LINK) for kind in expected.values())
+    assert f"{bad_count} left out; 2 more names" in text
+    unreadable = sum(kind == nasty.UNREADABLE for kind in expected.values())
+    assert f"left out: unreadable ({unreadable})" in text
+    assert f"... and {unreadable - SHOWN} more; --json has all" in text
+    assert text.index("unreadable (") < text.index("clipped") < text.index("FACTS")
+    # Names cannot write to the terminal.
+    assert all(line.isprintable() for line in text.split("\n"))
+
+
+def test_good_folder(good: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    done = run(good)
+    assert done.returncode == 0 and b"Nothing needs a person" in done.stdout, done.stdout
+    status, report = as_json(capsys, str(good))
+    assert status == 0 and report["problems"] == [] and report["version"] == 1
+    assert report["summary"]["seconds"] == pytest.approx(36)
+    assert report["summary"]["other_files"] == {".json": 1}
+    assert report["summary"]["channels"]["2"] == {"files": 1, "seconds": 3.0}
+    # The split is the one that training makes.
+    metas = resolve_stage_metas(good)
+    for stage, files in metas.items():
+        paths = [file["path"] for file in report["files"] if stage in file["stages"]]
+        assert paths == [meta.path for meta in files]
+        assert report["split"][stage]["files"] == len(files)
+    _, report = as_json(capsys, str(good), "--shares", "train=1,evaluate=1")
+    assert report["split"]["valid"] == {"share": 0, "files": 0, "seconds": 0}
+    assert report["split"]["evaluate"]["files"] > 2
+
+
+def test_manifest(good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    metas = scan(good, progress=False).files
+    path = tmp_path / "files.jsonl"
+    save_manifest(path, metas)
+    assert as_json(capsys, str(path))[0] == 0
+    wrong = [AudioMeta(metas[0].path, 60.0, metas[0].sample_rate), *metas[1:]]
+    save_manifest(path, [*wrong, AudioMeta(str(good / "gone.wav"), 1.0, 8000)])
+    status, report = as_json(capsys, str(path))
+    assert status == 1
+    assert {p["kind"]: p["items"][0]["files"] for p in report["problems"]} == {
+        "unreadable": [str(good / "gone.wav")], "manifest": [metas[0].path],
+    }  # fmt: skip
+
+
+def test_small_folders_share_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    soundfile.write(tmp_path / "a.wav", nasty.sound(1), nasty.RATE)
+    status, report = as_json(capsys, str(tmp_path))
+    assert status == 1 and [p["kind"] for p in report["problems"]] == ["few_files"]
+    (tmp_path / "a.wav").write_bytes(b"")
+    status, report = as_json(capsys, str(tmp_path))
+    assert status == 1 and [p["kind"] for p in report["problems"]] == ["empty"]
+    assert report["files"] == [] and report["summary"]["silence"] == 0
+    assert main(["doctor", str(tmp_path)]) == 1
+
+
+def test_wrong_calls(good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "notes.txt").write_text("")
+    for argv, said in [
+        ((tmp_path / "nowhere",), b"no such folder"),
+        ((tmp_path,), b"no audio file in the folder, but 1 others (.txt)"),
+        ((tmp_path / "notes.txt",), b"a file; give a folder"),
+        ((good, "--shares", "train=x"), b"STAGE=NUMBER"),
+        ((good, "--shares", "trian=1"), b"Unknown stage 'trian'"),
+        ((good, "--workers", "0"), b"at least 1"),
+        ((good, "--report", tmp_path / "notes.txt"), b"--force"),
+        ((), b"FOLDER"),
+    ]:
+        try:
+            status: object = main(["doctor", *map(str, argv)])
+        except SystemExit as error:  # argparse's own
+            status = error.code
+        out, err = capsys.readouterr()
+        assert (status, out) == (2, ""), argv
+        assert said.decode() in err, (argv, err)
+    done = run(tmp_path / "nowhere")
+    assert done.returncode == 2 and done.stdout == b"" and done.stderr.count(b"\n") == 1
+
+
+def test_report_file(good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "report.txt"
+    assert main(["doctor", str(good), "--report", str(path)]) == 0
+    text = capsys.readouterr().out
+    assert path.read_text() == text
+    assert main(["doctor", str(good), "--report", str(path)]) == 2
+    assert main(["doctor", str(good), "--json", "--report", str(path), "--force"]) == 0
+    assert json.loads(path.read_text())["problems"] == []
+    assert [p.name for p in tmp_path.iterdir()] == ["report.txt"]
+
+
+def test_memory_does_not_follow_length(tmp_path: Path) -> None:
+    """A minute and a half more of eight channels would be 138 MB as floats."""
+    code = (
+        "import nasty, sys; from adversarial_trainer.cli import main\n"
+        "sys.stdout = open('/dev/null', 'w'); main(['doctor', sys.argv[1], '--workers', '1'])\n"
+        "print(nasty.peak_memory(), file=sys.stderr)"
+    )
+    peaks = []
+    for seconds in (10, 100):
+        folder = tmp_path / str(seconds)
+        folder.mkdir()
+        noise = np.random.default_rng(0).integers(-9999, 9999, (48_000 * seconds, 8), np.int16)
+        soundfile.write(folder / "a.wav", noise, 48_000)
+        del noise
+        done = subprocess.run(
+            [sys.executable, "-c", code, folder], capture_output=True, text=True, timeout=100,
+            env={**os.environ, "PYTHONPATH": str(Path(nasty.__file__).parent)},
+        )  # fmt: skip
+        peaks.append(int(done.stderr.split()[-1]))
+    assert peaks[1] - peaks[0] < 50, peaks

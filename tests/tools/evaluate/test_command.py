@@ -1,0 +1,227 @@
+"""`adversarial-trainer evaluate`: what it prints and writes, and that it is the solver's."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.image import imread
+from micro import write_audio
+from scipy import stats
+
+from adversarial_trainer import audio
+from adversarial_trainer.cli import main
+from adversarial_trainer.metrics import METRICS
+from adversarial_trainer.models.pretrained import load_codec
+from adversarial_trainer.tools.evaluate import Opus
+
+
+def strict(path: Path) -> dict[str, Any]:
+    """JSON proper, which has no NaN."""
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is not JSON")
+
+    return json.loads(path.read_text(), parse_constant=refuse)
+
+
+def evaluate(*args: object) -> int:
+    return main(["evaluate", *map(str, args)])
+
+
+def test_the_solver_and_the_command_have_one_result(run: Path, tmp_path: Path) -> None:
+    """On the run's own files, to the last key, but for what the command was asked."""
+    metrics = ("--metrics", "sisnr,mel,stft,stoi", "--slow-files", 2, "--jobs", 1)
+    assert evaluate(run, *metrics, "--out", tmp_path) == 0
+    ours, solvers = strict(tmp_path / "evaluation.json"), strict(
+        run / "evaluation" / "1" / "evaluation.json"
+    )  # fmt: skip
+    for key in ("hash", "signature", "epoch", "sample_rate", "channels"):
+        assert ours["model"][key] == solvers["model"][key], key
+    assert ours["data"] == solvers["data"] and ours["data"]["files"] > 2
+    assert [f["name"] for f in ours["files"]] == [f["name"] for f in solvers["files"]]
+    assert ours["metrics"] == solvers["metrics"] and ours["codebooks"] == solvers["codebooks"]
+    assert [row["codebooks"] for row in ours["rows"]] == [1, 2]
+    for one, other in zip(ours["rows"], solvers["rows"], strict=True):
+        for name, found in one["metrics"].items():
+            assert found == pytest.approx(other["metrics"][name], rel=1e-5), name
+    history = json.loads((run / "history.json").read_text())[-1]["evaluate"]
+    highest, lower = ours["rows"][1], ours["rows"][0]
+    for name in ("sisnr", "mel", "stft", "stoi"):
+        assert history[name] == pytest.approx(highest["metrics"][name]["mean"], rel=1e-5)
+        assert history[f"{name}/0.20kbps"] == pytest.approx(lower["metrics"][name]["mean"], 1e-5)
+    assert history["bandwidth"] == highest["bandwidth"] == 0.4
+    assert highest["metrics"]["stoi"]["count"] == 2 < highest["metrics"]["mel"]["count"]
+
+
+def test_by_hand(run: Path, tmp_path: Path) -> None:
+    """Means, intervals and codebook use, from the model itself on each file."""
+    folder = run.parents[2] / "audio"
+    assert evaluate(run, "--data", folder, "--metrics", "mel", "--out", tmp_path) == 0
+    found = strict(tmp_path / "evaluation.json")
+    model = load_codec(run).model
+    mel, codes, values = METRICS.build("mel", sample_rate=16000), [], {1: [], 2: []}
+    for path in sorted(folder.glob("*.wav")):
+        wav, _ = audio.read(path)
+        wav = audio.convert_channels(wav, 1)[None]
+        for n in (1, 2):
+            model.set_num_codebooks(n)  # and not the first n codes of more
+            with torch.no_grad():
+                codes_n, scale = model.encode(wav)
+                fake = model.decode(codes_n, scale)[..., : wav.shape[-1]]
+            values[n].append(float(mel(fake, wav)))
+        codes.append(codes_n[0])
+    assert found["data"] == {"files": 8, "seconds": 8.0, "source": str(folder)}
+    for n, row in zip((1, 2), found["rows"], strict=True):
+        low, high = stats.t.interval(0.95, 7, np.mean(values[n]), stats.sem(values[n]))
+        assert row["metrics"]["mel"] == pytest.approx(
+            {"mean": np.mean(values[n]), "low": low, "high": high, "count": 8}, rel=1e-5
+        )
+        shares = [
+            np.bincount(book, minlength=16) / book.numel() for book in torch.cat(codes, 1)[:n]
+        ]
+        entropy = [-sum(p * math.log2(p) for p in share if p) for share in shares]
+        assert row["usage"] == pytest.approx(np.mean([(share > 0).mean() for share in shares]))
+        assert row["perplexity"] == pytest.approx(np.mean(np.exp2(entropy)))
+        assert row["bitrate_efficiency"] == pytest.approx(np.mean(entropy) / 4)
+        assert row["entropy_bandwidth"] == pytest.approx(sum(entropy) * 50 / 1000)
+        assert row["measured"] is None and row["system"] == "model"
+    per_file = [f["rows"][1]["mel"] for f in found["files"]]
+    assert per_file == pytest.approx(values[2], rel=1e-5)
+    lines = list(csv.DictReader((tmp_path / "evaluation.csv").open()))
+    assert [float(line["mel"]) for line in lines] == [
+        row["metrics"]["mel"]["mean"] for row in found["rows"]
+    ]
+    assert lines[0]["mel_files"] == "8" and lines[0]["measured"] == ""
+    assert imread(tmp_path / "rate_distortion.png").std() > 0.01
+
+
+def test_the_table(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate(run, "--files", 1, "--bandwidths", "0.4") == 0
+    out = capsys.readouterr().out
+    assert re.search(r"SI-SDR ↑ +Mel distance ↓ +STFT distance ↓\n +dB +log10 +log10", out)
+    assert re.search(r"\nmodel +2 +0\.40 +-?[\d.]+ +[\d.]+ +[\d.]+\n", out)  # no interval of one
+    assert "1 files, 1.0 s, at most 10 s of each" in out and "entropy kb/s" in out
+
+
+@pytest.mark.skipif(Opus.find() is None, reason="no Opus installed")
+def test_the_baseline(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                      monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    assert evaluate(run, "--baseline", "opus", "--files", 2) == 0
+    text = capsys.readouterr()
+    assert "Opus has 6 to 256 kb/s: 0.2, 0.4 left out" in text.err and "opus" not in text.out
+    code = Opus.__call__
+    monkeypatch.setattr(Opus, "takes", lambda rate, channels: rate > 0.3)
+    monkeypatch.setattr(Opus, "__call__", lambda self, wav, rate, _: code(self, wav, rate, 6.0))
+    args = ("--metrics", "sisnr", "--jobs", 1, "--out", tmp_path)
+    assert evaluate(run, "--baseline", "opus", "--files", 2, *args) == 0
+    text = capsys.readouterr()
+    assert re.search(r"\nopus +- +0\.40 +[\d.]+ +", text.out)
+    row = strict(tmp_path / "evaluation.json")["rows"][-1]
+    assert row["system"] == "opus" and row["codebooks"] is None and row["usage"] is None
+    assert 1 < row["measured"] < 10 and row["metrics"]["sisnr"]["mean"] > 0
+
+
+def test_without_opus(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert evaluate(run, "--baseline", "opus", "--files", 1) == 0
+    text = capsys.readouterr()
+    assert text.err.count("No Opus baseline") == 1 and "model" in text.out
+
+
+def test_files_that_cannot_be_read(
+    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_audio(tmp_path / "audio", 3)
+    manifest = tmp_path / "list.jsonl"
+    lines = [{"path": str(path), "duration": 1.0, "sample_rate": 16000}
+             for path in sorted(folder.glob("*.wav"))]  # fmt: skip
+    manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "1.wav").write_bytes(b"no audio")
+    assert evaluate(run, "--data", manifest) == 0
+    assert "2 files (1 of 3 could not be read), 2.0 s" in capsys.readouterr().out
+    assert f"{folder / '1.wav'}" in caplog.text
+    for path in folder.glob("*.wav"):
+        path.write_bytes(b"no audio")
+    assert evaluate(run, "--data", manifest) == 2
+    assert "none of the 3 files could be read" in capsys.readouterr().err
+
+
+WRONG = [
+    (["--bandwidths", "6"], "no bandwidth of 6.0 kb/s. Choices: 0.2, 0.4"),
+    (["--bandwidths", "some"], "--bandwidths 'some': use all, highest, or numbers"),
+    (["--data", "/nowhere"], "--data"),
+    (["--device", "gpu"], "device=gpu"),
+    (["--metrics", "mel,bleu"], "Unknown metric 'bleu'. Choices: mel, pesq"),
+    (["--max-duration", "0"], "expected seconds above 0, or all; got '0'"),
+    (["--files", "0"], "at least 1, got '0'"),
+]
+
+
+@pytest.mark.parametrize("args, said", WRONG, ids=[" ".join(args) for args, _ in WRONG])
+def test_a_wrong_call(
+    run: Path, args: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        status = evaluate(run, *args)
+    except SystemExit as exc:  # argparse's
+        status = int(exc.code or 0)
+    err = capsys.readouterr().err
+    assert status == 2 and said in err and "Traceback" not in err
+
+
+def test_a_missing_package(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything is computed."""
+    monkeypatch.setitem(sys.modules, "pystoi", None)
+    assert evaluate(run, "--metrics", "stoi") == 2
+    assert "pip install pystoi" in capsys.readouterr().err
+
+
+def test_nothing_is_overwritten(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "evaluation.json").write_text("mine")
+    assert evaluate(run, "--files", 1, "--out", tmp_path) == 2
+    assert "--force overwrites it" in capsys.readouterr().err
+    assert (tmp_path / "evaluation.json").read_text() == "mine"
+    assert evaluate(run, "--files", 1, "--out", tmp_path, "--force") == 0
+    assert strict(tmp_path / "evaluation.json")["data"]["files"] == 1
+
+
+def test_a_model_without_files_of_its_own(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = tmp_path / "elsewhere.th"
+    shutil.copy(run / "checkpoint.th", moved)
+    folder = run.parents[2] / "audio"
+    assert evaluate(moved, "--data", folder, "--files", 2, "--max-duration", "0.5") == 0
+    assert "2 files, 1.0 s, at most 0.5 s of each" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_real_command(run: Path, tmp_path: Path) -> None:
+    """ViSQOL among others, in two processes, from a shell; nothing but the table on stdout."""
+    command = [sys.executable, "-m", "adversarial_trainer.cli", "evaluate", run, "--jobs", "2",
+               "--metrics", "mel,visqol", "--visqol-mode", "speech", "--slow-files", "2", "--out",
+               tmp_path]  # fmt: skip
+    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, env=env)
+    assert done.returncode == 0, done.stderr
+    assert "ViSQOL speech \\u2191" in done.stdout and "Traceback" not in done.stderr
+    found = strict(tmp_path / "evaluation.json")["rows"][-1]["metrics"]["visqol"]
+    assert found["count"] == 2 and 1 <= found["mean"] <= 5

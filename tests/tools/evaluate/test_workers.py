@@ -1,0 +1,139 @@
+"""Scoring in other processes: the same numbers, and nothing left behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from adversarial_trainer.tools.evaluate.scoring import MODEL, Scorer, System, Task, WantedMetric
+from adversarial_trainer.tools.evaluate.workers import Workers, score_here
+
+RATE = 16000
+
+
+def tasks(count: int = 5) -> list[Task]:
+    generator = torch.Generator().manual_seed(0)
+    found = []
+    for index in range(count):
+        real = 0.3 * torch.randn(1, RATE + index, generator=generator)
+        fakes = {
+            System(MODEL, n, float(n)): real
+            + 0.3 / n * torch.randn(real.shape, generator=generator)
+            for n in (1, 2)
+        }
+        found.append(Task(index, f"{index}.wav", real, fakes, ["mel", "sisnr"]))
+    return found
+
+
+SCORER = Scorer([WantedMetric("mel"), WantedMetric("sisnr")], RATE)
+
+
+def test_a_sample_of_the_files_is_spread_over_them() -> None:
+    for total in (1, 2, 7, 30, 101):
+        for limit in (1, 2, 3, 8, 30, 200):
+            wanted = WantedMetric("mel", {}, limit)
+            taken = [index for index in range(total) if wanted.takes(index, total)]
+            assert len(taken) == min(limit, total) and taken[0] == 0
+            gaps = {b - a for a, b in zip(taken, [*taken[1:], total], strict=True)}
+            assert max(gaps) - min(gaps) <= 1
+    assert all(WantedMetric("mel").takes(index, 9) for index in range(9))
+
+
+@pytest.mark.slow
+def test_any_number_of_processes_gives_the_same_numbers() -> None:
+    alone = {scores.index: scores for scores in score_here(SCORER, tasks())}
+    for jobs in (1, 2):
+        with Workers(SCORER, jobs) as workers:
+            others = {scores.index: scores for scores in workers(tasks())}
+        assert others == alone  # bit for bit
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_is_an_error_and_no_hang() -> None:
+    """As by the out-of-memory killer, or a crash in a package."""
+    with pytest.raises(ChildProcessError, match=r"has died .*\d.wav"):
+        with Workers(SCORER, 1) as workers:
+            scores = workers(tasks(50))
+            next(scores)
+            (process,) = workers.processes
+            os.kill(process.pid, signal.SIGKILL)
+            list(scores)
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.slow
+def test_an_error_comes_through() -> None:
+    broken = [dataclasses.replace(task, real=task.real[:, :-1]) for task in tasks()]
+    with pytest.raises(ValueError, match=r"\[1, 1, 16000\].*\[1, 1, 15999\]"):
+        with Workers(SCORER, 1) as workers:
+            list(workers(broken))
+    assert not multiprocessing.active_children()
+
+
+def descendants(pid: int) -> list[int]:
+    """Processes below `pid`, by /proc."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            children.setdefault(int(fields[1]), []).append(int(entry.name))
+    found, todo = [], [pid]
+    while todo:
+        below = children.get(todo.pop(), [])
+        found += below
+        todo += below
+    return found
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill"])
+def test_no_process_is_left_behind(run: Path, signum: signal.Signals) -> None:
+    """Ctrl-C of a terminal goes to all of them; a kill to the first alone, and the others see it
+    once they have started."""
+    command = [sys.executable, "-m", "adversarial_trainer.cli", "evaluate", str(run), "--jobs", "2",
+               "--metrics", "visqol", "--data", str(run.parents[2] / "audio")]  # fmt: skip
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while len(descendants(process.pid)) < 3 and time.monotonic() < deadline:
+            time.sleep(0.1)  # two workers, and Python's tracker of their semaphores
+        below = descendants(process.pid)
+        assert len(below) >= 3
+        time.sleep(1)
+        if signum == signal.SIGINT:
+            os.killpg(process.pid, signum)
+        else:
+            process.kill()
+        _, err = process.communicate(timeout=60)
+        if signum == signal.SIGINT:
+            assert process.returncode == 130 and "Traceback" not in err, err[-2000:]
+        deadline = time.monotonic() + 60
+        while any(map(alive, below)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not any(map(alive, below))
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)

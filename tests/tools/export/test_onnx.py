@@ -1,0 +1,141 @@
+"""`--format onnx`, run by onnxruntime; and the layers that take the place of ours in its graphs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from recipes import audio, check_codes, loaded
+
+from adversarial_trainer.cli import main
+from adversarial_trainer.modules.conv import StreamableConv1d
+from adversarial_trainer.tools.export import export, onnx_check
+from adversarial_trainer.tools.export.onnx import OnnxDecoder, OnnxEncoder
+from adversarial_trainer.tools.export.onnx_layers import TraceableConv1d, use_traceable_layers
+
+ONE_CODEBOOK = ("quantizer.n_q=1", "quantizer.dropout_choices=null")
+SMALL = ("model.seanet.n_filters=4", "model.seanet.dimension=16", "quantizer.bins=64")
+
+
+@pytest.mark.parametrize("pad_mode", ["constant", "reflect", "replicate"])
+@pytest.mark.parametrize("causal", [True, False])
+def test_padding_is_the_same_for_every_length(pad_mode, causal) -> None:
+    """Also for signals shorter than the padding, where ours reflects zeros."""
+    for kernel, stride, dilation in [(7, 1, 1), (4, 2, 1), (10, 5, 1), (3, 1, 9), (1, 1, 1)]:
+        layer = StreamableConv1d(
+            2, 3, kernel, stride, dilation, causal=causal, pad_mode=pad_mode
+        ).eval()
+        traceable = TraceableConv1d(layer)
+        for length in range(1, 24):
+            x = torch.randn(2, 2, length)
+            with torch.no_grad():
+                assert torch.equal(traceable(x), layer(x)), (kernel, stride, dilation, length)
+
+
+@torch.no_grad()
+def test_the_modules_compute_what_the_model_does() -> None:
+    """Run by torch; the decoder at any number of codebooks, the encoder at one."""
+    codec = loaded("encodec_48khz", *SMALL, "model.seanet.lstm=0")
+    model, x = codec.model, audio(4, 4321, 48000).view(2, 2, -1)
+    codes, scale = model.encode(x)
+    expected = [model.decode(codes[:, :n], scale) for n in (1, 5, 16)]
+    use_traceable_layers(model)
+    found, found_scale = OnnxEncoder(model, 5)(x)
+    assert torch.equal(found, codes[:, :5]) and torch.equal(found_scale, scale)
+    for n, y in zip((1, 5, 16), expected, strict=True):
+        torch.testing.assert_close(OnnxDecoder(model)(codes[:, :n], scale), y)
+
+
+def check(codec, out, batches=(1, 3)):
+    """Codes and audio of both files, for batches and lengths that they were not exported with."""
+    import onnx
+    import onnxruntime
+
+    model = codec.model
+    sessions = {}
+    for name in ("encoder", "decoder"):
+        proto = onnx.load(out / f"{name}.onnx")
+        assert proto.opset_import[0].version == 20
+        props = {p.key: p.value for p in proto.metadata_props}
+        assert props["hash"] == codec.hash and props["sample_rate"] == str(model.sample_rate)
+        sessions[name] = onnxruntime.InferenceSession(out / f"{name}.onnx")
+    assert sessions["encoder"].get_inputs()[0].shape == ["batch", model.channels, "length"]
+    count = sessions["encoder"].get_outputs()[0].shape[1]
+    hop = round(model.sample_rate / model.frame_rate)
+    for batch in batches:
+        for length in (1, 2, hop - 1, hop, hop + 1, 3 * hop, 31 * hop + 17):
+            x = audio(batch * model.channels, length, model.sample_rate)
+            x = x.view(batch, model.channels, length)
+            with torch.no_grad():
+                codes, scale = model.encode(x)
+            found = sessions["encoder"].run(None, {"audio": x.numpy()})
+            assert found[0].shape == (batch, count, codes.shape[2])
+            with torch.no_grad():
+                check_codes(model, x, torch.from_numpy(found[0]), codes[:, :count])
+            feed = {} if scale is None else {"scale": scale.numpy()}
+            if scale is not None:
+                torch.testing.assert_close(torch.from_numpy(found[1]), scale)
+            for n in {1, count, codes.shape[1]}:
+                part = codes[:, :n].contiguous()
+                (y,) = sessions["decoder"].run(None, {"codes": part.numpy(), **feed})
+                with torch.no_grad():
+                    expected = model.decode(part, scale)
+                torch.testing.assert_close(torch.from_numpy(y), expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("solver", "overrides", "bandwidth"),
+    [
+        ("tiny", (), None),
+        ("tiny", ("model.seanet.pad_mode=replicate", *ONE_CODEBOOK), None),
+        ("tiny", ("model.causal=false", "model.seanet.norm=none"), None),
+        ("encodec", (), None),
+        ("encodec_48khz", (), 6.0),
+        ("encodec_audiocraft", SMALL, None),
+    ],
+)
+def test_onnxruntime_computes_what_the_model_does(
+    solver: str, overrides, bandwidth, tmp_path: Path
+) -> None:
+    codec = loaded(solver, *overrides)
+    lines = export(codec, tmp_path / "out", "onnx", bandwidth=bandwidth)
+    assert any(re.match(r"onnxruntime: audio differs by at most \d", line) for line in lines)
+    check(codec, tmp_path / "out", (1, 3) if solver == "tiny" else (2,))
+
+
+@pytest.mark.slow
+def test_a_run_by_the_command_and_its_cards_code(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["export", str(run), str(tmp_path / "codec"), "--format", "onnx", "--bandwidth", "0.2"]
+    assert main(argv) == 0
+    assert "encoder: 1 codebooks, 0.2 kb/s; opset 20" in capsys.readouterr().out
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    card = (tmp_path / "codec" / "README.md").read_text()
+    for code in re.findall(r"```python\n(.*?)```", card, re.DOTALL):
+        exec(code, names)
+    assert names["decoded"].shape == (1, 1, 16000) and names["codes"].shape[1] == 1
+    # Nothing of the machine that it was made on is in the graphs.
+    for name in ("encoder.onnx", "decoder.onnx"):
+        assert b"adversarial_trainer/" not in (tmp_path / "codec" / name).read_bytes()
+    # The command's own check sees another model's decoder.
+    small = ("quantizer.n_q=2", "quantizer.bins=16", "quantizer.dropout_choices=null")
+    other = loaded("tiny", "model.seanet.ratios=[8,5,4,2]", *small)
+    files = [tmp_path / "codec" / name for name in ("encoder.onnx", "decoder.onnx")]
+    with pytest.raises(ValueError, match="onnxruntime differs"):
+        onnx_check.largest_difference(other.model, *files, 1)
+
+
+def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match=r"quantizer\.name=none.*no codes"):
+        export(loaded("tiny", "quantizer=none"), tmp_path / "out", "onnx")
+    with pytest.raises(ValueError, match="no bandwidth of 5.* kb/s. Choices: 0.8, 1.6"):
+        export(loaded("tiny"), tmp_path / "out", "onnx", bandwidth=5.0)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="needs onnx, onnxscript: pip install"):
+        export(loaded("tiny"), tmp_path / "out", "onnx")
+    assert not list(tmp_path.iterdir())

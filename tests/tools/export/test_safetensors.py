@@ -1,0 +1,138 @@
+"""`--format safetensors`: all that this project needs, in one file."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from micro import differences, make_solver, write_audio
+from omegaconf import OmegaConf
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from adversarial_trainer import checkpoint
+from adversarial_trainer.cli import main
+from adversarial_trainer.models.pretrained import load_codec
+from solvers.builders import get_discriminators
+
+
+@pytest.fixture(scope="module")
+def exported(run, tmp_path_factory):
+    out = tmp_path_factory.mktemp("safetensors") / "codec"
+    argv = ["export", str(run), str(out), "--format", "safetensors", "--with-discriminators"]
+    assert main(argv) == 0
+    return out
+
+
+def test_bit_for_bit_the_averaged_weights_of_the_run(run: Path, exported: Path) -> None:
+    codec = load_codec(run)
+    again = load_codec(exported)
+    assert not differences(dict(again.model.state_dict()), dict(codec.model.state_dict()))
+    averages = checkpoint.load(run / "checkpoint.th")["ema"]["averages"]
+    stored = load_file(exported / "model.safetensors")
+    assert averages and all(torch.equal(stored[key], value) for key, value in averages.items())
+    assert again.hash == codec.hash
+    for key in ("model", "quantizer", "sample_rate", "channels", "adversarial", "losses"):
+        assert again.cfg[key] == codec.cfg[key]
+    assert again.info["kind"] == "safetensors" and again.info["signature"] == "run"
+    assert again.info["evaluation"]["rows"] and again.info["data"].startswith("Audio files of")
+
+
+def test_files_are_readable_as_the_umask_says(exported: Path) -> None:
+    modes = {path.name: path.stat().st_mode & 0o777 for path in exported.iterdir()}
+    assert set(modes.values()) == {exported.stat().st_mode & 0o666}, modes
+
+
+def test_the_card_says_the_commit_and_that_files_differed(run: Path, tmp_path: Path) -> None:
+    """Also after an export of the export, which has no run's folder."""
+    copy = shutil.copytree(run, tmp_path / "run")
+    start = {"commit": "0123abcd", "dirty": True}
+    (copy / "provenance.json").write_text(json.dumps({"starts": [{"commit": "old"}, start]}))
+    assert load_codec(copy).info["commit"] == "0123abcd"
+    for source, out in ((copy, tmp_path / "one"), (tmp_path / "one", tmp_path / "two")):
+        assert main(["export", str(source), str(out), "--format", "safetensors"]) == 0
+        assert "`0123abcd, changed`" in (out / "README.md").read_text()
+
+
+def test_one_file_is_enough(exported: Path, tmp_path: Path) -> None:
+    shutil.copy(exported / "model.safetensors", tmp_path / "renamed.safetensors")
+    alone = load_codec(tmp_path / "renamed.safetensors")
+    assert alone.hash == load_codec(exported).hash and alone.discriminators is None
+    with safe_open(exported / "model.safetensors", framework="pt") as file:
+        metadata = file.metadata()
+    assert metadata["format"] == "adversarial_trainer" and metadata["version"] == "1"
+    assert metadata["hash"] == alone.hash
+    assert metadata["config"] == (exported / "config.yaml").read_text()
+    assert json.loads(metadata["info"])["updates"] == 6
+
+
+def test_discriminators_load_strictly(run: Path, exported: Path) -> None:
+    """MS-STFTD's weight norms, MSD's spectral norms, both in a joint one."""
+    codec = load_codec(exported)
+    discriminators = get_discriminators(codec.cfg)
+    discriminators.load_state_dict(codec.discriminators)
+    stored = checkpoint.load(run / "checkpoint.th")["adversarial"]
+    names = [key for key in stored if key.startswith("adversary.")]
+    assert any("_u" in key for key in names) and any("original1" in key for key in names)
+    for key, value in discriminators.state_dict().items():
+        assert torch.equal(value, stored[f"adversary.{key}"])
+
+
+@pytest.mark.parametrize(
+    "names",
+    ["[mpd]", *(pytest.param(n, marks=pytest.mark.slow) for n in ("[msd]", "[mpd,msstftd,msd]"))],
+)
+def test_all_sets_of_discriminators(names, tmp_path: Path) -> None:
+    audio = write_audio(tmp_path / "audio")
+    solver = make_solver(tmp_path, audio, f"adversarial.discriminators={names}", "data_init=false")
+    solver.commit()
+    out = tmp_path / "out"
+    argv = ["export", str(solver.folder), str(out), "--format", "safetensors"]
+    assert main([*argv, "--with-discriminators"]) == 2  # untrained codebooks
+    for book in solver.model.quantizer.codebooks:
+        book.inited.fill_(1)
+    solver.commit()
+    assert main([*argv, "--with-discriminators"]) == 0
+    codec = load_codec(out)
+    discriminators = get_discriminators(codec.cfg)
+    discriminators.load_state_dict(codec.discriminators)
+    mine = solver.adversarial.adversary.state_dict()
+    assert not differences(dict(discriminators.state_dict()), dict(mine))
+    # Exported anew without them, none are left that would be taken for this codec's.
+    assert main([*argv, "--force"]) == 0
+    assert load_codec(out).discriminators is None
+
+
+def test_nothing_private_goes_along(run: Path, exported: Path) -> None:
+    cfg = OmegaConf.load(exported / "config.yaml")
+    assert not {"dset", "slurm", "logging", "dora", "continue_from"} & cfg.keys()
+    everything = b"".join(path.read_bytes() for path in exported.iterdir())
+    assert b"jane.doe" not in everything and str(run.parent).encode() not in everything
+
+
+def test_the_cards_code_runs(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(exported.parent)
+    names: dict = {}
+    card = (exported / "README.md").read_text()
+    assert "license: unknown" in card and "Nobody has said" in card
+    for code in re.findall(r"```python\n(.*?)```", card, re.DOTALL):
+        exec(code, names)
+    assert names["decoded"].shape == (1, 1, 16000) and names["discriminators"] is not None
+
+
+def test_from_another_format_without_discriminators(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Any source can be exported, to any format."""
+    assert main(["export", str(run), str(tmp_path / "hf"), "--format", "hf"]) == 0
+    argv = ["export", f"hf:{tmp_path / 'hf'}", str(tmp_path / "st"), "--format", "safetensors"]
+    assert main([*argv, "--with-discriminators"]) == 2
+    assert "--with-discriminators: hf:" in capsys.readouterr().err
+    assert not (tmp_path / "st").exists()
+    assert main(argv) == 0
+    assert load_codec(tmp_path / "st").hash == load_codec(run).hash
+    assert "## Training data\n\nNot known." in (tmp_path / "st" / "README.md").read_text()

@@ -1,0 +1,154 @@
+"""Learning rates by hand, against torch's, and after a resume."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR
+
+from adversarial_trainer.training import (
+    SCHEDULES,
+    ConstantSchedule,
+    CosineSchedule,
+    ExponentialSchedule,
+    Schedule,
+)
+
+Make = Callable[[torch.optim.Optimizer], Schedule]
+MAKERS: dict[str, Make] = {
+    "constant": lambda o: ConstantSchedule(o, warmup_updates=3),
+    "cosine": lambda o: CosineSchedule(o, total_updates=10, warmup_updates=3, min_ratio=0.1),
+    "exponential": lambda o: ExponentialSchedule(o, gamma=0.9, warmup_updates=3),
+}
+
+
+def optimizer(*rates: float) -> torch.optim.Optimizer:
+    groups = [{"params": [torch.nn.Parameter(torch.ones(2))], "lr": rate} for rate in rates]
+    return torch.optim.Adam(groups)
+
+
+def rates_of(make: Make, updates: int, *base: float) -> list[list[float]]:
+    """The rates of each group at updates 0, 1, ..."""
+    opt = optimizer(*base)
+    schedule = make(opt)
+    out = []
+    for _ in range(updates):
+        out.append([group["lr"] for group in opt.param_groups])
+        schedule.step()
+    return out
+
+
+def one(make: Make, updates: int, base: float = 1.0) -> list[float]:
+    return [rates[0] for rates in rates_of(make, updates, base)]
+
+
+def test_by_hand() -> None:
+    assert one(ConstantSchedule, 3, 0.5) == [0.5] * 3
+    assert one(MAKERS["constant"], 5) == pytest.approx([1 / 3, 2 / 3, 1, 1, 1])
+    expected = [1 / 3, 2 / 3 * 0.9, 0.9**2, 0.9**3, 0.9**4]
+    assert one(MAKERS["exponential"], 5) == pytest.approx(expected)
+    # Half a cosine in four steps, then flat: 1, cos^2(pi/8), 1/2, sin^2(pi/8), 0.
+    high, low = math.cos(math.pi / 8) ** 2, math.sin(math.pi / 8) ** 2
+    cosine = one(lambda o: CosineSchedule(o, total_updates=4), 7)
+    assert cosine == pytest.approx([1, high, 0.5, low, 0, 0, 0])
+    raised = one(lambda o: CosineSchedule(o, total_updates=4, min_ratio=0.2), 7)
+    assert raised == pytest.approx([0.2 + 0.8 * value for value in cosine])
+    warm = one(lambda o: CosineSchedule(o, total_updates=4, warmup_updates=2), 7)
+    assert warm == pytest.approx([0.5, *cosine[1:]])
+
+
+@pytest.mark.parametrize("min_ratio", [0.0, 0.05])
+def test_cosine_is_torchs_up_to_its_end(min_ratio: float) -> None:
+    opt = optimizer(3e-4)
+    reference = CosineAnnealingLR(opt, T_max=20, eta_min=min_ratio * 3e-4)
+    expected = []
+    for _ in range(21):
+        expected.append(opt.param_groups[0]["lr"])
+        opt.step()
+        reference.step()
+    ours = one(lambda o: CosineSchedule(o, total_updates=20, min_ratio=min_ratio), 30, 3e-4)
+    assert ours[:21] == pytest.approx(expected, rel=1e-9, abs=1e-15)
+    assert ours[21:] == [ours[20]] * 9  # torch's would rise again
+
+
+def test_exponential_is_torchs() -> None:
+    opt = optimizer(3e-4)
+    reference = ExponentialLR(opt, gamma=0.97)
+    for rate in one(lambda o: ExponentialSchedule(o, gamma=0.97), 50, 3e-4):
+        assert rate == pytest.approx(opt.param_groups[0]["lr"], rel=1e-9)
+        opt.step()
+        reference.step()
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_groups_keep_their_proportions(name: str) -> None:
+    for first, second in rates_of(MAKERS[name], 15, 1e-3, 4e-3):
+        assert second == pytest.approx(4 * first)
+
+
+def trained(make: Make, stops: list[int]) -> tuple[torch.Tensor, list[float]]:
+    """Weights and rates after updates with stops between, each a fresh process to the state."""
+    weight = torch.nn.Parameter(torch.ones(2))
+    states: dict | None = None
+    rates = []
+    for updates in stops:
+        opt = torch.optim.Adam([weight], lr=0.1)
+        schedule = make(opt)
+        if states is not None:
+            opt.load_state_dict(states["optimizer"])
+            schedule.load_state_dict(states["schedule"])
+        for _ in range(updates):
+            opt.zero_grad()
+            weight.square().sum().backward()
+            rates.append(opt.param_groups[0]["lr"])
+            opt.step()
+            schedule.step()
+        file = io.BytesIO()
+        torch.save({"optimizer": opt.state_dict(), "schedule": schedule.state_dict()}, file)
+        file.seek(0)
+        states = torch.load(file, weights_only=True)
+    return weight.detach(), rates
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_resumed_equals_uninterrupted(name: str) -> None:
+    """In the warm-up, in the middle, and at the very start; bit for bit."""
+    weight, rates = trained(MAKERS[name], [12])
+    resumed, resumed_rates = trained(MAKERS[name], [0, 2, 5, 5])
+    assert resumed_rates == rates
+    assert torch.equal(resumed, weight)
+
+
+def test_the_configuration_has_the_last_word_on_the_base_rate() -> None:
+    """A rate that was lowered for a run that goes on is not overwritten by the stored one,
+    whichever state is loaded first."""
+    old = optimizer(1.0)
+    state = MAKERS["exponential"](old)
+    for _ in range(5):
+        state.step()
+    opt = optimizer(0.1)
+    schedule = MAKERS["exponential"](opt)
+    opt.load_state_dict(old.state_dict())
+    schedule.load_state_dict(state.state_dict())
+    assert opt.param_groups[0]["lr"] == pytest.approx(0.1 * 0.9**5)
+
+
+@pytest.mark.parametrize(
+    "name, params, message",
+    [
+        ("constant", {"warmup_updates": -1}, "warmup_updates must be >= 0, got -1"),
+        ("cosine", {"total_updates": 0}, "total_updates must be > 0, got 0"),
+        ("cosine", {"total_updates": 3, "min_ratio": 2}, r"min_ratio must be in \[0, 1\], got 2"),
+        ("exponential", {"gamma": 1.5}, r"gamma must be in \(0, 1\], got 1.5"),
+        ("exponential", {}, "'gamma'.*Valid keys: optimizer, gamma, warmup_updates"),
+        ("cosine", {"total_steps": 3}, "'total_steps'.*total_updates"),
+        ("linear", {}, "Unknown schedule 'linear'. Choices: constant, cosine, exponential"),
+    ],
+)
+def test_wrong_settings_are_named(name: str, params: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SCHEDULES.build(name, optimizer=optimizer(1.0), **params)
