@@ -14,9 +14,9 @@ from dora import get_xp
 from dora.distrib import get_distrib_spec
 from omegaconf import DictConfig
 
-from adversarial_trainer import watch
 from adversarial_trainer.dora_main import exit_with_error, train_main
 from adversarial_trainer.light_flashy import flashy
+from adversarial_trainer.training import watch
 
 logger = logging.getLogger(__name__)
 
