@@ -25,7 +25,7 @@ COMMANDS = {
     "info": ("tools.compress.info_command", "what is in an .atc file"),
     "export": (
         "tools.export.command",
-        "write a codec for transformers, safetensors or ONNX",
+        "write a codec for transformers, as safetensors, or as ONNX",
     ),
 }
 

@@ -1,18 +1,33 @@
 """Names to classes, with errors that list the choices.
 
-Configuration files name what they build ('msstftd', 'rvq', ...) and never a Python path: a bundled
-configuration can't run code, and a wrong name gets an answer one can act on.
+Configuration files name what they build ('msstftd', 'rvq', ...) instead of a Python path: a
+configuration file can't run code, and a wrong name gets an answer one can act on.
+
+A class enters its registry with a decorator, and a package imports all of its modules, so adding
+a class is one file:
+
+    @register("loss", "msspec")
+    class MultiScaleMelSpectrogramLoss(nn.Module): ...
 """
 
 from __future__ import annotations
 
+import difflib
+import importlib
 import inspect
-from collections.abc import Callable, Iterable
-from typing import Any
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+KINDS = (
+    *("discriminator", "loss", "metric", "quantizer", "model", "encoder", "decoder"),
+    *("optimizer", "schedule", "solver"),
+)
+T = TypeVar("T", bound=type)
 
 
-def shown(value: object) -> str:
-    """A value for a line of an error: as YAML has it, not too long, nothing unprintable."""
+def format_value(value: object) -> str:
+    """A value for a line of an error: as in YAML, shortened, without unprintable characters."""
     if value is None:
         return "null"
     if type(value) is int and value.bit_length() > 256:
@@ -23,42 +38,118 @@ def shown(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
 
 
+shown = format_value
+
+
 def unknown_name(kind: str, name: object, choices: Iterable[str]) -> ValueError:
     """The error for a name that is not among the choices."""
-    text = repr(name) if isinstance(name, str) and len(name) <= 80 else shown(name)
+    text = repr(name) if isinstance(name, str) and len(name) <= 80 else format_value(name)
     return ValueError(f"Unknown {kind} {text}. Choices: {', '.join(sorted(choices))}.")
 
 
+def did_you_mean(name: object, choices: Iterable[str], prefix: str = "") -> str:
+    """Return ' Did you mean <prefix><choice>?' with the choice that is close to `name`, or ''."""
+    close = difflib.get_close_matches(str(name), list(choices), n=1)
+    return f" Did you mean {prefix}{close[0]}?" if close else ""
+
+
+def parameters(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Keyword arguments of a class or function, `self` left out.
+
+    A class that hands its `**kwargs` on to another one says so, and has the arguments of both:
+
+        kwargs_of = DiscriminatorSTFT       # whose constructor takes (and documents) **kwargs
+        kwargs_set = ("n_fft", "hop_length")    # those of its arguments that this class sets itself
+
+    Where nothing says whose they are, `**kwargs` is one of the parameters that are returned.
+    """
+    found = dict(inspect.signature(factory).parameters)
+    rest = next((p.name for p in found.values() if p.kind is p.VAR_KEYWORD), None)
+    # As the class that defines the constructor says, which may be a base class.
+    classes = inspect.getmro(factory) if inspect.isclass(factory) else ()
+    said = next((vars(cls) for cls in classes if "__init__" in vars(cls)), {})
+    inner = said.get("kwargs_of")
+    if rest is not None and inner is not None:
+        del found[rest]
+        hidden = said.get("kwargs_set", ())
+        found |= {k: p for k, p in parameters(inner).items() if k not in {*found, *hidden}}
+    return {k: p for k, p in found.items() if p.kind not in (p.POSITIONAL_ONLY, p.VAR_POSITIONAL)}
+
+
 def parameter_names(factory: Callable[..., Any]) -> list[str]:
-    """The keyword arguments a class or function accepts, `self` and `**kwargs` left out."""
-    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return [p.name for p in inspect.signature(factory).parameters.values() if p.kind in kinds]
+    """Names of the keyword arguments of a class or function; see `parameters`."""
+    return [name for name, p in parameters(factory).items() if p.kind is not p.VAR_KEYWORD]
 
 
 class Registry(dict[str, Callable[..., Any]]):
-    """A dictionary of name -> class for one kind of part ('discriminator', 'loss', ...)."""
+    """Dictionary of name -> class for one kind of part ('discriminator', 'loss', ...)."""
 
-    def __init__(self, kind: str, entries: dict[str, Callable[..., Any]]) -> None:
-        super().__init__(entries)
+    def __init__(self, kind: str, entries: Mapping[str, Callable[..., Any]] | None = None) -> None:
+        super().__init__(entries or {})
         self.kind = kind
 
     def get_class(self, name: str) -> Callable[..., Any]:
-        """The class behind `name`; ValueError lists the choices for an unknown one."""
+        """Return the class behind `name`; ValueError lists the choices for an unknown one."""
         if not isinstance(name, str) or name not in self:
             raise unknown_name(self.kind, name, self)
         return self[name]
 
     def build(self, name: str, /, **params: Any) -> Any:
-        """An instance of `name`; ValueError names a key that its constructor does not have, or
-        one that it needs and that is missing."""
+        """Return an instance of `name`; ValueError names a key that its constructor does not have,
+        or one that it needs and that is missing."""
         factory = self.get_class(name)
-        try:
-            inspect.signature(factory).bind(**params)
-        except TypeError as exc:
-            valid = parameter_names(factory)
-            wrong = [key for key in params if key not in valid]
-            problem = f"has no parameter {wrong[0]!r}" if wrong else str(exc)
-            raise ValueError(
-                f"{self.kind} {name!r}: {problem}. Valid keys: {', '.join(valid)}."
-            ) from None
+        known = parameters(factory)
+        valid = parameter_names(factory)
+        open_ended = len(valid) < len(known)
+        wrong = [key for key in params if key not in valid]
+        missing = [k for k in valid if known[k].default is inspect.Parameter.empty]
+        missing = [key for key in missing if key not in params]
+        problem = None
+        if wrong and not open_ended:
+            problem = f"has no parameter {wrong[0]!r}.{did_you_mean(wrong[0], valid)}"
+        elif missing:
+            problem = f"needs {missing[0]!r}."
+        if problem is not None:
+            raise ValueError(f"{self.kind} {name!r}: {problem} Valid keys: {', '.join(valid)}.")
         return factory(**params)
+
+
+_REGISTRIES = {kind: Registry(kind) for kind in KINDS}
+
+
+def get_registry(kind: str) -> Registry:
+    """The registry of a kind: one of KINDS."""
+    if kind not in _REGISTRIES:
+        raise unknown_name("kind of part", kind, KINDS)
+    return _REGISTRIES[kind]
+
+
+def register(kind: str, name: str) -> Callable[[T], T]:
+    """Class decorator: what `name` in a configuration stands for, among the parts of `kind`."""
+    registry = get_registry(kind)
+
+    def decorate(cls: T) -> T:
+        known = registry.get(name)
+        if known is not None and (known.__module__, known.__qualname__) != (
+            cls.__module__,
+            cls.__qualname__,
+        ):
+            raise ValueError(
+                f"{kind} {name!r} is registered twice: {known.__module__}.{known.__qualname__} and "
+                f"{cls.__module__}.{cls.__qualname__}."
+            )
+        registry[name] = cls
+        return cls
+
+    return decorate
+
+
+def import_modules(package: str) -> None:
+    """Import all modules of a package (not its sub-packages), so that their classes are registered.
+
+    Called by `__init__.py` as `import_modules(__name__)`.
+    """
+    path = importlib.import_module(package).__path__
+    for module in pkgutil.iter_modules(path):
+        if not module.ispkg and not module.name.startswith("__"):
+            importlib.import_module(f"{package}.{module.name}")

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 
 from omegaconf import DictConfig
 
-from adversarial_trainer.registry import Registry
+from adversarial_trainer.registry import get_registry, import_modules
 
 from .base import BaseSolver, SaveError
 from .check import check_config
@@ -14,7 +14,8 @@ from .check.light_torch import without_compile
 from .compression import CompressionSolver
 from .interruption import Interrupted
 
-SOLVERS = Registry("solver", {"compression": CompressionSolver})
+import_modules(__name__)
+SOLVERS = get_registry("solver")
 
 
 def get_solver(cfg: DictConfig) -> BaseSolver:

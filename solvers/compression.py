@@ -16,6 +16,7 @@ from adversarial_trainer import activity, distrib
 from adversarial_trainer.adversarial.read_only import read_only
 from adversarial_trainer.light_flashy import flashy
 from adversarial_trainer.models.builders import get_model, naming
+from adversarial_trainer.registry import register
 from adversarial_trainer.tools.evaluate import codebook_counts
 from adversarial_trainer.tools.report import write_report
 from adversarial_trainer.training import ModuleEMA
@@ -48,6 +49,7 @@ logger = logging.getLogger(__name__)
 REPORTING = 120
 
 
+@register("solver", "compression")
 class CompressionSolver(AlternatingSolver):
     """Generator (a codec) and discriminators, trained in turn.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from adversarial_trainer.registry import Registry, parameter_names
+from adversarial_trainer.registry import Registry, get_registry, parameter_names, register
 
 
 class Part:
@@ -56,7 +56,9 @@ def test_wrong_and_missing_keys() -> None:
     assert (
         str(error.value) == "part 'alpha': has no parameter 'kernel_size'. Valid keys: size, depth."
     )
-    with pytest.raises(ValueError, match="part 'alpha': .*'size'.*Valid keys: size, depth"):
+    with pytest.raises(ValueError, match="no parameter 'sizes'. Did you mean size?"):
+        PARTS.build("alpha", sizes=1)
+    with pytest.raises(ValueError, match="part 'alpha': needs 'size'. Valid keys: size, depth"):
         PARTS.build("alpha", depth=3)
 
 
@@ -65,3 +67,44 @@ def test_errors_of_the_constructor_pass_through() -> None:
         PARTS.build("alpha", size=0)
     with pytest.raises(TypeError, match="from inside"):
         PARTS.build("alpha", size=1, depth="x")
+
+
+def test_register(monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = get_registry("loss")
+    monkeypatch.setitem(losses, "part", Part)  # taken out again at the end of the test
+    assert register("loss", "part")(Part) is Part and losses["part"] is Part
+    register("loss", "part")(Part)  # imported again
+    with pytest.raises(ValueError, match="loss 'part' is registered twice: .*Part and .*Loose"):
+        register("loss", "part")(Loose)
+    with pytest.raises(ValueError, match="Unknown kind of part 'lost'. Choices: .*loss, metric"):
+        register("lost", "part")
+
+
+class Multi:
+    """Several Parts, of several sizes."""
+
+    kwargs_of = Part
+    kwargs_set = ("size",)
+
+    def __init__(self, sizes: list[int], **kwargs: Any) -> None:
+        self.parts = [Part(size, **kwargs) for size in sizes]
+
+
+class Named(Multi):
+    pass
+
+
+class Around(Multi):
+    kwargs_of = Multi
+
+    def __init__(self, name: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+
+def test_kwargs_of_another_class() -> None:
+    parts = Registry("part", {"multi": Multi, "named": Named, "around": Around})
+    assert parts.build("named", sizes=[1, 2], depth=3).parts[1].depth == 3
+    assert parameter_names(Multi) == parameter_names(Named) == ["sizes", "depth"]
+    assert parameter_names(Around) == ["name", "sizes", "depth"]
+    with pytest.raises(ValueError, match="no parameter 'size'. Did you mean sizes?.*sizes, depth"):
+        parts.build("multi", sizes=[1], size=2)

@@ -6,31 +6,23 @@ scalar that is a mean over items.
 
 from __future__ import annotations
 
-from torch import nn
-
-from adversarial_trainer.registry import Registry
+from adversarial_trainer.registry import get_registry, import_modules
 
 from .balancer import Balancer
 from .mel import MelSpectrogramL1Loss, MultiScaleMelSpectrogramLoss
+from .plain import L1Loss, L2Loss
 from .sisnr import SISNR
 from .stft import MRSTFTLoss, STFTLoss
 
-LOSSES = Registry(
-    "loss",
-    {
-        "l1": nn.L1Loss,
-        "l2": nn.MSELoss,
-        "mel": MelSpectrogramL1Loss,
-        "msspec": MultiScaleMelSpectrogramLoss,
-        "mrstft": MRSTFTLoss,
-        "sisnr": SISNR,
-    },
-)
+import_modules(__name__)
+LOSSES = get_registry("loss")
 
 __all__ = [
     "LOSSES",
     "SISNR",
     "Balancer",
+    "L1Loss",
+    "L2Loss",
     "MRSTFTLoss",
     "MelSpectrogramL1Loss",
     "MultiScaleMelSpectrogramLoss",

@@ -14,8 +14,10 @@ from torch.nn import functional as F
 
 from adversarial_trainer.modules.pairs import check_pair
 from adversarial_trainer.modules.spectral import MelSpectrogram
+from adversarial_trainer.registry import register
 
 
+@register("loss", "mel")
 class MelSpectrogramL1Loss(nn.Module):
     """Mean absolute difference of (log10) mel power spectra.
 
@@ -27,6 +29,10 @@ class MelSpectrogramL1Loss(nn.Module):
         normalized: divide the spectra by the window's L2 norm.
         floor_level: power added before the logarithm.
     """
+
+    title = "mel spectrogram loss"
+    unit = ""
+    higher_is_better = False
 
     def __init__(
         self,
@@ -58,6 +64,7 @@ class MelSpectrogramL1Loss(nn.Module):
         return F.l1_loss(fake_mel, real_mel)
 
 
+@register("loss", "msspec")
 class MultiScaleMelSpectrogramLoss(nn.Module):
     """EnCodec's reconstruction loss in the frequency domain ('msspec').
 
@@ -74,6 +81,10 @@ class MultiScaleMelSpectrogramLoss(nn.Module):
         alphas: alpha_i = sqrt(2^i - 1) as in AudioCraft; False is 1, the paper's choice.
         floor_level: power added before the logarithm.
     """
+
+    title = "multi-scale mel spectrogram loss"
+    unit = ""
+    higher_is_better = False
 
     def __init__(
         self,

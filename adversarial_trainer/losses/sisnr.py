@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from adversarial_trainer.modules.pairs import check_pair
 from adversarial_trainer.modules.snr import si_snr
 from adversarial_trainer.modules.spectral import no_autocast
+from adversarial_trainer.registry import register
 
 
 def overlapping_segments(x: Tensor, length: int, stride: int) -> Tensor:
@@ -21,6 +22,7 @@ def overlapping_segments(x: Tensor, length: int, stride: int) -> Tensor:
     return segments
 
 
+@register("loss", "sisnr")
 class SISNR(nn.Module):
     """Minus the scale-invariant signal-to-noise ratio in dB, `loss(fake, real) -> scalar`.
 
@@ -34,6 +36,10 @@ class SISNR(nn.Module):
         overlap: share of a segment that it has in common with the next, in [0, 1).
         epsilon: power per sample below which differences no longer count.
     """
+
+    title = "negative SI-SNR"
+    unit = "dB"
+    higher_is_better = False
 
     def __init__(
         self,

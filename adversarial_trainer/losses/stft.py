@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from adversarial_trainer.modules.pairs import check_pair
 from adversarial_trainer.modules.spectral import Spectrogram
+from adversarial_trainer.registry import register
 
 EPSILON = float(torch.finfo(torch.float32).eps)
 # Magnitudes are sqrt(max(power, POWER_FLOOR)), Parallel WaveGAN's bound on the logarithm's slope.
@@ -66,8 +67,13 @@ class STFTLoss(nn.Module):
         return self.factor_sc * convergence + self.factor_mag * log_error
 
 
+@register("loss", "mrstft")
 class MRSTFTLoss(nn.Module):
     """Mean of `STFTLoss` over resolutions; the three sequences have one entry for each."""
+
+    title = "multi-resolution STFT loss"
+    unit = ""
+    higher_is_better = False
 
     def __init__(
         self,

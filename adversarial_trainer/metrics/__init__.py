@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adversarial_trainer.registry import Registry
+from adversarial_trainer.registry import get_registry, import_modules
 
 from .base import Metric
 from .codebook import CodebookUsage
@@ -13,17 +13,8 @@ from .stft import STFTDistance
 from .stoi import STOI
 from .visqol import ViSQOL
 
-METRICS = Registry(
-    "metric",
-    {
-        "sisnr": SISNRMetric,
-        "mel": MelDistance,
-        "stft": STFTDistance,
-        "visqol": ViSQOL,
-        "pesq": PESQ,
-        "stoi": STOI,
-    },
-)
+import_modules(__name__)
+METRICS = get_registry("metric")
 
 __all__ = [
     "METRICS",

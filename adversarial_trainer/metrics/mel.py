@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from adversarial_trainer.modules.spectral import MelSpectrogram
+from adversarial_trainer.registry import register
 
 from .base import Metric
 
 
+@register("metric", "mel")
 class MelDistance(Metric):
     """L1 of log10 mel magnitudes, summed over window lengths (DAC, arXiv 2306.06546).
 

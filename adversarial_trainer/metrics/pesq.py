@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from adversarial_trainer.registry import register
+
 from .base import Metric, mono
 
 RATE = 16000  # Hz
@@ -19,6 +21,7 @@ RATE = 16000  # Hz
 LONGEST = 20 * RATE
 
 
+@register("metric", "pesq")
 class PESQ(Metric):
     """MOS-LQO of wide-band PESQ (ITU-T P.862.2) at 16 kHz, from 1 (bad) to 4.64.
 

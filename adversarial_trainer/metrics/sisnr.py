@@ -5,10 +5,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from adversarial_trainer.modules.snr import si_snr
+from adversarial_trainer.registry import register
 
 from .base import Metric
 
 
+@register("metric", "sisnr")
 class SISNRMetric(Metric):
     """Scale-invariant signal-to-noise ratio (SI-SDR of mean-free signals), in dB.
 

@@ -8,11 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from adversarial_trainer.modules.spectral import Spectrogram
+from adversarial_trainer.registry import register
 
 from .base import Metric
 from .mel import magnitude_distance
 
 
+@register("metric", "stft")
 class STFTDistance(Metric):
     """L1 of STFT magnitudes plus L1 of their log10 squares, summed over window lengths.
 

@@ -10,9 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adversarial_trainer.registry import register
+
 from .base import Metric
 
 
+@register("metric", "stoi")
 class STOI(Metric):
     """Short-time objective intelligibility (Taal et al. 2011), at most 1, of intelligible speech.
 

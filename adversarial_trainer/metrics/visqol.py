@@ -8,6 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from adversarial_trainer.registry import register
+
 from .base import Metric, mono
 
 # Mode -> the rate ViSQOL works at (Hz), and the shortest clip it can score (seconds): one patch
@@ -16,6 +18,7 @@ RATES = {"audio": 48000, "speech": 16000}
 SHORTEST = {"audio": 0.96, "speech": 0.64}
 
 
+@register("metric", "visqol")
 class ViSQOL(Metric):
     """MOS-LQO, an estimated listening score from 1 (bad) to 5 (like the original).
 

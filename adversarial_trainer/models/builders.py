@@ -11,13 +11,12 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from adversarial_trainer.models.encodec import EncodecModel
-from adversarial_trainer.modules.seanet import SEANetDecoder, SEANetEncoder
 from adversarial_trainer.quantization import QUANTIZERS, BaseQuantizer
-from adversarial_trainer.registry import Registry, parameter_names, shown
+from adversarial_trainer.registry import get_registry, parameter_names, shown
 
-MODELS = Registry("model", {"encodec": EncodecModel})
-ENCODERS = Registry("encoder", {"seanet": SEANetEncoder})
-DECODERS = Registry("decoder", {"seanet": SEANetDecoder})
+MODELS = get_registry("model")
+ENCODERS = get_registry("encoder")
+DECODERS = get_registry("decoder")
 
 
 class ConfigError(ValueError):

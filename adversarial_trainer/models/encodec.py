@@ -11,8 +11,10 @@ from torch import nn
 
 from adversarial_trainer.modules.norm import convert_old_keys, export_old_style_keys
 from adversarial_trainer.quantization.base import BaseQuantizer, QuantizedResult
+from adversarial_trainer.registry import register
 
 
+@register("model", "encodec")
 class EncodecModel(nn.Module):
     """EnCodec (Défossez et al. 2022, arXiv 2210.13438) on raw waveforms.
 

@@ -1,5 +1,7 @@
 """Layers of the generator and the discriminators."""
 
+from adversarial_trainer.registry import import_modules
+
 from .conv import (
     NormConv1d,
     NormConv2d,
@@ -15,6 +17,8 @@ from .conv import (
 from .lstm import SLSTM, StreamableLSTM
 from .norm import fold_weight_norm
 from .seanet import SEANetDecoder, SEANetEncoder, SEANetResnetBlock
+
+import_modules(__name__)
 
 __all__ = [
     "NormConv1d",

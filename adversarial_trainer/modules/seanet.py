@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from adversarial_trainer.registry import register
+
 from .activation import get_activation
 from .conv import StreamableConvTranspose1d
 from .elu_pad import run_layers
@@ -19,6 +21,7 @@ from .seanet_blocks import SEANetBase, SEANetResnetBlock
 __all__ = ["SEANetDecoder", "SEANetEncoder", "SEANetResnetBlock"]
 
 
+@register("encoder", "seanet")
 class SEANetEncoder(SEANetBase):
     """Waveform to latent frames.
 
@@ -100,6 +103,7 @@ class SEANetEncoder(SEANetBase):
         return run_layers(self.model, x)
 
 
+@register("decoder", "seanet")
 class SEANetDecoder(SEANetBase):
     """Latent frames to waveform, the mirror of `SEANetEncoder`.
 

@@ -2,9 +2,10 @@
 
 from adversarial_trainer.quantization.base import BaseQuantizer, DummyQuantizer, QuantizedResult
 from adversarial_trainer.quantization.rvq import ResidualVectorQuantizer
-from adversarial_trainer.registry import Registry
+from adversarial_trainer.registry import get_registry, import_modules
 
-QUANTIZERS = Registry("quantizer", {"rvq": ResidualVectorQuantizer, "none": DummyQuantizer})
+import_modules(__name__)
+QUANTIZERS = get_registry("quantizer")
 
 __all__ = [
     "QUANTIZERS",

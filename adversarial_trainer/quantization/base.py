@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from adversarial_trainer.registry import register
+
 
 @dataclass
 class QuantizedResult:
@@ -98,6 +100,7 @@ class BaseQuantizer(nn.Module):
         return n
 
 
+@register("quantizer", "none")
 class DummyQuantizer(BaseQuantizer):
     """No quantization: an autoencoder with 32-bit float latents.
 

@@ -17,10 +17,12 @@ from adversarial_trainer.quantization.kmeans import FrameCollector, start_codebo
 from adversarial_trainer.quantization.residual import residual_codes, residual_pass
 from adversarial_trainer.quantization.statistics import BatchStatistics
 from adversarial_trainer.quantization.straight_through import StraightThrough
+from adversarial_trainer.registry import register
 
 DEFAULT_SEED = 1234
 
 
+@register("quantizer", "rvq")
 class ResidualVectorQuantizer(BaseQuantizer):
     """Each codebook quantizes what the ones before it left over.
 

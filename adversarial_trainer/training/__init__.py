@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import torch
-
-from adversarial_trainer.registry import Registry
+from adversarial_trainer.registry import get_registry, import_modules
 
 from .ema import ModuleEMA
 from .options import keep_options
 from .schedules import ConstantSchedule, CosineSchedule, ExponentialSchedule, Schedule
 
-OPTIMIZERS = Registry("optimizer", {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW})
-SCHEDULES = Registry(
-    "schedule",
-    {
-        "constant": ConstantSchedule,
-        "cosine": CosineSchedule,
-        "exponential": ExponentialSchedule,
-    },
-)
+import_modules(__name__)
+OPTIMIZERS = get_registry("optimizer")
+SCHEDULES = get_registry("schedule")
 
 __all__ = [
     "OPTIMIZERS",

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch.optim import Optimizer
+from torch.optim import Adam, AdamW, Optimizer
+
+from adversarial_trainer.registry import register
+
+register("optimizer", "adam")(Adam)
+register("optimizer", "adamw")(AdamW)
 
 
 def keep_options(optimizer: Optimizer) -> None:

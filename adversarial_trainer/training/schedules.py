@@ -8,6 +8,8 @@ from typing import Any
 
 from torch.optim import Optimizer
 
+from adversarial_trainer.registry import register
+
 
 class Schedule(ABC):
     """Multiplies the learning rates that `optimizer` was made with by `factor(updates)`.
@@ -57,6 +59,7 @@ class Schedule(ABC):
         self._apply()
 
 
+@register("schedule", "constant")
 class ConstantSchedule(Schedule):
     """The base rate, after the warm-up."""
 
@@ -64,6 +67,7 @@ class ConstantSchedule(Schedule):
         return 1.0
 
 
+@register("schedule", "cosine")
 class CosineSchedule(Schedule):
     """Half a cosine from the base rate down to `min_ratio` of it at `total_updates`, then flat.
 
@@ -91,6 +95,7 @@ class CosineSchedule(Schedule):
         return self.min_ratio + (1 - self.min_ratio) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
+@register("schedule", "exponential")
 class ExponentialSchedule(Schedule):
     """The base rate times `gamma` to the power of the number of updates.
 

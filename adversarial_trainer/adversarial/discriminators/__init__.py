@@ -19,16 +19,10 @@ from adversarial_trainer.adversarial.discriminators.msstftd import (
     DiscriminatorSTFT,
     MultiScaleSTFTDiscriminator,
 )
-from adversarial_trainer.registry import Registry
+from adversarial_trainer.registry import get_registry, import_modules
 
-DISCRIMINATORS = Registry(
-    "discriminator",
-    {
-        "msstftd": MultiScaleSTFTDiscriminator,
-        "mpd": MultiPeriodDiscriminator,
-        "msd": MultiScaleDiscriminator,
-    },
-)
+import_modules(__name__)
+DISCRIMINATORS = get_registry("discriminator")
 
 __all__ = [
     "DISCRIMINATORS",

@@ -16,6 +16,7 @@ from adversarial_trainer.adversarial.discriminators.checks import (
 )
 from adversarial_trainer.adversarial.discriminators.row_convs import ColumnNormConv2d
 from adversarial_trainer.modules.conv import pad1d
+from adversarial_trainer.registry import register
 
 
 class PeriodDiscriminator(nn.Module):
@@ -105,6 +106,7 @@ class PeriodDiscriminator(nn.Module):
         return logits, [*fmap, logits]
 
 
+@register("discriminator", "mpd")
 class MultiPeriodDiscriminator(MultiDiscriminator):
     """Multi-Period Discriminator (MPD).
 

@@ -17,7 +17,7 @@ from adversarial_trainer.adversarial.discriminators.checks import (
 from adversarial_trainer.adversarial.discriminators.row_convs import RowNormConv1d
 from adversarial_trainer.modules.conv import pad1d
 from adversarial_trainer.modules.norm import CONV_NORMALIZATIONS
-from adversarial_trainer.registry import unknown_name
+from adversarial_trainer.registry import register, unknown_name
 
 
 class ReflectionPad1d(nn.ReflectionPad1d):
@@ -178,6 +178,7 @@ def _build_pad(name: str, size: int, params: Mapping[str, Any] | None) -> nn.Mod
         raise ValueError(f"pad_params {params} do not fit {name}: {error}") from error
 
 
+@register("discriminator", "msd")
 class MultiScaleDiscriminator(MultiDiscriminator):
     """Multi-Scale Discriminator (MSD): the first scale hears the audio, each further one the audio
     average-pooled once more.

@@ -19,6 +19,7 @@ from adversarial_trainer.adversarial.discriminators.checks import (
 from adversarial_trainer.adversarial.discriminators.thin_conv import ThinNormConv2d
 from adversarial_trainer.modules.conv import NormConv2d
 from adversarial_trainer.modules.spectral import no_autocast
+from adversarial_trainer.registry import register
 
 
 class ComplexSpectrogram(nn.Module):
@@ -177,6 +178,7 @@ class DiscriminatorSTFT(nn.Module):
         return self.conv_post(z), fmap
 
 
+@register("discriminator", "msstftd")
 class MultiScaleSTFTDiscriminator(MultiDiscriminator):
     """Multi-Scale STFT (MS-STFT) discriminator. With equal weights it equals the published
     `encodec.msstftd`, whose state dict it loads; see `DiscriminatorSTFT` on what that means for
