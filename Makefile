@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 JOBS ?= 2
 
-.PHONY: help install demo test test_integ test_slurm soak lint clean
+.PHONY: help install demo test test_integ test_slurm lint clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this help
@@ -36,9 +36,6 @@ test_integ: install  ## Long tests: real command lines, several processes, SLURM
 
 test_slurm: install  ## Tests on a real SLURM cluster, started here for them (root, minutes)
 	@$(BIN)/python -m pytest -rs -m slurm
-
-soak: install  ## Ten minutes of faults at random, to show that nothing is lost (SOAK="--minutes 30")
-	@$(BIN)/python scripts/soak.py $(SOAK)
 
 lint: install  ## ruff and mypy
 	@$(BIN)/ruff check .

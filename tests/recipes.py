@@ -10,13 +10,13 @@ from collections.abc import Iterator
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from ready import start_codebooks
 
 from adversarial_trainer.models.builders import get_model
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.models.initialise import initialise_from_data
 from adversarial_trainer.models.pretrained import Codec
 from adversarial_trainer.train import main
-from scripts.benchmarks.codebooks import start_from
 
 
 def audio(channels: int, length: int, rate: int = 24000, seed: int = 0) -> torch.Tensor:
@@ -56,7 +56,7 @@ def codec(
     x = audio(2 * cfg.channels, cfg.sample_rate // 2, cfg.sample_rate)
     x = x.view(2, cfg.channels, -1).to(dtype)
     initialise_from_data(model, x)
-    start_from(model, x)
+    start_codebooks(model, x)
     return model
 
 

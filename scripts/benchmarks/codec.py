@@ -7,17 +7,15 @@ how many codes are equal, and how far the decoded audio of equal codes is apart,
 from __future__ import annotations
 
 import argparse
-import copy
-import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
+from ready import start_codebooks
 
 from adversarial_trainer.models import EncodecModel
 from adversarial_trainer.models.builders import get_model
-from adversarial_trainer.models.compiled import compile_inference
 from adversarial_trainer.models.encodec import export_encodec_state_dict
 from adversarial_trainer.models.inference import prepare_inference
 from adversarial_trainer.models.initialise import initialise_from_data
@@ -26,8 +24,7 @@ from adversarial_trainer.models.pretrained.hf_layout import to_hf_state_dict
 from adversarial_trainer.quantization import ResidualVectorQuantizer
 from adversarial_trainer.train import main
 
-from .codebooks import start_from
-from .timing import in_turn, print_table, summarise
+from .timing import in_turn, print_table, seconds_on, summarise
 
 Encode = Callable[[torch.Tensor], torch.Tensor]  # [B, C, T] -> [B, K, F]
 Decode = Callable[[torch.Tensor], torch.Tensor]  # [B, K, F] -> [B, C, T]
@@ -45,7 +42,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--bandwidth", type=float, default=6.0, help="kb/s")
     parser.add_argument("--raw", action="store_true", help="ours without prepare_inference")
-    parser.add_argument("--compile", action="store_true", help="also ours by torch.compile")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
@@ -81,15 +77,11 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
             "decode": lambda codes=codes: model.decode(codes),  # type: ignore[misc]
             "their decode": lambda codes=codes: their_decode(codes),  # type: ignore[misc]
         }
-        extra = _add_compiled(model, x, variants) if args.compile else {}
-        seconds_of = in_turn(variants, args.rounds, _measure(args.device))
+        seconds_of = in_turn(variants, args.rounds, seconds_on(args.device))
         times = {name: summarise(values) for name, values in seconds_of.items()}
         ours, theirs = (
             times[f"{who}encode"].median + times[f"{who}decode"].median for who in ("", "their ")
         )
-        if args.compile:
-            took = times["compiled encode"].median + times["compiled decode"].median
-            extra["compiled faster"] = f"{ours / took:.2f}"
         rows.append(
             {
                 "audio, s": shape.replace("x", " x "),
@@ -98,42 +90,11 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
                 "faster": f"{theirs / ours:.2f}",
                 "equal codes": f"{(codes == their_codes).double().mean().item():.2%}",
                 "audio apart": f"{far.item():.0e}",
-                **extra,
             }
         )
     title = f"{args.solver} at {args.bandwidth} kb/s against {args.against}"
     print_table(f"{title}, {args.device}, {args.threads} thread(s), median [quartiles]", rows)
     return rows
-
-
-def _add_compiled(
-    model: EncodecModel, x: torch.Tensor, variants: dict[str, Callable[[], object]]
-) -> dict[str, Any]:
-    """Add variants of a model compiled for `x`; columns on what that took and gave."""
-    torch._dynamo.reset()
-    compiled = copy.deepcopy(model)
-    done = compile_inference(compiled, repeats=1)
-    codes = model.encode(x)[0]
-    same = (compiled.encode(x)[0] == codes).double().mean().item()
-    y, found = model.decode(codes), compiled.decode(codes)
-    variants["compiled encode"] = lambda: compiled.encode(x)
-    variants["compiled decode"] = lambda: compiled.decode(codes)
-    return {
-        "compiled in, s": f"{done.seconds:.0f}",
-        "compiled, equal codes": f"{same:.2%}",
-        "compiled, audio apart": f"{((found - y).abs().max() / y.abs().max()).item():.0e}",
-    }
-
-
-def _measure(device: str) -> Callable[[Callable[[], object]], float]:
-    def measure(call: Callable[[], object]) -> float:
-        begin = time.perf_counter()
-        call()
-        if torch.device(device).type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter() - begin
-
-    return measure
 
 
 def _audio(batch: int, channels: int, length: int) -> torch.Tensor:
@@ -150,7 +111,7 @@ def started(cfg: DictConfig) -> EncodecModel:
         raise ValueError("solver must be a recipe with an RVQ and without renormalize")
     x = _audio(8, cfg.channels, cfg.sample_rate)
     initialise_from_data(model, x)
-    start_from(model, x)
+    start_codebooks(model, x)
     return model
 
 

@@ -1,6 +1,6 @@
 """Segments of 1 s that one core reads, against AudioCraft's way; and batches of the whole loader.
 
-`plain` opens a file for each segment and resamples with a filter computed anew (plain/data.py);
+`plain` (tests/plain/data.py) opens a file for each segment and computes the filter anew;
 `--with-av` reads its wav and mp3 through FFmpeg, as AudioCraft does (`pip install av`). Files are
 made for this, and read from memory after the first time.
 """
@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from plain.data import PlainSegments
 
 from adversarial_trainer import audio
 from adversarial_trainer.data import AudioMeta, SegmentDataset, TrainBatches
 
-from . import resamplers
-from .plain.data import PlainSegments
 from .timing import Times, in_turn, print_table, summarise
 
 FORMATS = ("wav", "flac", "ogg", "mp3")
@@ -43,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row for each format and rate, resampler, and number of workers."""
+    """A row for each format and rate, and for each number of workers."""
     torch.set_num_threads(args.threads)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="benchmark_") as folder:
@@ -56,9 +55,6 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
         title = f"1 s segments a second, to {TARGET} Hz mono, from {args.file_channels} channel(s)"
         print_table(title, segments)
         rows += segments
-        compared = resamplers.compare(args.rounds)
-        print_table(f"resampling 1 s from 44100 to {TARGET} Hz", compared)
-        rows += compared
         first = paths[args.formats[0], args.rates[0]]
         batches = [_batches(first, args, workers) for workers in args.workers]
         print_table(f"{args.formats[0]}, {args.rates[0]} Hz: the loader as a whole", batches)

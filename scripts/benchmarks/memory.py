@@ -1,4 +1,4 @@
-"""The most memory that steps take, each side in a process of its own.
+"""Peak memory of a call, in a process of its own.
 
 On a CPU the largest resident set of the process during the steps, and what of it is above that
 before the first one (so without torch, the modules and their weights); on a GPU the same of what
@@ -7,32 +7,18 @@ torch's allocator has handed out.
 
 from __future__ import annotations
 
-import argparse
 import gc
 import resource
 import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import multiprocessing
 
 STEPS = 3  # the first one makes the optimizers' state
-
-
-def add_columns(
-    rows: list[dict[str, Any]],
-    steps: Callable[..., Callable[[], object]],
-    args: argparse.Namespace,
-) -> None:
-    """To the row of each side, the peaks of `steps(side, args)`; over ours, as a share of it."""
-    found = [peak_of(steps, row["side"], args) for row in rows]
-    for row, peak in zip(rows, found, strict=True):
-        row["peak MB"] = f"{peak.whole:.0f}"
-        row["above start"] = f"{peak.above_start:.0f}"
-        row["ours has"] = f"{found[0].above_start / peak.above_start:.2f}"
 
 
 class Peak(NamedTuple):
@@ -43,7 +29,7 @@ class Peak(NamedTuple):
 
 
 def peak_of(steps: Callable[..., Callable[[], object]], *args: object) -> Peak:
-    """Of `STEPS` calls of what `steps(*args)`, a module's function, builds; in a new process."""
+    """Peak memory of `STEPS` calls of what `steps(*args)` returns, in a new process."""
     context = multiprocessing.get_context("spawn")
     receive, send = context.Pipe(duplex=False)
     process = context.Process(target=_measure, args=(send, steps, args))
@@ -69,8 +55,6 @@ def _measure(
         call()
     peak = _most(cuda)
     send.send((peak, peak - before))
-    del call
-    gc.collect()  # a solver's folder goes with it, which the end of a process would leave
 
 
 def _reset(cuda: bool) -> None:

@@ -1,82 +1,96 @@
-"""The whole training step: ours, with or without options, against a straightforward one.
+"""The training step of the solver against a plain one, with equal weights on the same batch.
 
-Steps always update the discriminators and use all codebooks. FLOPs are counted as torch dispatches
-them.
+The plain step (tests/plain) is AudioCraft's loop, written straightforwardly. Both update the
+discriminators at each step and use all codebooks.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
+import statistics
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from . import ceiling, flops, memory, profiling, sides
-from .parts import share_out
-from .sides import Side
-from .timing import clock, in_turn, print_table, seconds_on
+import torch
+from plain.step import plain_step
+from ready import ready_solver
+
+from adversarial_trainer.data import Batch
+
+from .memory import peak_of
+from .timing import in_turn, print_table, seconds_on, summarise
+
+SIDES = ("ours", "plain")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this case."""
-    sides.add_arguments(parser)
-    parser.add_argument("--no-parts", action="store_true", help="leave out the parts and peaks")
-    parser.add_argument("--profile", action="store_true", help="also the ten longest operators")
+    parser.add_argument("--discriminators", default="msstftd", help="adversarial=... of a run")
+    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--length", type=float, default=1.0, help="of an item, in seconds")
+    parser.add_argument("--precision", default="float32", help="of ours")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--memory", action="store_true", help="also peak memory")
+    parser.add_argument("--solver", default="encodec", help="the recipe")
+    parser.add_argument("--override", nargs="+", default=[], metavar="KEY=VALUE", help="of both")
 
 
 def run(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row for each side, then those of the parts and of the profile."""
-    built = {name: sides.build(name, args)[0] for name in sides.names(args)}
-    work = {}
-    if not args.no_parts:  # which also warms up
-        for name, side in built.items():
-            if not side.compiled:
-                with flops.counter() as counted:
-                    work[name] = _by_part(counted.get_total_flops, side)
-    seconds, shares = _times(args, built)
-    rows = sides.compared(seconds)
+    """A row for each side."""
+    steps = {name: build(name, args) for name in SIDES}
+    seconds = in_turn(steps, args.rounds, seconds_on(args.device))
+    ours = statistics.median(seconds["ours"])
+    rows: list[dict[str, Any]] = [
+        {
+            "side": name,
+            "ms, median [quartiles]": str(summarise(values)),
+            "ours is faster": f"{statistics.median(values) / ours:.2f}",
+        }
+        for name, values in seconds.items()
+    ]
     if args.memory:
-        memory.add_columns(rows, _step, args)
-    print_table(sides.title(args), rows)
-    if not args.no_parts:
-        rows += ceiling.report(sides.PARTS, built, work, shares, args.device)
-    if args.profile:
-        ours = built["ours"]
-        rows += profiling.report(ours.step, args.device, sides.DTYPES[ours.dtype], ours.cycle)
+        peaks = {name: peak_of(build, name, args) for name in SIDES}
+        for row in rows:
+            peak = peaks[row["side"]]
+            row["peak, MB"] = f"{peak.whole:.0f}"
+            row["above the start, MB"] = f"{peak.above_start:.0f}"
+            row["ours has"] = f"{peaks['ours'].above_start / peak.above_start:.2f}"
+    print_table(
+        f"solver={args.solver}, {args.discriminators}, batch {args.batch_size} x {args.length:g} s,"
+        f" {args.device}, {args.threads} thread(s), {args.rounds} rounds",
+        rows,
+    )
     return rows
 
 
-def _times(
-    args: argparse.Namespace, built: dict[str, Side]
-) -> tuple[dict[str, list[float]], dict[str, list[dict[str, float]]]]:
-    """Seconds of the steps, and of their parts.
-
-    On a CPU both are of the same steps. On a GPU, where the host runs ahead, the end of a part is
-    known by waiting for it: whole steps are then timed first.
-    """
-    shares: dict[str, list[dict[str, float]]] = {name: [] for name in built}
-
-    def watched(name: str) -> None:
-        shares[name].append(_by_part(lambda: clock(args.device), built[name]))
-
-    whole = {name: side.step for name, side in built.items()}
-    in_parts = {name: partial(watched, name) for name in built}
-    measure = seconds_on(args.device)
-    warmup = 2 if args.no_parts or args.device != "cpu" else 1
-    if args.no_parts or args.device != "cpu":
-        seconds = in_turn(whole, args.rounds, measure, warmup)
-    if not args.no_parts:
-        watched_seconds = in_turn(in_parts, args.rounds, measure, warmup)
-        if args.device == "cpu":
-            seconds = watched_seconds
-    of_a_step = {name: [s / built[name].cycle for s in values] for name, values in seconds.items()}
-    return of_a_step, {name: of_side[warmup:] for name, of_side in shares.items()}
+def overrides(args: argparse.Namespace) -> list[str]:
+    """Configuration of both sides."""
+    return [
+        f"solver={args.solver}",
+        f"adversarial={args.discriminators}",
+        f"device={args.device}",
+        f"precision={args.precision}",
+        f"num_threads={args.threads}",
+        f"dataset.batch_size={args.batch_size}",
+        f"dataset.segment_duration={args.length}",
+        *("quantizer.q_dropout=0", "quantizer.dropout_choices=null"),
+        *("adversarial.probability=1", "adversarial.start_step=0"),
+        *args.override,
+    ]
 
 
-def _by_part(clock: Callable[[], float], side: Side) -> dict[str, float]:
-    return share_out(clock, side.parts, side.step, sides.REST, side.cycle)
-
-
-def _step(name: str, args: argparse.Namespace) -> Callable[[], object]:
-    """For a process of its own."""
-    return sides.build(name, args)[0].step
+def build(name: str, args: argparse.Namespace) -> Callable[[], object]:
+    """One step of a side."""
+    torch.set_num_threads(args.threads)
+    solver = ready_solver(overrides(args))
+    length = math.ceil(args.length * solver.cfg.sample_rate)
+    generator = torch.Generator().manual_seed(1)
+    shape = args.batch_size, solver.cfg.channels, length
+    wav = 0.3 * torch.randn(shape, generator=generator).to(solver.like)
+    if name == "plain":
+        return partial(plain_step(solver).train_step, wav)
+    return partial(solver.train_step, Batch(wav, []))

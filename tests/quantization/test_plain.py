@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from plain.quantizer import PlainResidualVQ, plain_kmeans
 
 from adversarial_trainer.quantization import ResidualVectorQuantizer
 from adversarial_trainer.quantization.kmeans import kmeans
-from scripts.benchmarks.plain.quantizer import PlainResidualVQ, plain_kmeans
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The plain step of the benchmarks and the solver's: the same mathematics."""
+"""The solver's step equals the plain one of tests/plain."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 from micro import MICRO
+from plain.step import plain_step
+from ready import ready_solver
 from torch import Tensor, nn
 
 from adversarial_trainer.data import Batch
-from scripts.benchmarks.plain.step import plain_step
-from scripts.benchmarks.solvers_ready import ready_solver
 
 EXACT = [
     *("precision=float64", "quantizer.q_dropout=0", "quantizer.dead_code_threshold=0"),
