@@ -5,18 +5,18 @@ from __future__ import annotations
 import logging
 import random
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from dora import get_xp
 from dora.distrib import get_distrib_spec
 from omegaconf import DictConfig
 
 from adversarial_trainer.dora_main import exit_with_error, train_main
 from adversarial_trainer.light_flashy import flashy
-from adversarial_trainer.training import watch
+from adversarial_trainer.training import watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -26,14 +26,14 @@ USER_ERRORS = (ValueError, FileNotFoundError, NotADirectoryError, PermissionErro
 
 
 class UserError(Exception):
-    """What a user can mend, as its cause says."""
+    """An error that a user can mend, reported without a traceback."""
 
 
-def init_process(cfg: DictConfig) -> watch.Watch | None:
-    """Logging, threads, process group and random seeds of this process.
+def init_process(cfg: DictConfig) -> AbstractContextManager[None]:
+    """Set up logging, threads and random seeds of this process.
 
     Returns:
-        The watch over the processes; None where there is only one.
+        A context, inside which this process belongs to the process group where there are several.
     """
     spec = get_distrib_spec()
     level = getattr(logging, str(cfg.logging.level).upper(), None)
@@ -50,15 +50,13 @@ def init_process(cfg: DictConfig) -> watch.Watch | None:
             handler.setLevel(logging.WARNING)  # the first process says it all
     if cfg.num_threads is not None:
         torch.set_num_threads(cfg.num_threads)
-    watching = None
-    if spec.world_size > 1:
-        use_cuda = torch.cuda.is_available() and not str(cfg.device).startswith("cpu")
-        log = get_xp().folder / f"solver.log.{spec.rank}"
-        watching = watch.join("nccl" if use_cuda else "gloo", cfg.hang_timeout, log.resolve())
     random.seed(cfg.seed)
     np.random.seed(cfg.seed % 2**32)
     torch.manual_seed(cfg.seed)
-    return watching
+    if spec.world_size == 1:
+        return nullcontext()
+    use_cuda = torch.cuda.is_available() and not str(cfg.device).startswith("cpu")
+    return watchdog.process_group("nccl" if use_cuda else "gloo", cfg.hang_timeout)
 
 
 def _cannot_write(handler: logging.FileHandler, record: logging.LogRecord) -> None:
@@ -73,29 +71,22 @@ def main(cfg: DictConfig) -> Any:
     from solvers import Interrupted  # imports torch's heavier parts
 
     try:
-        watching = init_process(cfg)
+        ranks = init_process(cfg)
     except USER_ERRORS as exc:
         exit_with_error(exc)
-    except watch.StartError as exc:  # whichever rank finds it out
-        logger.error("%s", exc)
-        sys.exit(watch.STATUS)
+    interrupted, metrics = None, None
     try:
-        interrupted, metrics = None, None
-        try:
-            metrics = _train(cfg)
-        except Interrupted as exc:  # by all ranks alike, as at a usual end
-            interrupted = exc.interruption
-        if watching is not None:
-            torch.distributed.destroy_process_group()
-            watching.close()
-    except BaseException as exc:
-        cause = exc.__cause__ if isinstance(exc, UserError) and exc.__cause__ else exc
-        if watching is not None:
-            watching.fail(cause, traceback=cause is exc)
-        if cause is exc:
-            raise
-        logger.debug("In full:", exc_info=cause)
-        exit_with_error(cause)
+        with ranks:
+            try:
+                metrics = _train(cfg)
+            except Interrupted as exc:  # by all ranks alike, as at a usual end
+                interrupted = exc.interruption
+    except watchdog.StartError as exc:  # on whichever rank notices
+        logger.error("%s", exc)
+        sys.exit(watchdog.STATUS)
+    except UserError as exc:
+        logger.debug("In full:", exc_info=exc)
+        exit_with_error(exc)
     if interrupted is not None:
         interrupted.leave()
     return metrics
@@ -110,19 +101,19 @@ def _train(cfg: DictConfig) -> Any:
             return solver.show()
         solver.prepare()
     except USER_ERRORS as exc:
-        raise UserError from exc
+        raise UserError(str(exc)) from exc
     try:
         return solver.run()
     except (FloatingPointError, SaveError) as exc:  # training diverged; the disk is full
-        raise UserError from exc
+        raise UserError(str(exc)) from exc
     except RuntimeError as exc:
         # Torch raises it wherever the main thread is at that moment.
         if not str(exc).startswith("DataLoader worker"):
             raise
-        raise UserError from RuntimeError(
+        raise UserError(
             "A loader process was killed, or had no memory or no room in /dev/shm for a batch. The "
             "same command goes on from the last checkpoint; dataset.num_workers=0 does without."
-        )
+        ) from exc
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any
 from dora import get_xp
 from omegaconf import DictConfig
 
-from adversarial_trainer import activity, checkpoint, distrib
+from adversarial_trainer import checkpoint, distrib
 from adversarial_trainer.light_flashy import StateManager, flashy
 from adversarial_trainer.models.builders import to_params
 
@@ -26,9 +26,6 @@ from .state import GeneratorState, RankStates, UnfinishedEpoch
 from .summary import Progress
 
 logger = logging.getLogger(__name__)
-
-# Seconds that a file system may take for a checkpoint, while the other ranks wait.
-SAVING = 120
 
 
 class BaseSolver(flashy.BaseSolver):
@@ -167,7 +164,6 @@ class BaseSolver(flashy.BaseSolver):
 
         Not flashy's own: JSON and `weights_only` loading take plain floats only.
         """
-        activity.progress(f"{stage_name}, epoch {self.epoch}")
         self._current_stage = stage_name
         self._current_formatter = self.get_formatter(stage_name)
         began = time.monotonic()
@@ -220,13 +216,12 @@ class BaseSolver(flashy.BaseSolver):
         self.ranks.gather()
         error = None
         if distrib.is_rank_zero():
-            with activity.patience(SAVING, f"saving the checkpoint, update {self.updates}"):
-                try:
-                    checkpoint.save(self.state_dict(), self.checkpoint_path)
-                except OSError as exc:
-                    error = str(exc)
-                if error is None and epoch is not None:
-                    self._end_epoch(epoch)
+            try:
+                checkpoint.save(self.state_dict(), self.checkpoint_path)
+            except OSError as exc:
+                error = str(exc)
+            if error is None and epoch is not None:
+                self._end_epoch(epoch)
         error = distrib.broadcast_object(error)
         if error is not None:
             self.logger.error(
@@ -252,11 +247,9 @@ class BaseSolver(flashy.BaseSolver):
         Raises:
             ValueError: all are damaged, or the configuration has changed.
         """
-        activity.progress("loading the checkpoint")
         found = None
         if distrib.is_rank_zero():
-            with activity.patience(SAVING, "loading the checkpoint"):
-                found = checkpoint.load_newest(self.checkpoint_path)
+            found = checkpoint.load_newest(self.checkpoint_path)
         path = distrib.broadcast_object(None if found is None else found[0])
         if path is None:
             return False

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from adversarial_trainer import activity, distrib
+from adversarial_trainer import distrib
 from adversarial_trainer.adversarial.read_only import read_only
 from adversarial_trainer.light_flashy import flashy
 from adversarial_trainer.models.builders import get_model, naming
@@ -44,9 +44,6 @@ from .training_step import AlternatingSolver
 from .waiting import data_wait, timed
 
 logger = logging.getLogger(__name__)
-
-# Seconds that the report's page may take, while the other ranks wait.
-REPORTING = 120
 
 
 @register("solver", "compression")
@@ -214,12 +211,10 @@ class CompressionSolver(AlternatingSolver):
         began = time.monotonic() - epoch.seconds
         recent, start = Averager(), epoch.done
         progress = self.progress("train", total, start)
-        before = activity.ACTIVITY.collectives, activity.ACTIVITY.sent
         skips, skipped = self.data.train.skips, self.data.train.skips.total
         if start < total:
             self.data.train.set_position(self.epoch, start)
             for batch in timed(self.data.train, epoch):
-                activity.progress(f"train, epoch {self.epoch}, update {epoch.done + 1}")
                 metrics, good = self.train_step(batch)
                 if good:
                     self.averager.update(metrics, len(batch))
@@ -232,13 +227,6 @@ class CompressionSolver(AlternatingSolver):
                     progress.log(recent.averages)
                     recent = Averager()
                 self.after_update()
-        if distrib.is_distributed() and start < total:
-            calls, sent = activity.ACTIVITY.collectives, activity.ACTIVITY.sent
-            logger.info(
-                "Messages to the other processes, per update: %.1f with %.2f MB",
-                (calls - before[0]) / (total - start),
-                (sent - before[1]) / (total - start) / 1e6,
-            )
         averages = self.averager.over_ranks()
         averages["bad_steps"] = epoch.bad_steps
         if replaced := sum(distrib.gather_objects(skips.total - skipped)):
@@ -263,7 +251,6 @@ class CompressionSolver(AlternatingSolver):
         """Losses on segments that are the same at each epoch."""
         averager = Averager()
         for batch in self.data.valid or ():
-            activity.progress(f"valid, epoch {self.epoch}")
             real = batch.wav.to(self.like, non_blocking=True)
             fake = self.model(real).x
             metrics = self.generator_losses(fake, real)
@@ -308,7 +295,7 @@ class CompressionSolver(AlternatingSolver):
         if not self.cfg.generate.report or not distrib.is_rank_zero():
             return
         history = [*self.history, dict(self._pending_metrics)]
-        with self.dispensable("The report"), activity.patience(REPORTING, "writing the report"):
+        with self.dispensable("The report"):
             path = write_report(self.folder, history=history)
             self.result_logger.log_report(path, self.epoch)
             logger.info("Report: %s", path)

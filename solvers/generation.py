@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from adversarial_trainer import activity, audio
+from adversarial_trainer import audio
 from adversarial_trainer.data import FileDataset
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.tools.report.pictures import draw_spectrograms
@@ -59,11 +59,9 @@ def generate_samples(
     samples = []
     for index, wav, meta in files.readable():
         name = sample_name(index, meta.path)
-        activity.progress(f"generate, file {index}")
         codes, scale = model.encode(wav[None].to(like))
         waves = {"original": wav}
         for n in counts:
-            activity.progress()
             decoded = model.decode(codes[:, :n], scale)[0, :, : wav.shape[-1]]
             waves[f"{model.bandwidth_of(n):.2f}kbps"] = decoded.cpu()
         for title, wave in waves.items():

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from adversarial_trainer import activity, distrib
+from adversarial_trainer import distrib
 from adversarial_trainer.config_files import flatten
 from adversarial_trainer.light_flashy import ExperimentLogger, flashy
 from adversarial_trainer.light_flashy import TensorboardLogger as FlashyTensorboardLogger
@@ -221,6 +221,5 @@ def init_loggers(
             os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
             loggers["tensorboard"] = TensorboardLogger(folder / "tensorboard")
         if wandb:
-            with activity.patience(120, "starting wandb"):  # its own limit is 90 s
-                loggers["wandb"] = WandbLogger(folder, signature, **wandb_kwargs)
+            loggers["wandb"] = WandbLogger(folder, signature, **wandb_kwargs)
     result_logger._experiment_loggers = loggers

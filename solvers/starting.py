@@ -6,7 +6,7 @@ import logging
 
 import torch
 
-from adversarial_trainer import activity, distrib
+from adversarial_trainer import distrib
 from adversarial_trainer.adversarial import AdversarialLoss
 from adversarial_trainer.adversarial.read_only import read_only
 from adversarial_trainer.data import TrainBatches
@@ -30,7 +30,6 @@ def initialise_weights(
     if model is None and adversarial is None:
         return
     batches.set_position(EPOCH)
-    activity.progress("scaling the layers to the first batch")
     real = distrib.gather_rows(next(iter(batches)).wav.to(like))
     if model is not None:
         initialise_from_data(model, real)
@@ -52,7 +51,6 @@ def initialise_codebooks(model: EncodecModel, batches: TrainBatches, like: torch
     while not quantizer.initialised:
         batches.set_position(EPOCH)
         for batch in batches:
-            activity.progress("starting the codebooks")
             result = model(batch.wav.to(like))
             quantizer.discard_update()
             if not result.x.isfinite().all():  # there would be no end to waiting for frames

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import multiprocessing
 import os
+import socket
 import sys
 import tempfile
 import time
@@ -94,22 +95,68 @@ def _wait(processes: Sequence[BaseProcess], folder: Path, limit: float) -> None:
             raise AssertionError(f"Rank {rank} failed:\n{log[-4000:]}")
 
 
+def launch(
+    worker: Callable[[int], Any], folder: Path, world_size: int, limit: float = 60
+) -> tuple[list[int | None], list[str]]:
+    """Run `worker(rank)` in processes that have what a launcher puts into the environment, and no
+    process group; their exit statuses and logs."""
+    where = (worker.__code__.co_filename, worker.__name__, world_size, folder, free_port())
+    processes = [
+        _context.Process(target=_launched, args=(rank, *where), daemon=True)
+        for rank in range(world_size)
+    ]
+    try:
+        for process in processes:
+            process.start()
+        end = time.monotonic() + limit
+        for process in processes:
+            process.join(max(0, end - time.monotonic()))
+        statuses = [process.exitcode for process in processes]
+        logs = [(folder / f"{rank}.log").read_text() for rank in range(world_size)]
+        assert None not in statuses, "\n".join(logs)
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+    return statuses, logs
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+def _launched(
+    rank: int, file: str, function: str, world_size: int, folder: Path, port: int
+) -> None:
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size))
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    _load(rank, file, function, folder)(rank)
+
+
 def _main(rank: int, file: str, function: str, world_size: int, folder: Path) -> None:
     """One rank."""
+    worker = _load(rank, file, function, folder)
+    args = torch.load(folder / "args.pt", weights_only=False)
+    store = f"file://{folder}/store"
+    distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=world_size)
+    result = worker(rank, *args)
+    torch.save(result, folder / f"{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def _load(rank: int, file: str, function: str, folder: Path) -> Callable[..., Any]:
+    """The function of a test file, which is in no package; output goes into a log from here on."""
     log = os.open(folder / f"{rank}.log", os.O_WRONLY | os.O_CREAT)
     os.dup2(log, 1)
     os.dup2(log, 2)
     torch.set_num_threads(1)
-    # By path: test files are in no package.
     spec = importlib.util.spec_from_file_location("rank_module", file)
     if spec is None or spec.loader is None:
         raise ImportError(f"Can't import {file}.")
     module = importlib.util.module_from_spec(spec)
     sys.modules["rank_module"] = module
     spec.loader.exec_module(module)
-    args = torch.load(folder / "args.pt", weights_only=False)
-    store = f"file://{folder}/store"
-    distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=world_size)
-    result = getattr(module, function)(rank, *args)
-    torch.save(result, folder / f"{rank}.pt")
-    distributed.destroy_process_group()
+    return getattr(module, function)

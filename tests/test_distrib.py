@@ -7,7 +7,7 @@ import torch
 from ranks import run_ranks
 from torch import Tensor, nn
 
-from adversarial_trainer import activity, distrib
+from adversarial_trainer import distrib
 
 SIZES = [3, 5]
 
@@ -44,38 +44,6 @@ def gradients(rank: int | None) -> dict[str, Tensor | None]:
         if rank == 0:
             assert net.on_rank_1.grad is None
     return {name: p.grad for name, p in net.named_parameters()}
-
-
-def overlapped(rank: int) -> dict:
-    """Three updates in many small messages; which of them left before the backward was over."""
-    torch.manual_seed(0)
-    net, plain = Net(), Net()
-    plain.load_state_dict(net.state_dict())
-    x = torch.randn(sum(SIZES), 4, dtype=torch.float64).split(SIZES)[rank]
-    syncs = [
-        distrib.GradientSync(net.parameters(), bucket_mb=1e-4),
-        distrib.GradientSync(plain.parameters(), overlap=False),
-    ]
-    early, late, differences = [], [], []
-    for step in range(3):
-        per_item = torch.full((SIZES[rank],), float(rank and step == 1), dtype=torch.float64)
-        for model, sync in zip((net, plain), syncs, strict=True):
-            model.zero_grad()
-            before = activity.ACTIVITY.collectives
-            with sync(len(x)):
-                model.loss(x, per_item).backward()
-                inside = activity.ACTIVITY.collectives - before
-            if model is net:
-                early.append(inside)
-                late.append(activity.ACTIVITY.collectives - before)
-        for ours, theirs in zip(net.parameters(), plain.parameters(), strict=True):
-            assert (ours.grad is None) == (theirs.grad is None)
-            if ours.grad is not None:
-                differences.append(float((ours.grad - theirs.grad).abs().max()))
-    with pytest.raises(RuntimeError, match="one backward only"), syncs[0](len(x)):
-        for _ in range(2):
-            net.loss(x, per_item * 0).backward()
-    return {"early": early, "late": late, "difference": max(differences)}
 
 
 def mismatch(rank: int) -> list[str]:
@@ -155,17 +123,6 @@ def test_gradients_of_uneven_batches_are_the_whole_batchs(outcomes: list[dict]) 
         accuracy = 1e-12 if expected.dtype == torch.float64 else 1e-6
         torch.testing.assert_close(first[name], expected, rtol=accuracy, atol=accuracy)
     assert first["on_rank_1"].abs().max() > 0
-
-
-def test_messages_leave_while_the_backward_runs() -> None:
-    """And give what one message after it gives, also where a rank's graph lacks a parameter."""
-    first, second = run_ranks(overlapped)
-    for outcome in (first, second):
-        assert outcome["difference"] == 0
-        # The first backward only shows the order, which costs one message.
-        assert outcome["early"][0] == 0 and outcome["late"][0] == outcome["late"][1] + 1
-        assert outcome["late"][1] == outcome["late"][2] >= 4
-    assert first["early"][2] >= 2
 
 
 def test_models_that_differ_are_named_and_do_not_hang() -> None:

@@ -212,7 +212,6 @@ def test_only_the_first_rank_talks(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     main.init_xp(xp)
     for name, value in (("RANK", "1"), ("LOCAL_RANK", "1"), ("WORLD_SIZE", "2")):
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("adversarial_trainer.training.watch.join", lambda *args: None)
     with xp.enter():
         init_process(xp.cfg)
     levels = {type(handler): handler.level for handler in logging.getLogger().handlers}

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from adversarial_trainer import activity
 from adversarial_trainer.audio import write
 
 from .synth_music import piece
@@ -58,7 +57,6 @@ def build(
     sizes = {}
     try:
         for number in tqdm(range(files), desc="demo corpus", unit="file", disable=not progress):
-            activity.progress("making the demo corpus")
             name, wav, rate = _file(seed, number, duration)
             write(temporary / name, torch.from_numpy(wav), rate)
             sizes[name] = (temporary / name).stat().st_size

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from adversarial_trainer import activity
 from adversarial_trainer.audio import EXTENSIONS
 
 from .scan_cache import Entry
@@ -64,7 +63,6 @@ def list_files(folder: str, name: str) -> Listing:
         raise ValueError(f"{name}={folder!r}: a file; give a folder or a manifest (.jsonl)")
     listing = Listing()
     for entry in _walk(os.path.abspath(folder), listing.skipped, listing.others):
-        activity.progress(f"listing the files of {folder}")
         listing.entries.append(entry)
     return listing
 

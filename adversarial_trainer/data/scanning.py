@@ -13,7 +13,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from adversarial_trainer import activity
 from adversarial_trainer.audio import replacing
 
 from .checking import check
@@ -105,7 +104,6 @@ def scan(
             pending = iter(todo)
             while chunk := list(islice(pending, 4096)):  # bounds the queue and what Ctrl-C loses
                 for checked in pool.map(check, chunk):
-                    activity.progress(f"scanning {root}")
                     found[checked.path] = checked
                     bar.update()
     finally:

@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from adversarial_trainer import activity, distrib
+from adversarial_trainer import distrib
 from adversarial_trainer.registry import unknown_name
 
 from .manifest import AudioMeta, is_manifest, load_manifest
@@ -19,9 +19,6 @@ from .scanning import scan
 from .splitting import DEFAULT_SHARES, STAGES, split
 
 logger = logging.getLogger(__name__)
-
-# Seconds for a large manifest, or one large file of a slow folder, while the other ranks wait.
-PATIENCE = 120
 
 
 def load_source(
@@ -87,8 +84,7 @@ def resolve_stage_metas(
     outcome: Any = None
     if distrib.is_rank_zero():
         try:
-            with activity.patience(PATIENCE, "listing the audio files"):
-                outcome = _resolve(path, manifest, stages or {}, shares, cache_dir, workers, salt)
+            outcome = _resolve(path, manifest, stages or {}, shares, cache_dir, workers, salt)
         except (OSError, ValueError) as error:
             if not distrib.is_distributed():
                 raise

@@ -9,8 +9,6 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed, nn
 
-from adversarial_trainer import activity
-
 T = TypeVar("T")
 
 
@@ -37,15 +35,12 @@ def is_rank_zero() -> bool:
 def barrier() -> None:
     """Wait for every process."""
     if is_distributed():
-        activity.collective(0)
         distributed.barrier()
-        activity.progress()
 
 
 def all_reduce(tensor: torch.Tensor) -> torch.Tensor:
     """Sum `tensor` over ranks, in place, and return it."""
     if is_distributed():
-        activity.collective(size_of(tensor))
         distributed.all_reduce(tensor)
     return tensor
 
@@ -73,7 +68,6 @@ def broadcast(tensors: Iterable[torch.Tensor], src: int = 0) -> None:
         groups.setdefault(tensor.dtype, []).append(tensor)
     for group in groups.values():
         flat = torch.cat([t.detach().reshape(-1) for t in group])
-        activity.collective(size_of(flat))
         distributed.broadcast(flat, src)
         for tensor, part in zip(group, flat.split([t.numel() for t in group]), strict=True):
             tensor.detach().copy_(part.view_as(tensor))
@@ -110,7 +104,6 @@ def gather_rows(x: torch.Tensor) -> torch.Tensor:
     padded = x.new_zeros(max(counts), *x.shape[1:])
     padded[: len(x)] = x
     parts = [torch.empty_like(padded) for _ in counts]
-    activity.collective(size_of(padded))
     distributed.all_gather(parts, padded)
     return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
@@ -120,7 +113,6 @@ def gather_objects(value: T) -> list[T]:
     if not is_distributed():
         return [value]
     gathered: list[Any] = [None] * world_size()
-    activity.collective(0)
     distributed.all_gather_object(gathered, value)
     return gathered
 
@@ -130,7 +122,6 @@ def broadcast_object(value: T) -> T:
     if not is_distributed():
         return value
     box = [value]
-    activity.collective(0)
     distributed.broadcast_object_list(box, src=0)
     return box[0]
 

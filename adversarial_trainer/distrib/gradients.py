@@ -8,8 +8,6 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, distributed, nn
 
-from adversarial_trainer import activity
-
 from .collectives import broadcast_object, is_distributed, size_of
 
 
@@ -84,7 +82,6 @@ class GradientSync:
             self._batch_size = None
         for bucket in self._buckets:
             bucket.finish()
-        activity.progress()
         if self._order is not None:
             self._reorder(self._order)
             self._order = None
@@ -169,7 +166,6 @@ class _Bucket:
         gradients, rest = self._flat.split([sum(self._sizes), len(self.parameters) + 1])
         gradients.mul_(batch_size)
         rest[-1] = batch_size
-        activity.collective(size_of(self._flat))
         self._work = distributed.all_reduce(self._flat, async_op=True)
 
     def finish(self) -> None:

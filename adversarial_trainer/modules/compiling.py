@@ -15,14 +15,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from adversarial_trainer import activity
-
 from .lstm import StreamableLSTM
 
 logger = logging.getLogger(__name__)
-
-# Seconds that a compilation may take, while the other ranks wait.
-COMPILING = 1200
 
 Function = Callable[..., Any]
 
@@ -109,13 +104,9 @@ class Compilations:
 
     def _start(self, _: Any) -> None:
         self._began = time.monotonic()
-        activity.ACTIVITY.patience = COMPILING
-        activity.progress()
 
     def _end(self, _: Any) -> None:
         if self._began is not None:
             self.seconds += time.monotonic() - self._began
         self._began = None
         self.graphs += 1
-        activity.ACTIVITY.patience = 0.0
-        activity.progress()

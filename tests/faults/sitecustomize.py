@@ -3,24 +3,6 @@ is in PYTHONPATH; FAULT says what shall go wrong on rank FAULT_RANK."""
 
 import os
 import sys
-import time
-
-
-def hang() -> None:
-    """Sleeps for ever in the third update."""
-    from solvers import CompressionSolver
-
-    step = CompressionSolver.train_step
-
-    def sleep_for_ever() -> None:
-        time.sleep(1000)
-
-    def train_step(solver, batch):  # type: ignore[no-untyped-def]
-        if solver.updates == 2:
-            sleep_for_ever()
-        return step(solver, batch)
-
-    CompressionSolver.train_step = train_step
 
 
 def fail() -> None:
@@ -77,11 +59,6 @@ def parameters() -> None:
     solvers.compression.get_model = get_model
 
 
-def absent() -> None:
-    """Starts long after the others have lost patience."""
-    time.sleep(1000)
-
-
 def opened() -> None:
     """Writes the paths of files opened for writing to the file OPENED."""
     out = os.open(os.environ["OPENED"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -96,7 +73,3 @@ def opened() -> None:
 
 if os.environ.get("RANK") == os.environ.get("FAULT_RANK"):
     globals()[os.environ["FAULT"]]()
-if limit := os.environ.get("START_LIMIT"):
-    from adversarial_trainer.training.watch import rendezvous
-
-    rendezvous.START_LIMIT = float(limit)

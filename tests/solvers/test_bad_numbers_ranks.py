@@ -12,7 +12,6 @@ from micro import differences
 from ranks import run_ranks
 from spoiling import COUNTERS, FAULTS, batches, spoilt_step, started, state_of
 
-from adversarial_trainer import activity
 from solvers import CompressionSolver
 
 # Name of the fault, the rank that has it, and the ranks on which it must be found to begin.
@@ -43,18 +42,14 @@ def train(rank: int, folder: str, audio: str) -> dict[str, Any]:
     )
     torch.manual_seed(rank)  # ranks may differ in their own randomness
     (batch, *_) = batches(solver)
-    for _ in range(2):  # the second's messages are those of all that follow
-        start = activity.ACTIVITY.collectives
+    for _ in range(2):
         assert solver.train_step(batch)[1]
-    messages = activity.ACTIVITY.collectives - start
     seen = []
     for name, where, _ in STEPS:
         before = state_of(solver)
-        start = activity.ACTIVITY.collectives
         step = spoilt_step(solver, batch, name) if rank == where else solver.train_step(batch)
-        more = activity.ACTIVITY.collectives - start - messages
         changed = set(differences(before, state_of(solver))) - COUNTERS
-        seen.append((step[1], sorted(changed), more))
+        seen.append((step[1], sorted(changed)))
     try:
         solver.after_update()
         report = ""
@@ -85,8 +80,7 @@ def train(rank: int, folder: str, audio: str) -> dict[str, Any]:
 def test_one_decision(tmp_path: Path, audio: Path) -> None:
     """PITFALLS 26."""
     first, second = run_ranks(train, str(tmp_path), str(audio))
-    # One message tells of it, in a bad step only; nothing has changed.
-    assert first["seen"] == second["seen"] == [(False, [], 1)] * len(STEPS)
+    assert first["seen"] == second["seen"] == [(False, [])] * len(STEPS)  # nothing has changed
     assert differences(first["state"], second["state"]) == []
     files = {0: first["files"], 1: second["files"]}
     assert not set(files[0]) & set(files[1])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import torch
 from tqdm import tqdm
 
-from adversarial_trainer import activity, distrib
+from adversarial_trainer import distrib
 from adversarial_trainer.data import FileDataset
 from adversarial_trainer.metrics import CodebookUsage
 from adversarial_trainer.models.encodec import EncodecModel
@@ -53,7 +53,6 @@ def evaluate(
             if stop():
                 break
             real = wav[None].to(like)
-            activity.progress(f"evaluate, file {index}")
             codes, scale = model.encode(real)
             if usage is not None:
                 usage.update(codes)

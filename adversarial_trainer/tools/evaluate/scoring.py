@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from adversarial_trainer import activity
 from adversarial_trainer.metrics import METRICS, Metric
 from adversarial_trainer.registry import parameter_names
 
@@ -136,7 +135,6 @@ class Scorer:
         for bandwidth in task.opus:
             if self.opus is None:
                 raise ValueError("rates for Opus, but no program")
-            activity.progress(f"evaluate, file {task.index}: opus")
             fake, measured = self.opus(task.real, self.sample_rate, bandwidth)
             system = System(OPUS, None, bandwidth)
             scores.append(Score(system, self._measure(task, fake), measured))
@@ -147,6 +145,5 @@ class Scorer:
         values = {}
         for name, metric in self.metrics.items():
             if name in task.metrics:
-                activity.progress(f"evaluate, file {task.index}: {name}")
                 values[name] = float(metric.to(fake.device)(fake[None], task.real[None]))
         return values

@@ -9,7 +9,7 @@ from pathlib import Path
 import soundfile
 import torch
 
-from adversarial_trainer import activity, audio
+from adversarial_trainer import audio
 from adversarial_trainer.tools.report.pictures import PNG_DB, spectrogram_png
 
 from .html import data_uri, duration, esc
@@ -41,7 +41,6 @@ class Listening:
 
     def player(self, path: Path, title: str, what: str) -> str:
         """A cell with a title, a player and a spectrogram; `what` names it for screen readers."""
-        activity.progress()
         if self.room <= 0:
             self.left_out += 1
             return ""
