@@ -6,7 +6,6 @@ import json
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -74,27 +73,20 @@ def spoilt_files(batch: Batch, *waves: Tensor) -> list[str]:
 
 class CodecState:
     """What a training forward of the codec moves before anybody knows whether the step is good:
-    the buffers of encoder and decoder (spectral norm's), and the quantizer while it gathers frames
-    for k-means. Later its codebooks wait for the end of the step (`defer_updates`)."""
+    the buffers of encoder and decoder (spectral norm's). Codebooks move at the end of the step."""
 
     def __init__(self, model: EncodecModel) -> None:
         self.model = model
         self._buffers = TensorCopies()
-        self._quantizer: dict[str, Any] | None = None
 
     def take(self) -> None:
         """Remember it as it is now."""
         model = self.model
         self._buffers.take([*model.encoder.buffers(), *model.decoder.buffers()])
-        started = model.quantizer.initialised
-        self._quantizer = None if started else deepcopy(model.quantizer.state_dict())
 
     def restore(self) -> None:
-        """Make it what it was at `take`, and forget what the codebooks would have learned."""
+        """Make it what it was at `take`."""
         self._buffers.restore()
-        self.model.quantizer.discard_update()
-        if self._quantizer is not None:
-            self.model.quantizer.load_state_dict(self._quantizer)
 
 
 class BadSteps:

@@ -81,9 +81,7 @@ class CompressionSolver(AlternatingSolver):
         if cfg.optim.ema.decay:
             self.ema = ModuleEMA(self.model, cfg.optim.ema.decay, cfg.optim.ema.every)
             self.register_stateful("ema")
-        # The codebooks learn at the end of a good step, not inside the forward; and what the
-        # discriminators have learned by then is taken back where it was bad.
-        self.model.quantizer.defer_updates = True
+        # What the discriminators learn in a step is taken back where it was bad.
         if self.adversarial is not None:
             self.adversarial.undoable = True
         self.codec_state = CodecState(self.model)

@@ -52,12 +52,12 @@ def initialise_codebooks(model: EncodecModel, batches: TrainBatches, like: torch
         batches.set_position(EPOCH)
         for batch in batches:
             result = model(batch.wav.to(like))
-            quantizer.discard_update()
             if not result.x.isfinite().all():  # there would be no end to waiting for frames
                 raise FloatingPointError(
                     "The model's output is not finite before any update; with continue_from, "
                     "look whether that run had diverged."
                 )
+            quantizer.update(result)
             count += 1
             if quantizer.initialised:
                 break

@@ -12,6 +12,7 @@ from adversarial_trainer.adversarial import AdversarialLoss
 from adversarial_trainer.data import Batch
 from adversarial_trainer.losses import Balancer
 from adversarial_trainer.models.encodec import EncodecModel
+from adversarial_trainer.quantization import QuantizedResult
 from adversarial_trainer.training import ModuleEMA, Schedule
 
 from .bad_steps import BadSteps, CodecState, bad_gradient, peak, spoilt_files
@@ -97,7 +98,7 @@ class AlternatingSolver(BaseSolver):
         if learns:
             self._backward(losses, fake, penalty, checks, metrics)
         metrics["bandwidth"] = result.bandwidth
-        good = self._finish_step(checks, metrics, batch, (real, fake), learns)
+        good = self._finish_step(checks, metrics, batch, (real, fake), result if learns else None)
         return metrics, good
 
     def _announce_gradients(
@@ -151,20 +152,21 @@ class AlternatingSolver(BaseSolver):
         metrics: dict[str, torch.Tensor],
         batch: Batch,
         waves: tuple[torch.Tensor, torch.Tensor],
-        learns: bool,
+        result: QuantizedResult | None,
     ) -> bool:
         """Decide with all ranks whether the step is good, and do or leave out what is left of it:
-        the codec's update, if it `learns`. This is where the host waits for the device."""
+        the codec's update by its `result`, None where it does not learn. This is where the host
+        waits for the device."""
         values = torch.stack(list(checks.values()))
         bad, self.stop_agreed = distrib.any_true([~values.isfinite().all(), self.stop_requested])
         self.updates += 1
         if bad:
-            if learns:
+            if result is not None:
                 self.balancer.undo()
             self._leave_out(checks, values, batch, waves)
         else:
-            if learns:
-                self._update_codec(metrics)
+            if result is not None:
+                self._update_codec(metrics, result)
             else:
                 self.codec_state.restore()
             self.bad_steps_in_row = 0
@@ -172,17 +174,15 @@ class AlternatingSolver(BaseSolver):
         self.schedule.step()
         return not bad
 
-    def _update_codec(self, metrics: dict[str, torch.Tensor]) -> None:
-        cfg, quantizer = self.cfg, self.model.quantizer
+    def _update_codec(self, metrics: dict[str, torch.Tensor], result: QuantizedResult) -> None:
+        cfg = self.cfg
         if cfg.optim.max_norm:
             torch.nn.utils.clip_grads_with_norm_(
                 trained(self.model), cfg.optim.max_norm, metrics["grad_norm"]
             )
         self.optimizer.step()
-        if "quantizer" in cfg.freeze:
-            quantizer.discard_update()
-        else:
-            metrics.update(quantizer.apply_update())
+        if "quantizer" not in cfg.freeze:
+            metrics.update(self.model.quantizer.update(result))
         if self.ema is not None:
             self.ema.step()
 

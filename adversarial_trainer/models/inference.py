@@ -7,7 +7,6 @@ from torch import nn
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.modules.layout import inference_weight
 from adversarial_trainer.modules.norm import fold_weight_norm
-from adversarial_trainer.quantization.codebook import Codebook
 
 
 def prepare_inference(model: EncodecModel) -> EncodecModel:
@@ -20,6 +19,4 @@ def prepare_inference(model: EncodecModel) -> EncodecModel:
     for module in model.modules():
         if isinstance(module, nn.Conv1d | nn.ConvTranspose1d):
             module.weight.data = inference_weight(module.weight.data)
-        elif isinstance(module, Codebook):
-            module.freeze()
     return model

@@ -1,6 +1,7 @@
 """Quantizers of latents `[B, D, T]` into codes `[B, K, T]`."""
 
-from adversarial_trainer.quantization.base import BaseQuantizer, DummyQuantizer, QuantizedResult
+from adversarial_trainer.quantization.base import BaseQuantizer, QuantizedResult
+from adversarial_trainer.quantization.dummy import DummyQuantizer
 from adversarial_trainer.quantization.rvq import ResidualVectorQuantizer
 from adversarial_trainer.registry import get_registry, import_modules
 

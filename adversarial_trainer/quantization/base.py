@@ -1,19 +1,18 @@
-"""What every quantizer offers, and one that leaves its input alone."""
+"""Interface of all quantizers."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
 
-from adversarial_trainer.registry import register
-
 
 @dataclass
 class QuantizedResult:
-    """What a quantizer's forward returns.
+    """Output of a quantizer's forward.
 
     Attributes:
         x: quantized latents `[B, D, T]`, with a straight-through gradient.
@@ -21,6 +20,7 @@ class QuantizedResult:
         bandwidth: kb/s, 0-dim.
         penalty: loss term to add to the training loss (0-dim), or None where there is none.
         metrics: 0-dim tensors to log.
+        update: what the quantizer's `update` learns from; None in evaluation.
     """
 
     x: torch.Tensor
@@ -28,14 +28,30 @@ class QuantizedResult:
     bandwidth: torch.Tensor
     penalty: torch.Tensor | None = None
     metrics: dict[str, torch.Tensor] = field(default_factory=dict)
+    update: Any = None
 
 
 class BaseQuantizer(nn.Module):
-    """Interface of a quantizer of latents `[B, D, T]`."""
+    """Interface of a quantizer of latents `[B, D, T]`.
+
+    In a training loop, call `result = quantizer(x, frame_rate)`, then the backward and the
+    optimizer's step, then `quantizer.update(result)`, on all ranks or on none of them.
+    """
 
     def forward(self, x: torch.Tensor, frame_rate: float) -> QuantizedResult:
-        """Quantize `x` `[B, D, T]`; `frame_rate` in frames a second gives the bandwidth."""
+        """Quantize `x` `[B, D, T]`; `frame_rate` in frames a second gives the bandwidth.
+
+        Changes nothing but the random generator.
+        """
         raise NotImplementedError
+
+    def update(self, result: QuantizedResult) -> dict[str, torch.Tensor]:
+        """Learn what is not learned by gradient from a training forward's `result`.
+
+        Returns:
+            0-dim tensors to log.
+        """
+        return {}
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         """Codes `[B, K, T]` of `x` `[B, D, T]`, with the active number of codebooks."""
@@ -66,24 +82,13 @@ class BaseQuantizer(nn.Module):
 
     @property
     def initialised(self) -> bool:
-        """Whether it can encode; some learn their start from the first training batches."""
+        """Whether it can encode; false while a quantizer waits for data to start from."""
         return True
 
     @property
     def trained_counts(self) -> list[int]:
-        """Numbers of codebooks it is meant to be used with, rising."""
+        """Numbers of codebooks it is trained to be used with, ascending."""
         return [self.total_codebooks]
-
-    # Quantizers that learn outside of the gradient hold an update back when this is set, until
-    # one of the two methods below says whether the step was good.
-    defer_updates: bool = False
-
-    def apply_update(self) -> dict[str, torch.Tensor]:
-        """Do the update that a training forward held back, if any; returns metrics."""
-        return {}
-
-    def discard_update(self) -> None:
-        """Forget the update that a training forward held back."""
 
     def bandwidth(self, frame_rate: float, num_codebooks: int | None = None) -> float:
         """Bits a second / 1000 of `num_codebooks` (default: those in use) at `frame_rate` Hz."""
@@ -98,50 +103,3 @@ class BaseQuantizer(nn.Module):
                 f"Number of codebooks must be an integer in 1..{self.total_codebooks}, got {n!r}"
             )
         return n
-
-
-@register("quantizer", "none")
-class DummyQuantizer(BaseQuantizer):
-    """No quantization: an autoencoder with 32-bit float latents.
-
-    It counts as one codebook whose "code" is the whole float vector of a frame, so codes are
-    floats `[B, 1, D, T]` (as AudioCraft's) and the cardinality is 2^(32 D).
-
-    Args:
-        dimension: D, number of latent channels.
-    """
-
-    def __init__(self, dimension: int = 128) -> None:
-        super().__init__()
-        if dimension < 1:
-            raise ValueError(f"dimension must be at least 1, got {dimension}")
-        self.dimension = dimension
-
-    def forward(self, x: torch.Tensor, frame_rate: float) -> QuantizedResult:
-        bandwidth = torch.full((), self.bandwidth(frame_rate), device=x.device)
-        return QuantizedResult(x, self.encode(x), bandwidth)
-
-    def encode(self, x: torch.Tensor) -> torch.Tensor:
-        if x.dim() != 3 or x.shape[1] != self.dimension:
-            raise ValueError(f"x must be [B, {self.dimension}, T], got {list(x.shape)}")
-        return x.unsqueeze(1)
-
-    def decode(self, codes: torch.Tensor) -> torch.Tensor:
-        if codes.dim() != 4 or codes.shape[1] != 1 or codes.shape[2] != self.dimension:
-            raise ValueError(f"codes must be [B, 1, {self.dimension}, T], got {list(codes.shape)}")
-        return codes.squeeze(1)
-
-    @property
-    def total_codebooks(self) -> int:
-        return 1
-
-    @property
-    def num_codebooks(self) -> int:
-        return 1
-
-    @property
-    def cardinality(self) -> int:
-        return 1 << (32 * self.dimension)
-
-    def set_num_codebooks(self, n: int) -> None:
-        self._check_count(n)

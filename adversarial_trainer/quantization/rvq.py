@@ -9,14 +9,15 @@ import torch
 from torch import nn
 
 from adversarial_trainer import distrib
-from adversarial_trainer.quantization.averages import update_codebooks
 from adversarial_trainer.quantization.base import BaseQuantizer, QuantizedResult
 from adversarial_trainer.quantization.codebook import Codebook
-from adversarial_trainer.quantization.dropout import CodebookDropout
-from adversarial_trainer.quantization.kmeans import FrameCollector, start_codebooks
-from adversarial_trainer.quantization.residual import residual_codes, residual_pass
-from adversarial_trainer.quantization.statistics import BatchStatistics
-from adversarial_trainer.quantization.straight_through import StraightThrough
+from adversarial_trainer.quantization.kmeans import start_codebooks
+from adversarial_trainer.quantization.statistics import (
+    BatchStatistics,
+    codebook_use,
+    count_codes,
+    gather_statistics,
+)
 from adversarial_trainer.registry import register
 
 DEFAULT_SEED = 1234
@@ -26,23 +27,23 @@ DEFAULT_SEED = 1234
 class ResidualVectorQuantizer(BaseQuantizer):
     """Each codebook quantizes what the ones before it left over.
 
-    State-dict keys are those of the `encodec` package and of AudioCraft; while frames for k-means
-    are gathered, `collector.*` holds these too, so that a run stopped there goes on exactly.
-
-    Training forwards learn the codebooks (see `averages.py`): the statistics of all of them, with
-    the codebooks as they were, are summed over ranks in one collective. Codebooks that dropout
-    left out keep their averages. A batch that is not finite, on any rank, changes nothing.
-
-    With `kmeans_init`, the first training batches pass through unquantized (codes 0, penalty 0)
-    while their frames are gathered over ranks; once there are enough, all codebooks start at
-    once, each on the residual of the one before. Evaluation never starts them.
+    State-dict keys are those of the `encodec` package and of AudioCraft.
 
     The gradient goes straight through to `x`. The penalty is the commitment loss of van den Oord et
     al. (arXiv 1711.00937), the mean over the codebooks used of the mean squared difference between
     each one's input and its (constant) output, as in AudioCraft; 0 in evaluation.
 
+    A training forward sums over ranks what the codebooks learn from, in one message; `update` moves
+    their averages (`Codebook`). Codebooks that dropout left out keep theirs. A batch that is not
+    finite, on any rank, changes nothing.
+
+    With `kmeans_init`, the first training batches pass through unquantized (codes 0, penalty 0) and
+    `update` gathers their frames over ranks; once there are enough, all codebooks start, each on
+    the residual of the one before. Evaluation never starts them. Gathered frames are not in the
+    state dict.
+
     N ranks equal one when rank r holds the r-th contiguous part of the batch. Each rank must run
-    the same training forwards, with an empty `x` where it has no items.
+    the same training forwards and updates, with an empty `x` where it has no items.
 
     Args:
         dimension: D, size of a frame.
@@ -55,24 +56,20 @@ class ResidualVectorQuantizer(BaseQuantizer):
         kmeans_max_batches: k-means runs after so many batches even with fewer frames.
         dead_code_threshold: a code used less than this share of the mean over the codebook, on
             average and over all ranks, is replaced by a frame; in [0, 1), 0 never replaces.
-        q_dropout: probability, per training step, of using fewer codebooks.
+        q_dropout: probability, per training step, of using fewer codebooks (quantizer dropout,
+            SoundStream, section III-C).
         dropout_choices: the numbers to draw from, equally likely; None is 1 to the number in use.
             EnCodec at 24 kHz has [2, 4, 8, 16, 32]. Those above the number in use are left out.
         generator: CPU generator that draws alike on all ranks (`distrib.shared_generator`), owned
             and checkpointed by the solver. None makes one with a fixed seed, not checkpointed.
-
-    Attributes:
-        collector: the frames gathered for k-means.
-        defer_updates: when true, a training forward leaves the codebooks alone until
-            `apply_update` or `discard_update`, one of which must follow.
 
     Shape: `[B, D, T]` -> x `[B, D, T]`, codes `[B, K, T]`.
 
     Metrics, over the frames of all ranks in training, of this rank in evaluation, for each
     codebook used (`usage/0`, `perplexity/0`, ...) and as means (`usage`, `perplexity`): the share
     of codes that at least one frame of the batch took (so at most frames / bins), and exp of the
-    entropy of the codes, in [1, bins]. `replaced`: dead codes replaced in this step, all codebooks
-    together. While frames are gathered: only `kmeans_progress`, in [0, 1].
+    entropy of the codes, in [1, bins]. From `update`: `replaced`, dead codes replaced in all
+    codebooks; while frames are gathered only `kmeans_progress`, in [0, 1].
     """
 
     def __init__(
@@ -104,26 +101,33 @@ class ResidualVectorQuantizer(BaseQuantizer):
         for key, share in {"decay": decay, "dead_code_threshold": dead_code_threshold}.items():
             if not 0 <= share < 1:
                 raise ValueError(f"{key} must be in [0, 1), got {share!r}")
+        if not 0 <= q_dropout <= 1:
+            raise ValueError(f"q_dropout is a probability, in [0, 1], got {q_dropout!r}")
+        if dropout_choices is not None and not len(dropout_choices):
+            raise ValueError(f"dropout_choices must hold integers in 1..{n_q}, got none")
+        for n in dropout_choices or ():
+            if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= n_q:
+                raise ValueError(f"dropout_choices must be integers in 1..{n_q}, n_q, got {n!r}")
         self.dimension = dimension
         self.max_n_q = n_q
         self.n_q = n_q
         self.bins = bins
         self.kmeans_iters = kmeans_iters
-        self.dropout = CodebookDropout(n_q, q_dropout, dropout_choices)
+        self.kmeans_frames = kmeans_frames_per_code * bins
+        self.kmeans_max_batches = kmeans_max_batches
+        self.q_dropout = q_dropout
+        self.dropout_choices = None if dropout_choices is None else list(dropout_choices)
         self.generator = distrib.shared_generator(DEFAULT_SEED) if generator is None else generator
-        self.defer_updates = False
         # Replacing a few codes a step is enough, and keeps the message between ranks small.
-        self._offers = min(bins, max(16, bins // 8)) if dead_code_threshold > 0 else 0
+        self.max_replaced = min(bins, max(16, bins // 8)) if dead_code_threshold > 0 else 0
         layers = []
         for _ in range(n_q):
             book = Codebook(dimension, bins, decay, dead_code_threshold, not kmeans_init)
             layers.append(nn.ModuleDict({"_codebook": book}))
         # Nested so that keys read vq.layers.0._codebook.embed.
         self.vq = nn.ModuleDict({"layers": nn.ModuleList(layers)})
-        self.collector = FrameCollector(kmeans_frames_per_code * bins, kmeans_max_batches)
-        self._pending: BatchStatistics | None = None
-        self._started = False
-        self.register_load_state_dict_post_hook(_after_load)
+        self._gathered: list[torch.Tensor] = []  # frames for k-means, a batch each
+        self._initialised = False
 
     @property
     def codebooks(self) -> list[Codebook]:
@@ -148,51 +152,80 @@ class ResidualVectorQuantizer(BaseQuantizer):
 
     @property
     def trained_counts(self) -> list[int]:
-        if not self.dropout.probability or self.dropout.choices is None:
+        if not self.q_dropout or self.dropout_choices is None:
             return [self.max_n_q]
-        return sorted({*self.dropout.choices, self.max_n_q})
+        return sorted({*self.dropout_choices, self.max_n_q})
 
     @property
     def initialised(self) -> bool:
-        """Whether every codebook has its start (a look at the device until they have)."""
-        if not self._started:
-            inited = torch.cat([book.inited for book in self.codebooks])
-            self._started = bool((inited != 0).all())
-        return self._started
+        """Whether every codebook has its start; once true it is remembered, since reading the
+        buffers waits for a GPU."""
+        if not self._initialised:
+            self._initialised = all(bool(book.inited) for book in self.codebooks)
+        return self._initialised
 
     def forward(self, x: torch.Tensor, frame_rate: float) -> QuantizedResult:
         rows = self._rows(x)
-        if self.training and self._pending is not None:
-            raise RuntimeError("apply_update() or discard_update() must follow a training forward")
-        n_q = self.dropout.draw(self.n_q, self.generator) if self.training else self.n_q
+        n_q = self._draw_count() if self.training else self.n_q
         bandwidth = torch.full((), self.bandwidth(frame_rate, n_q), device=x.device)
         if self.training and not self.initialised:
-            self._gather(rows)
-        if self.training and not self.initialised:
-            return self._pass_through(x, n_q, bandwidth)
+            waiting = torch.zeros(len(x), n_q, x.shape[2], dtype=torch.long, device=x.device)
+            return QuantizedResult(x, waiting, bandwidth, rows.new_zeros(()), update=rows.detach())
         self._require_start()
 
-        offers = self._offers if self.training else 0
-        stats = BatchStatistics(n_q, self.bins, rows, offers, self.generator)
-        found = residual_pass(self.codebooks[:n_q], rows, stats)
+        residual, quantized, energy = rows, torch.zeros_like(rows), rows.new_zeros(())
+        inputs, codes = [], []  # of each codebook
+        for book in self.codebooks[:n_q]:
+            if self.training:
+                inputs.append(residual.detach())
+            codes.append(book.nearest(residual))
+            chosen = book.lookup(codes[-1])
+            residual = residual - chosen
+            quantized = quantized + chosen
+            energy = energy + residual.square().sum()
+        # Straight-through: adds exactly 0, with the gradient of the identity.
+        quantized = quantized + (rows - rows.detach())
+        out = (
+            quantized.view(len(x), x.shape[2], self.dimension).transpose(1, 2).to(x.dtype)
+        )  # [B, D, T]
+        result = QuantizedResult(out, _stack_codes(codes, x), bandwidth, rows.new_zeros(()))
+
         if self.training:
-            penalty, gradient = found.penalty()
-            stats.reduce(found.energy)
+            result.penalty = energy / max(n_q * rows.numel(), 1)
+            result.update = gather_statistics(
+                torch.stack(inputs),
+                torch.stack(codes),
+                energy.detach(),
+                self.bins,
+                self.max_replaced,
+                self.generator,
+            )
+            result.metrics = codebook_use(result.update.counts)
         else:
-            penalty, gradient = rows.new_zeros(()), torch.zeros_like(rows)
-        metrics = stats.metrics()
-        if self.training:
-            self._pending = stats
-            if not self.defer_updates:
-                metrics.update(self.apply_update())
-        out, penalty = StraightThrough.apply(
-            x, _latents_like(found.quantized, x), penalty, _latents_like(gradient, x)
-        )
-        return QuantizedResult(out, _codes_like(found.codes, x), bandwidth, penalty, metrics)
+            result.metrics = codebook_use(count_codes(torch.stack(codes), self.bins, rows))
+        return result
+
+    @torch.no_grad()
+    def update(self, result: QuantizedResult) -> dict[str, torch.Tensor]:
+        """Move the codebooks by a training forward's `result`, or gather its frames for k-means."""
+        if isinstance(result.update, BatchStatistics):
+            counts, sums, candidates, _ = result.update
+            replaced = counts.new_zeros(())
+            if result.update.valid:
+                for k, book in enumerate(self.codebooks[: len(counts)]):
+                    replaced += book.update(counts[k], sums[k], candidates[k])
+            return {"replaced": replaced}
+        if result.update is not None and not self.initialised:
+            return {"kmeans_progress": self._gather(result.update)}
+        return {}
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         self._require_start()
-        return _codes_like(residual_codes(self.codebooks[: self.n_q], self._rows(x)), x)
+        residual, codes = self._rows(x), []
+        for book in self.codebooks[: self.n_q]:
+            codes.append(book.nearest(residual))
+            residual = residual - book.lookup(codes[-1])
+        return _stack_codes(codes, x)
 
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
         self._require_start()
@@ -210,53 +243,38 @@ class ResidualVectorQuantizer(BaseQuantizer):
             out = out + book.lookup(layer_codes)
         return out.transpose(1, 2)  # [B, D, T]
 
-    def apply_update(self) -> dict[str, torch.Tensor]:
-        """Do the update that a training forward held back, if any; local to this process.
+    def _load_from_state_dict(self, *args: Any) -> None:
+        # As torch's documentation of modules says to; codebooks may be without a start again.
+        self._initialised = False
+        self._gathered.clear()
+        super()._load_from_state_dict(*args)
 
-        Returns:
-            Metric `replaced`, or nothing when nothing was held back.
+    def _draw_count(self) -> int:
+        """Number of codebooks of a training step, equal on all ranks."""
+        allowed = [n for n in self.dropout_choices or range(1, self.n_q + 1) if n <= self.n_q]
+        if not allowed or torch.rand((), generator=self.generator).item() >= self.q_dropout:
+            return self.n_q
+        return allowed[int(torch.randint(len(allowed), (), generator=self.generator).item())]
+
+    def _gather(self, rows: torch.Tensor) -> torch.Tensor:
+        """Gather all ranks' finite `rows`; with enough of them, start the codebooks.
+
+        Returns the share of the wanted frames, in [0, 1], 0-dim.
         """
-        stats, self._pending = self._pending, None
-        if stats is None:
-            return {}
-        replaced = update_codebooks(self.codebooks[: len(stats.counts)], stats)
-        return {"replaced": replaced.sum()}
-
-    def discard_update(self) -> None:
-        """Forget the update that a training forward held back, if any."""
-        self._pending = None
-
-    def _save_to_state_dict(
-        self, destination: dict[str, Any], prefix: str, keep_vars: bool
-    ) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-        for key, value in self.collector.state_dict().items():
-            destination[f"{prefix}collector.{key}"] = value
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        # Taken out, for torch to find only what it knows; absent in other packages' dicts.
-        prefix_here = f"{prefix}collector."
-        keys = [key for key in state_dict if key.startswith(prefix_here)]
-        self.collector.load_state_dict(
-            {key.removeprefix(prefix_here): state_dict.pop(key) for key in keys}
-        )
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
-    def _gather(self, rows: torch.Tensor) -> None:
-        """Collect frames for k-means; with enough of them, start the codebooks."""
-        self.collector.add(rows, self.generator)
-        if self.collector.frames is not None and self.collector.ready:
-            frames, per_batch = self.collector.frames, self.collector.last_batch
-            start_codebooks(self.codebooks, frames, per_batch, self.kmeans_iters, self.generator)
-            self.collector.clear()
-
-    def _pass_through(self, x: torch.Tensor, n_q: int, bandwidth: torch.Tensor) -> QuantizedResult:
-        """What comes out while the codebooks wait for k-means: the input, with codes 0."""
-        zero = torch.zeros((), device=x.device)
-        out, penalty = StraightThrough.apply(x, x.detach(), zero, torch.zeros_like(x))
-        codes = torch.zeros(len(x), n_q, x.shape[2], dtype=torch.long, device=x.device)
-        metrics = {"kmeans_progress": zero + self.collector.progress}
-        return QuantizedResult(out, codes, bandwidth, penalty, metrics)
+        rows_of_all = distrib.gather_rows(rows[rows.isfinite().all(1)])
+        if len(rows_of_all):
+            self._gathered.append(rows_of_all)
+        batches, count = len(self._gathered), sum(len(batch) for batch in self._gathered)
+        if count >= self.kmeans_frames or batches >= self.kmeans_max_batches:
+            keep = torch.randperm(count, generator=self.generator)[: self.kmeans_frames].sort()
+            frames = torch.cat(self._gathered)[keep.values.to(rows.device)]
+            start_codebooks(
+                self.codebooks, frames, count / batches, self.kmeans_iters, self.generator
+            )
+            # Each rank computed the same, but sums on a GPU may differ in their last bits.
+            distrib.broadcast_module(self)
+            self._gathered.clear()
+        return rows.new_full((), min(count / self.kmeans_frames, 1.0))
 
     def _require_start(self) -> None:
         if not self.initialised:
@@ -266,26 +284,13 @@ class ResidualVectorQuantizer(BaseQuantizer):
             )
 
     def _rows(self, x: torch.Tensor) -> torch.Tensor:
-        """Frames `[B * T, D]` without a graph; the codebooks' precision, at least float32."""
+        """Frames `[B * T, D]`, in the codebooks' precision, at least float32."""
         if x.dim() != 3 or x.shape[1] != self.dimension:
             raise ValueError(f"x must be [B, {self.dimension}, T], got {list(x.shape)}")
-        rows = x.detach().transpose(1, 2).reshape(-1, self.dimension)  # [B * T, D]
+        rows = x.transpose(1, 2).reshape(-1, self.dimension)  # [B * T, D]
         return rows.to(torch.promote_types(self.codebooks[0].embed.dtype, torch.float32))
 
 
-def _latents_like(rows: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """`[B * T, D]` -> `[B, D, T]`, in the type of `x`."""
-    return rows.view(len(x), x.shape[2], x.shape[1]).transpose(1, 2).to(x.dtype)  # [B, D, T]
-
-
-def _codes_like(codes: list[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+def _stack_codes(codes: list[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
     """K codes `[B * T]` -> `[B, K, T]`."""
-    return torch.stack([c.view(len(x), x.shape[2]) for c in codes], dim=1)  # [B, K, T]
-
-
-def _after_load(module: nn.Module, _: object) -> None:
-    quantizer = cast(ResidualVectorQuantizer, module)
-    quantizer._started = False
-    quantizer.discard_update()
-    if quantizer.initialised:
-        quantizer.collector.clear()
+    return torch.stack([code.view(len(x), x.shape[2]) for code in codes], dim=1)

@@ -1,106 +1,101 @@
-"""What one batch tells the codebooks, over all ranks."""
+"""What codebooks learn from one batch, over all ranks."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 
 from adversarial_trainer import distrib
 
+RESOLUTION = 1 << 20  # of the draw within a stretch of frames
 
-class BatchStatistics:
-    """What one batch tells the first `layers` codebooks, in one flat message for all ranks.
 
-    Per codebook: frames per code, their sums, and the frames offered to dead codes, which are
-    spread evenly over the frames of all ranks (taken in rank order) by the shared generator.
+class BatchStatistics(NamedTuple):
+    """Sums over the frames of a batch for K codebooks; see `Codebook.update`."""
+
+    counts: torch.Tensor  # frames assigned to each code, [K, bins]
+    sums: torch.Tensor  # sum of these frames, [K, bins, D]
+    candidates: torch.Tensor  # frames to replace dead codes with, [K, M, D]
+    energy: torch.Tensor  # squares of what each codebook left over, 0-dim
+
+    @property
+    def valid(self) -> torch.Tensor:
+        """Whether there are frames and all are finite (a large one's square is not), 0-dim."""
+        return self.energy.isfinite() & (self.counts[0].sum() > 0)
+
+
+def gather_statistics(
+    inputs: torch.Tensor,
+    codes: torch.Tensor,
+    energy: torch.Tensor,
+    bins: int,
+    num_candidates: int,
+    generator: torch.Generator,
+) -> BatchStatistics:
+    """Statistics over the frames of all ranks, summed in one message.
 
     Args:
-        layers: number of codebooks used.
+        inputs: of each codebook on this rank, `[K, N, D]`.
+        codes: of these, `[K, N]`.
+        energy: squares of what each codebook left over, 0-dim.
         bins: codes per codebook.
-        rows: frames of this rank `[N, D]`, for their number, size, dtype and device.
-        offers: M, frames offered per codebook; 0 for none.
+        num_candidates: M, frames to choose for each codebook.
         generator: CPU generator that draws alike on all ranks.
-
-    Attributes:
-        sums: `[layers, bins, D]`.
-        counts: `[layers, bins]`.
-        candidates: `[layers, M, D]`.
-        valid: whether all ranks' numbers are finite and there are any, 0-dim bool; after `reduce`.
     """
-
-    def __init__(
-        self,
-        layers: int,
-        bins: int,
-        rows: torch.Tensor,
-        offers: int,
-        generator: torch.Generator,
-    ) -> None:
-        frames, dimension = rows.shape
-        shapes = [(layers, bins, dimension), (layers, bins), (layers, offers, dimension), (1,)]
-        sizes = [torch.Size(shape).numel() for shape in shapes]
-        self._flat = rows.new_zeros(sum(sizes))
-        self.sums, self.counts, self.candidates, self._energy = (
-            part.view(shape) for part, shape in zip(self._flat.split(sizes), shapes, strict=True)
-        )
-        self._ones = rows.new_ones(frames)
-        self._picks = _stratified_picks(offers, frames, generator, rows.device) if offers else None
-        self.valid = torch.zeros((), dtype=torch.bool, device=rows.device)
-
-    def add(self, layer: int, rows: torch.Tensor, codes: torch.Tensor) -> None:
-        """Record that codebook `layer` gave `codes` `[N]` to `rows` `[N, D]`."""
-        if not len(rows):
-            return
-        self.counts[layer].index_add_(0, codes, self._ones)
-        self.sums[layer].index_add_(0, codes, rows)
-        if self._picks is not None:
-            picks, mine = self._picks
-            offered = torch.index_select(rows, 0, picks, out=self.candidates[layer])
-            if mine is not None:
-                offered.masked_fill_(~mine, 0.0)
-
-    def reduce(self, energy: torch.Tensor) -> None:
-        """Sum over ranks: one collective for all codebooks.
-
-        Args:
-            energy: squared quantization error of this rank, 0-dim. It is finite only where all
-                frames are, and small enough to be squared: so the sums need no look of their own.
-        """
-        self._energy += energy
-        distrib.all_reduce(self._flat)
-        self.valid = torch.isfinite(self._energy[0]) & (self.counts[0].sum() > 0)
-
-    def metrics(self) -> dict[str, torch.Tensor]:
-        """Usage and perplexity of each codebook, and their means; see `ResidualVectorQuantizer`."""
-        shares = self.counts / self.counts.sum(1, keepdim=True).clamp(min=1)
-        values = {
-            "usage": (self.counts > 0).to(shares.dtype).mean(1),
-            "perplexity": torch.exp(-torch.xlogy(shares, shares).sum(1)),
-        }
-        metrics = {}
-        for name, value in values.items():
-            metrics[name] = value.mean()
-            metrics.update({f"{name}/{k}": v for k, v in enumerate(value.unbind())})
-        return metrics
-
-
-def _stratified_picks(
-    count: int, frames: int, generator: torch.Generator, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """One random frame from each of `count` equal stretches of all ranks' frames, shuffled.
-
-    Returns this rank's row for each pick `[count]`, and whether the pick is this rank's
-    `[count, 1]`, None where all are. In integers, and without waiting for the device.
-    """
-    resolution = 1 << 20
-    jitter = torch.randint(resolution, (count,), generator=generator)
-    order = torch.randperm(count, generator=generator)
-    position = (torch.arange(count) * resolution + jitter)[order].to(device)
+    layers, _, dimension = inputs.shape
+    counts = count_codes(codes, bins, inputs)
+    offsets = torch.arange(layers, device=codes.device)[:, None] * bins
+    sums = inputs.new_zeros(layers * bins, dimension)
+    sums.index_add_(0, (codes + offsets).flatten(), inputs.flatten(0, 1))
+    candidates = _draw_candidates(inputs, num_candidates, generator)
+    stats = BatchStatistics(counts, sums.view(layers, bins, dimension), candidates, energy)
     if not distrib.is_distributed():
-        return (position * frames).div(count * resolution, rounding_mode="floor"), None
-    per_rank = torch.zeros(distrib.world_size(), dtype=torch.long, device=device)
+        return stats
+    flat = distrib.all_reduce(torch.cat([part.flatten() for part in stats]))
+    parts = flat.split([part.numel() for part in stats])
+    return BatchStatistics(*(p.view_as(old) for p, old in zip(parts, stats, strict=True)))
+
+
+def count_codes(codes: torch.Tensor, bins: int, like: torch.Tensor) -> torch.Tensor:
+    """How often each code occurs in `codes` `[K, N]`: `[K, bins]`, of the dtype of `like`."""
+    counts = like.new_zeros(len(codes), bins)
+    return counts.scatter_add_(1, codes, torch.ones_like(codes, dtype=like.dtype))
+
+
+def codebook_use(counts: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Metrics `usage` and `perplexity` of `counts` `[K, bins]`; see `ResidualVectorQuantizer`."""
+    shares = counts / counts.sum(1, keepdim=True).clamp(min=1)
+    values = {
+        "usage": (counts > 0).to(shares.dtype).mean(1),
+        "perplexity": torch.exp(-torch.xlogy(shares, shares).sum(1)),
+    }
+    metrics = {}
+    for name, value in values.items():
+        metrics[name] = value.mean()
+        metrics.update({f"{name}/{k}": v for k, v in enumerate(value.unbind())})
+    return metrics
+
+
+def _draw_candidates(inputs: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+    """`count` frames of `inputs` `[K, N, D]` of all ranks, those of other ranks as zeros.
+
+    One at random from each of `count` equal stretches of all ranks' frames, in random order, so
+    that they are different frames if there are enough. Does not wait for a GPU.
+    """
+    layers, frames, dimension = inputs.shape
+    if not count:
+        return inputs.new_zeros(layers, 0, dimension)
+    jitter = torch.randint(RESOLUTION, (count,), generator=generator)
+    order = torch.randperm(count, generator=generator)
+    position = (torch.arange(count) * RESOLUTION + jitter)[order].to(inputs.device)
+    per_rank = torch.zeros(distrib.world_size(), dtype=torch.long, device=inputs.device)
     per_rank[distrib.rank()] = frames
     distrib.all_reduce(per_rank)
-    total, offset = per_rank.sum(), per_rank[: distrib.rank()].sum()
-    local = (position * total).div(count * resolution, rounding_mode="floor") - offset
-    mine = (local >= 0) & (local < frames)
-    return local.clamp(0, max(frames - 1, 0)), mine[:, None]
+    index = position * per_rank.sum() // (count * RESOLUTION)  # in all ranks' frames
+    index -= per_rank[: distrib.rank()].sum()
+    if not frames:
+        return inputs.new_zeros(layers, count, dimension)
+    mine = (index >= 0) & (index < frames)
+    chosen = inputs[:, index.clamp(0, frames - 1)]  # [K, count, D]
+    return torch.where(mine[:, None], chosen, 0.0)

@@ -14,7 +14,7 @@ from adversarial_trainer.models.encodec import (
 )
 from adversarial_trainer.modules.norm import fold_weight_norm
 from adversarial_trainer.modules.seanet import SEANetDecoder, SEANetEncoder
-from adversarial_trainer.quantization.base import DummyQuantizer
+from adversarial_trainer.quantization import DummyQuantizer
 from adversarial_trainer.quantization.rvq import ResidualVectorQuantizer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated:FutureWarning")

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
-from encodec.quantization.vq import ResidualVectorQuantizer as EncodecRVQ
 
-from adversarial_trainer.quantization import ResidualVectorQuantizer, codebook
-from adversarial_trainer.quantization.kmeans import FrameCollector, kmeans
+from adversarial_trainer.quantization import QuantizedResult, ResidualVectorQuantizer, codebook
+from adversarial_trainer.quantization import rvq as rvq_module
+from adversarial_trainer.quantization.kmeans import kmeans
+
+
+def learn(rvq: ResidualVectorQuantizer, x: torch.Tensor) -> QuantizedResult:
+    """A training step on `x`; the result has the update's metrics as well."""
+    result = rvq(x, 75.0)
+    result.metrics |= rvq.update(result)
+    return result
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -35,7 +42,7 @@ def test_chunks_and_plain_definition_agree(monkeypatch):
     for _ in range(4):
         codes = (frames[:, None] - means).square().sum(-1).argmin(1)
         means = torch.stack([frames[codes == k].mean(0) for k in range(20)])
-    monkeypatch.setattr(codebook, "CPU_CHUNK", 37)
+    monkeypatch.setattr(codebook, "CHUNK", 37)
     found, sizes = kmeans(frames, 20, 4, generator())
     torch.testing.assert_close(found, means)
     torch.testing.assert_close(sizes, torch.bincount(codes, minlength=20).double())
@@ -57,17 +64,14 @@ def test_survives_the_first_averages():
     torch.manual_seed(0)
     rvq = ResidualVectorQuantizer(8, n_q=3, bins=16).train()
     x = torch.randn(4, 8, 64)
-    rvq.defer_updates = True
-    rvq(x, 75.0)
-    rvq.discard_update()
+    learn(rvq, x)
     assert rvq.initialised
     started = [book.embed.clone() for book in rvq.codebooks]
     for book in rvq.codebooks:
         torch.testing.assert_close(book.embed_avg, book.embed * book.cluster_size[:, None])
         # N is where the averages settle: 4 * 64 frames a batch over 16 codes
         assert book.cluster_size.mean().item() == pytest.approx(16, rel=0.2)
-    rvq(x, 75.0)
-    rvq.apply_update()
+    learn(rvq, x)
     for book, start in zip(rvq.codebooks, started, strict=True):
         assert (book.embed - start).norm() < 0.02 * start.norm()
 
@@ -77,20 +81,21 @@ def test_small_batches_are_gathered():
     every codebook, each on what the one before leaves."""
     torch.manual_seed(0)
     rvq = ResidualVectorQuantizer(8, n_q=4, bins=64, kmeans_frames_per_code=4).train()
-    for step in range(8):
+    for step in range(9):
+        assert not rvq.initialised
         x = torch.randn(2, 8, 15, requires_grad=True)
-        result = rvq(x, 75.0)
+        result = learn(rvq, x)
         assert torch.equal(result.x, x) and not result.codes.any()
-        assert result.metrics["kmeans_progress"].item() == pytest.approx(30 * (step + 1) / 256)
+        progress = result.metrics["kmeans_progress"].item()
+        assert progress == pytest.approx(min(30 * (step + 1) / 256, 1))
         (grad,) = torch.autograd.grad(result.x.sum() + result.penalty, x)
         assert torch.equal(grad, torch.ones_like(x))
-        assert not rvq.initialised
-    result = rvq(torch.randn(2, 8, 15), 75.0)
-    assert rvq.initialised and rvq.collector.frames is None
+    assert rvq.initialised
     norms = [book.embed.norm(dim=1).mean().item() for book in rvq.codebooks]
     assert norms[0] < 5 and all(
         0.02 * norms[0] < b < a for a, b in zip(norms, norms[1:], strict=False)
     )
+    result = rvq(torch.randn(2, 8, 15), 75.0)
     assert result.codes.any() and result.penalty > 0
 
 
@@ -99,7 +104,7 @@ def test_few_frames_for_ever():
     torch.manual_seed(0)
     rvq = ResidualVectorQuantizer(8, n_q=4, bins=64, kmeans_max_batches=3).train()
     for step in range(20):
-        result = rvq(torch.randn(1, 8, 5), 75.0)
+        result = learn(rvq, torch.randn(1, 8, 5))
         assert rvq.initialised == (step >= 2)
     for book in rvq.codebooks:
         assert book.embed.isfinite().all() and book.embed.norm(dim=1).max() < 10
@@ -109,14 +114,13 @@ def test_few_frames_for_ever():
 def test_empty_and_bad_frames_do_not_count():
     rvq = ResidualVectorQuantizer(8, n_q=2, bins=4, kmeans_max_batches=2).train()
     for _ in range(5):
-        rvq(torch.full((1, 8, 3), torch.nan), 75.0)
-        rvq(torch.zeros(0, 8, 3), 75.0)
-    assert not rvq.initialised and rvq.collector.frames is None
+        learn(rvq, torch.full((1, 8, 3), torch.nan))
+        learn(rvq, torch.zeros(0, 8, 3))
     x = torch.randn(1, 8, 40)
     x[0, 0, ::2] = torch.inf
-    rvq(x, 75.0)
-    assert len(rvq.collector.frames) == 20 and rvq.collector.frames.isfinite().all()
-    rvq(x, 75.0)
+    assert learn(rvq, x).metrics["kmeans_progress"].item() == pytest.approx(20 / 32)
+    assert not rvq.initialised
+    learn(rvq, x)
     assert all(value.isfinite().all() for value in rvq.state_dict().values())
     assert rvq.initialised
 
@@ -125,57 +129,24 @@ def test_silence():
     """All frames equal: finite codebooks, and the frames are coded exactly."""
     rvq = ResidualVectorQuantizer(8, n_q=2, bins=16).train()
     for _ in range(3):
-        result = rvq(torch.zeros(2, 8, 100), 75.0)
+        result = learn(rvq, torch.zeros(2, 8, 100))
     assert all(value.isfinite().all() for value in rvq.state_dict().values())
     assert result.x.abs().max() < 1e-6
 
 
-def test_frames_are_bounded():
-    """PITFALLS 5: a batch larger than wanted is thinned out evenly at random."""
-    collector = FrameCollector(wanted=50, max_batches=9)
-    rows = torch.arange(1000.0)[:, None]
-    collector.add(rows, generator())
-    assert collector.ready and collector.frames.shape == (50, 1)
-    assert collector.last_batch == 1000
-    assert 300 < collector.frames.mean() < 700 and collector.frames.unique().numel() == 50
-    assert collector.frames.untyped_storage().nbytes() == 200
+def test_large_batch_is_thinned_out(monkeypatch):
+    """PITFALLS 5: k-means takes no more frames than wanted, drawn evenly from the batch."""
+    seen = []
 
+    def spy(books, frames, *args):
+        seen.append(frames)
 
-def test_resume_while_gathering():
-    """A run stopped in the middle of gathering goes on to the same codebooks, bit for bit."""
-    torch.manual_seed(0)
-    batches = [torch.randn(2, 8, 15) for _ in range(12)]
-    settings = {"dimension": 8, "n_q": 3, "bins": 32, "q_dropout": 0.5}
-    whole = ResidualVectorQuantizer(**settings, generator=generator(3)).train()
-    first = ResidualVectorQuantizer(**settings, generator=generator(3)).train()
-    for x in batches[:5]:
-        whole(x, 75.0)
-        first(x, 75.0)
-    saved = {key: value.clone() for key, value in first.state_dict().items()}
-    draws = first.generator.get_state().clone()
-    assert any("collector" in key for key in saved)
-
-    second = ResidualVectorQuantizer(**settings, generator=generator(99)).train()
-    second(torch.randn(1, 8, 3), 75.0)  # forgotten on load
-    second.load_state_dict(saved, strict=True)
-    second.generator.set_state(draws)
-    for x in batches[5:]:
-        whole(x, 75.0)
-        second(x, 75.0)
-    assert whole.initialised
-    a, b = whole.state_dict(), second.state_dict()
-    assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
-    EncodecRVQ(8, n_q=3, bins=32).load_state_dict(b, strict=True)
-
-
-def test_nested_strict_load_while_gathering():
-    """The frames travel in the state dict of a model around the quantizer as well."""
-    model = torch.nn.ModuleDict({"quantizer": ResidualVectorQuantizer(8, n_q=2, bins=32)}).train()
-    model["quantizer"](torch.randn(1, 8, 7), 75.0)
-    other = torch.nn.ModuleDict({"quantizer": ResidualVectorQuantizer(8, n_q=2, bins=32)})
-    other.load_state_dict(model.state_dict(), strict=True)
-    assert torch.equal(other["quantizer"].collector.frames, model["quantizer"].collector.frames)
-    assert other["quantizer"].collector.batches == 1
+    monkeypatch.setattr(rvq_module, "start_codebooks", spy)
+    rvq = ResidualVectorQuantizer(1, n_q=1, bins=10, kmeans_frames_per_code=5).train()
+    learn(rvq, torch.arange(1000.0)[None, None])
+    (frames,) = seen
+    assert frames.shape == (50, 1) and frames.unique().numel() == 50
+    assert 300 < frames.mean() < 700
 
 
 def test_only_missing_codebooks_start():
@@ -184,17 +155,19 @@ def test_only_missing_codebooks_start():
     rvq = ResidualVectorQuantizer(8, n_q=3, bins=16).train()
     given = torch.randn(16, 8)
     rvq.codebooks[0].start(given, torch.full((16,), 16.0))
-    rvq.defer_updates = True
-    rvq(torch.randn(4, 8, 64), 75.0)
+    learn(rvq, torch.randn(4, 8, 64))
     assert rvq.initialised
     assert torch.equal(rvq.codebooks[0].embed, given)
     assert all(book.embed.norm() > 0 for book in rvq.codebooks)
 
 
-def test_initialised_codebooks_are_noticed_in_place():
-    """Rank 0's state arrives by broadcast into the buffers, not by load_state_dict."""
+def test_initialised_codebooks_are_noticed():
+    """Rank 0's state arrives by broadcast into the buffers; a load may take the start away."""
     rvq = ResidualVectorQuantizer(8, n_q=2, bins=16).eval()
+    fresh = {key: value.clone() for key, value in rvq.state_dict().items()}
     assert not rvq.initialised
     for book in rvq.codebooks:
         book.start(torch.randn(16, 8), torch.ones(16))
     assert rvq.encode(torch.randn(1, 8, 4)).shape == (1, 2, 4)
+    rvq.load_state_dict(fresh)
+    assert not rvq.initialised

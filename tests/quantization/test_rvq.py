@@ -71,7 +71,7 @@ def test_encodec_training_step(encodec_pair):
         book.dead_code_threshold = 0
     x = torch.randn(3, 16, 50, dtype=torch.float64)
     theirs(x, 75)
-    ours(x, 75.0)
+    ours.update(ours(x, 75.0))
     for (key, a), b in zip(ours.state_dict().items(), theirs.state_dict().values(), strict=True):
         torch.testing.assert_close(a, b, msg=key)
 
@@ -92,7 +92,7 @@ def test_more_codebooks_are_closer():
     torch.manual_seed(0)
     rvq = ResidualVectorQuantizer(4, n_q=4, bins=32)
     x = torch.randn(8, 4, 64)
-    rvq(x, 75.0)
+    rvq.update(rvq(x, 75.0))
     rvq.eval()
     errors = []
     for n in range(1, 5):
@@ -149,7 +149,7 @@ def test_eval_learns_nothing_and_has_no_penalty():
     rvq = build().eval()
     before = snapshot(rvq)
     result = rvq(torch.randn(2, 6, 50), 75.0)
-    assert same(before, rvq.state_dict())
+    assert rvq.update(result) == {} and same(before, rvq.state_dict())
     assert result.penalty.item() == 0
 
 
@@ -208,7 +208,7 @@ def test_dropout_ignores_the_global_rng():
 def test_dropped_codebooks_keep_their_averages():
     rvq = build(n_q=3, q_dropout=1.0, dropout_choices=[1]).train()
     before = snapshot(rvq)
-    rvq(torch.randn(2, 6, 20), 75.0)
+    rvq.update(rvq(torch.randn(2, 6, 20), 75.0))
     for key, value in rvq.state_dict().items():
         changed = not torch.equal(before[key], value)
         assert changed == (key.startswith("vq.layers.0.") and "inited" not in key), key
@@ -218,38 +218,25 @@ def test_dropped_codebooks_keep_their_averages():
 def test_bad_numbers_change_nothing(bad):
     rvq = build().train()
     x = torch.randn(2, 6, 20)
-    rvq(x, 75.0)
+    rvq.update(rvq(x, 75.0))
     before = snapshot(rvq)
     bad_x = x.clone()
     bad_x[1, 2, 3] = bad
-    rvq(bad_x, 75.0)
+    rvq.update(rvq(bad_x, 75.0))
     assert same(before, rvq.state_dict())
-    rvq(x, 75.0)
+    rvq.update(rvq(x, 75.0))
     assert not same(before, rvq.state_dict())
     assert all(value.isfinite().all() for value in rvq.state_dict().values())
 
 
-def test_deferred_update():
-    now, later = build().train(), build().train()
-    later.load_state_dict(now.state_dict())
-    later.generator.set_state(now.generator.get_state())
-    later.defer_updates = True
-    before = snapshot(later)
-    x = torch.randn(2, 6, 20)
-    later(x, 75.0)
-    assert same(before, later.state_dict())
-    with pytest.raises(RuntimeError, match="discard_update"):
-        later(x, 75.0)
-    later.discard_update()
-    assert later.apply_update() == {}
-    assert same(before, later.state_dict())
-
-    later.generator.set_state(now.generator.get_state())
-    immediate = now(x, 75.0).metrics
-    held = later(x, 75.0).metrics
-    assert "replaced" in immediate and "replaced" not in held
-    assert later.apply_update() == {"replaced": immediate["replaced"]}
-    assert same(now.state_dict(), later.state_dict())
+def test_forward_moves_nothing_and_update_gives_what_it_moved():
+    rvq = build().train()
+    before = snapshot(rvq)
+    result = rvq(torch.randn(2, 6, 20), 75.0)
+    rvq(torch.randn(2, 6, 20), 75.0)
+    assert same(before, rvq.state_dict())
+    assert rvq.update(result).keys() == {"replaced"}
+    assert not same(before, rvq.state_dict())
 
 
 def test_metrics():
@@ -286,6 +273,7 @@ def test_shapes(batch, length, n_q, training):
     """Any batch and length, none included."""
     rvq = build(n_q=n_q).train(training)
     result = rvq(torch.randn(batch, 6, length), 75.0)
+    rvq.update(result)
     assert result.x.shape == (batch, 6, length)
     assert result.codes.shape == (batch, n_q, length)
     assert result.penalty.isfinite()
@@ -297,7 +285,7 @@ def test_copies_are_independent():
     rvq = build().train()
     other = copy.deepcopy(rvq)
     before = snapshot(other)
-    rvq(torch.randn(2, 6, 20), 75.0)
+    rvq.update(rvq(torch.randn(2, 6, 20), 75.0))
     assert same(before, other.state_dict())
 
 
@@ -338,7 +326,7 @@ def test_dummy_quantizer():
     dummy = DummyQuantizer(8)
     x = torch.randn(2, 8, 5)
     result = dummy(x, 50.0)
-    assert result.x is x and result.penalty is None
+    assert result.x is x and result.penalty is None and dummy.update(result) == {}
     assert torch.equal(dummy.decode(result.codes), x)
     assert result.codes.shape[1] == dummy.num_codebooks == dummy.total_codebooks
     assert result.bandwidth.item() == pytest.approx(8 * 32 * 50 / 1000)

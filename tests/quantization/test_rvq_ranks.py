@@ -59,7 +59,7 @@ def train(part: slice | None) -> tuple[dict, dict, list]:
         torch.manual_seed(distrib.rank())  # ranks' global RNGs differ
         calls.clear()
         result = rvq(x, 75.0)
-        replaced += float(result.metrics.get("replaced", 0))
+        replaced += float(rvq.update(result).get("replaced", 0))
         results.append((result.codes.shape[1], result.metrics.get("perplexity/0")))
     return rvq.state_dict(), {"replaced": replaced, "calls": list(calls)}, results
 

@@ -1,0 +1,55 @@
+"""No quantization."""
+
+from __future__ import annotations
+
+import torch
+
+from adversarial_trainer.quantization.base import BaseQuantizer, QuantizedResult
+from adversarial_trainer.registry import register
+
+
+@register("quantizer", "none")
+class DummyQuantizer(BaseQuantizer):
+    """No quantization: an autoencoder with 32-bit float latents.
+
+    It counts as one codebook whose "code" is the whole float vector of a frame, so codes are
+    floats `[B, 1, D, T]` (as AudioCraft's) and the cardinality is 2^(32 D).
+
+    Args:
+        dimension: D, number of latent channels.
+    """
+
+    def __init__(self, dimension: int = 128) -> None:
+        super().__init__()
+        if dimension < 1:
+            raise ValueError(f"dimension must be at least 1, got {dimension}")
+        self.dimension = dimension
+
+    def forward(self, x: torch.Tensor, frame_rate: float) -> QuantizedResult:
+        bandwidth = torch.full((), self.bandwidth(frame_rate), device=x.device)
+        return QuantizedResult(x, self.encode(x), bandwidth)
+
+    def encode(self, x: torch.Tensor) -> torch.Tensor:
+        if x.dim() != 3 or x.shape[1] != self.dimension:
+            raise ValueError(f"x must be [B, {self.dimension}, T], got {list(x.shape)}")
+        return x.unsqueeze(1)
+
+    def decode(self, codes: torch.Tensor) -> torch.Tensor:
+        if codes.dim() != 4 or codes.shape[1] != 1 or codes.shape[2] != self.dimension:
+            raise ValueError(f"codes must be [B, 1, {self.dimension}, T], got {list(codes.shape)}")
+        return codes.squeeze(1)
+
+    @property
+    def total_codebooks(self) -> int:
+        return 1
+
+    @property
+    def num_codebooks(self) -> int:
+        return 1
+
+    @property
+    def cardinality(self) -> int:
+        return 1 << (32 * self.dimension)
+
+    def set_num_codebooks(self, n: int) -> None:
+        self._check_count(n)
