@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 JOBS ?= 2
 
-.PHONY: help install demo test test_integ test_slurm lint clean
+.PHONY: help install demo test test_integ test_slurm lint docs clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this help
@@ -42,5 +42,8 @@ lint: install  ## ruff and mypy
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+docs: install  ## Build the documentation site into site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict && echo "site/index.html"
+
 clean:  ## Remove what the targets made, outputs/ excepted
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build site *.egg-info

@@ -38,7 +38,8 @@ ENTROPY = ["constriction>=0.4"]
 EXPORT = ["transformers>=4.57", "onnx", "onnxscript", "onnxruntime"]
 TESTS = ["pytest", "pytest-xdist", "hypothesis", "encodec", "julius", "torchmetrics", "auraloss"]
 TESTS += ["playwright"]  # the report in a browser; uses the machine's Chromium
-DEV = [*METRICS, *ENTROPY, *EXPORT, *TESTS, "ruff", "mypy"]
+DOCS = ["mkdocs-material", "mkdocstrings[python]"]
+DEV = [*METRICS, *ENTROPY, *EXPORT, *TESTS, *DOCS, "ruff", "mypy"]
 
 setup(
     name="adversarial_trainer",
