@@ -13,9 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from adversarial_trainer import distrib
-from adversarial_trainer.adversarial.undo import TensorCopies
 from adversarial_trainer.data import Batch
-from adversarial_trainer.models.encodec import EncodecModel
 
 logger = logging.getLogger(__name__)
 
@@ -24,12 +22,6 @@ MEANINGS = {
     "input": "the input",
     "penalty": "the quantizer's penalty (its input is the encoder's output)",
     "reconstruction": "the reconstruction",
-    "d_fake/": "the logits on the reconstruction of discriminator ",
-    "d_real/": "the logits on the original of discriminator ",
-    "d_loss/": "the loss of discriminator ",
-    "d_grad_norm": "the discriminators' gradient",
-    "adv/": "the adversarial loss at discriminator ",
-    "feat/": "the feature loss at discriminator ",
     "norm_": "the gradient, at the reconstruction, of loss ",
     "grad_norm": "the codec's gradient",
 }
@@ -69,24 +61,6 @@ def spoilt_files(batch: Batch, *waves: Tensor) -> list[str]:
     paths = [str(info.path) for info in batch.infos]
     bad = [path for path, good in zip(paths, fine.tolist(), strict=False) if not good]
     return sorted({*(bad or paths)})
-
-
-class CodecState:
-    """What a training forward of the codec moves before anybody knows whether the step is good:
-    the buffers of encoder and decoder (spectral norm's). Codebooks move at the end of the step."""
-
-    def __init__(self, model: EncodecModel) -> None:
-        self.model = model
-        self._buffers = TensorCopies()
-
-    def take(self) -> None:
-        """Remember it as it is now."""
-        model = self.model
-        self._buffers.take([*model.encoder.buffers(), *model.decoder.buffers()])
-
-    def restore(self) -> None:
-        """Make it what it was at `take`."""
-        self._buffers.restore()
 
 
 class BadSteps:

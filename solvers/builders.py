@@ -143,8 +143,7 @@ def get_adversarial_loss(
     """`adversary` with an optimizer and a schedule of its own behind an `AdversarialLoss`."""
     adv = cfg.adversarial
     options = {
-        key: adv[key]
-        for key in ("normalize", "max_norm", "every", "probability", "start_step", "simultaneous")
+        key: adv[key] for key in ("normalize", "max_norm", "every", "probability", "start_step")
     }
     with naming("adversarial", {"loss": adv.loss}):
         criteria = (

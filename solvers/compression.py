@@ -13,7 +13,7 @@ import torch
 from omegaconf import DictConfig
 
 from adversarial_trainer import distrib
-from adversarial_trainer.adversarial.read_only import read_only
+from adversarial_trainer.adversarial.adversary import read_only
 from adversarial_trainer.light_flashy import flashy
 from adversarial_trainer.models.builders import get_model, naming
 from adversarial_trainer.registry import register
@@ -23,7 +23,7 @@ from adversarial_trainer.training import ModuleEMA
 
 from . import provenance, weights
 from .averager import Averager
-from .bad_steps import BadSteps, CodecState
+from .bad_steps import BadSteps
 from .builders import (
     get_adversarial,
     get_balancer,
@@ -81,10 +81,6 @@ class CompressionSolver(AlternatingSolver):
         if cfg.optim.ema.decay:
             self.ema = ModuleEMA(self.model, cfg.optim.ema.decay, cfg.optim.ema.every)
             self.register_stateful("ema")
-        # What the discriminators learn in a step is taken back where it was bad.
-        if self.adversarial is not None:
-            self.adversarial.undoable = True
-        self.codec_state = CodecState(self.model)
         if cfg.precision == "bf16":
             self._avoid_wrong_kernels()
         if cfg.compile:

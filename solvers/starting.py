@@ -8,7 +8,7 @@ import torch
 
 from adversarial_trainer import distrib
 from adversarial_trainer.adversarial import AdversarialLoss
-from adversarial_trainer.adversarial.read_only import read_only
+from adversarial_trainer.adversarial.adversary import read_only
 from adversarial_trainer.data import TrainBatches
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.models.initialise import initialise_from_data

@@ -15,7 +15,7 @@ from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.quantization import QuantizedResult
 from adversarial_trainer.training import ModuleEMA, Schedule
 
-from .bad_steps import BadSteps, CodecState, bad_gradient, peak, spoilt_files
+from .bad_steps import BadSteps, bad_gradient, peak, spoilt_files
 from .base import BaseSolver
 from .builders import PENALTY
 from .compiling import Compiled
@@ -33,7 +33,6 @@ class AlternatingSolver(BaseSolver):
         adversarial: discriminators and their losses, or None.
         losses: of reconstruction, by name.
         weights: of all losses, by name.
-        codec_state: what the model's forward moves.
         bad_steps_in_row: updates left out since the last good one.
         compiled: what makes the step run compiled, or None.
     """
@@ -47,7 +46,6 @@ class AlternatingSolver(BaseSolver):
     schedule: Schedule
     sync_gradients: distrib.GradientSync
     ema: ModuleEMA | None
-    codec_state: CodecState
     bad_steps: BadSteps
     bad_steps_in_row: int
     compiled: Compiled | None = None
@@ -55,16 +53,14 @@ class AlternatingSolver(BaseSolver):
     def train_step(self, batch: Batch) -> tuple[dict[str, torch.Tensor], bool]:
         """One update of the discriminators and one of the generator.
 
-        Where any number of it is not finite on any rank, in the audio, a loss, logits or a
-        gradient, the step is left out by all: weights, codebooks, optimizers, averages and buffers
-        of both sides are then bit for bit what they were. What counts steps or draws for all ranks
-        alike goes on: `updates`, the generator's learning-rate schedule, `shared_generator`, the
-        steps that the discriminators' schedule counts.
+        Each side skips its own update where its numbers are not finite, on all ranks alike: the
+        discriminators by the norm of their gradient, the generator by its losses and gradients.
+        Weights, codebooks and optimizers are then what they were.
 
-        While the discriminators warm up, the codec stays as it is, bit for bit.
+        While the discriminators warm up, the codec's weights and codebooks stay as they are.
 
         Returns:
-            Metrics (0-dim tensors), and whether it was a good step.
+            Metrics (0-dim tensors), and whether the generator's part of it was good.
         """
         with self.compiled() if self.compiled is not None else nullcontext():
             return self._train_step(batch)
@@ -72,7 +68,6 @@ class AlternatingSolver(BaseSolver):
     def _train_step(self, batch: Batch) -> tuple[dict[str, torch.Tensor], bool]:
         real = batch.wav.to(self.like, non_blocking=True)
         learns = not self.warming_up
-        self.codec_state.take()
         with torch.set_grad_enabled(learns), self.autocast():
             result = self.model(real)
         fake, penalty = result.x, result.penalty
@@ -83,35 +78,21 @@ class AlternatingSolver(BaseSolver):
             checks[PENALTY] = metrics[PENALTY] = penalty.detach()
         checks["reconstruction"] = peak(fake)
         if self.adversarial is not None:
-            self._announce_gradients(self.adversarial, fake, learns)
             with self.autocast():
                 self.adversarial.train_adv(fake, real)
             metrics.update(self.adversarial.metrics)
+        gradients: dict[str, torch.Tensor] = {}
         with torch.set_grad_enabled(learns):
-            losses = self.generator_losses(fake, real)
-        if self.adversarial is not None:
-            checks.update(self.adversarial.checks)
+            losses = self.generator_losses(fake, real, gradients if learns else None)
         values = {name: loss.detach() for name, loss in losses.items()}
         checks.update(values)
         metrics.update(values)
 
         if learns:
-            self._backward(losses, fake, penalty, checks, metrics)
+            self._backward(losses, gradients, fake, penalty, checks, metrics)
         metrics["bandwidth"] = result.bandwidth
         good = self._finish_step(checks, metrics, batch, (real, fake), result if learns else None)
         return metrics, good
-
-    def _announce_gradients(
-        self, adversarial: AdversarialLoss, fake: torch.Tensor, learns: bool
-    ) -> None:
-        """Tell the discriminators which gradients the balancer is going to ask for."""
-        adversarial.eager_gradients = learns
-        names = [*self.losses, *({"adv", "feat"} & self.weights.keys())]
-        ahead = self.balancer.factors_ahead(names, fake)
-        adversarial.factors = None
-        if ahead is not None:
-            zero = fake.new_zeros(())
-            adversarial.factors = ahead.get("adv", zero), ahead.get("feat", zero)
 
     def autocast(self) -> AbstractContextManager[object]:
         """The precision of training, for forwards of generator and discriminators."""
@@ -129,6 +110,7 @@ class AlternatingSolver(BaseSolver):
     def _backward(
         self,
         losses: dict[str, torch.Tensor],
+        gradients: dict[str, torch.Tensor],
         fake: torch.Tensor,
         penalty: torch.Tensor | None,
         checks: dict[str, torch.Tensor],
@@ -140,11 +122,11 @@ class AlternatingSolver(BaseSolver):
             weighted = self.weights.get(PENALTY, 0.0) * penalty
         self.optimizer.zero_grad()
         with self.sync_gradients(len(fake)):
-            self.balancer.backward(losses, fake, weighted)
+            self.balancer.backward(losses, fake, weighted, gradients=gradients)
         metrics.update(self.balancer.metrics)
         checks.update({n: v for n, v in self.balancer.metrics.items() if n.startswith("norm_")})
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        checks["grad_norm"] = metrics["grad_norm"] = torch.nn.utils.get_total_norm(gradients)
+        of_parameters = [p.grad for p in self.model.parameters() if p.grad is not None]
+        checks["grad_norm"] = metrics["grad_norm"] = torch.nn.utils.get_total_norm(of_parameters)
 
     def _finish_step(
         self,
@@ -161,14 +143,10 @@ class AlternatingSolver(BaseSolver):
         bad, self.stop_agreed = distrib.any_true([~values.isfinite().all(), self.stop_requested])
         self.updates += 1
         if bad:
-            if result is not None:
-                self.balancer.undo()
             self._leave_out(checks, values, batch, waves)
         else:
             if result is not None:
                 self._update_codec(metrics, result)
-            else:
-                self.codec_state.restore()
             self.bad_steps_in_row = 0
             self.bad_steps.good(self.updates, checks, values)
         self.schedule.step()
@@ -193,13 +171,9 @@ class AlternatingSolver(BaseSolver):
         batch: Batch,
         waves: tuple[torch.Tensor, torch.Tensor],
     ) -> None:
-        """Take back what the step has changed so far, and tell of it. By every rank."""
+        """Skip the codec's update, and tell of it. By every rank."""
         self.bad_steps_in_row += 1
         gradients = {"grad_norm": bad_gradient(self.model)}
-        if self.adversarial is not None:
-            gradients["d_grad_norm"] = bad_gradient(self.adversarial.adversary)
-            self.adversarial.undo()
-        self.codec_state.restore()
         self.optimizer.zero_grad()
         self.bad_steps.bad(
             {"update": self.updates, "epoch": self.epoch, "in_row": self.bad_steps_in_row},
@@ -209,14 +183,29 @@ class AlternatingSolver(BaseSolver):
             gradients,
         )
 
-    def generator_losses(self, fake: torch.Tensor, real: torch.Tensor) -> dict[str, torch.Tensor]:
+    def generator_losses(
+        self,
+        fake: torch.Tensor,
+        real: torch.Tensor,
+        gradients: dict[str, torch.Tensor] | None = None,
+    ) -> dict[str, torch.Tensor]:
         """The losses that have a weight, of waveforms `[B, C, T]`: adversarial ones once there are
-        discriminators at work, and those of reconstruction, without a graph where weight is 0."""
+        discriminators at work, and those of reconstruction, without a graph where weight is 0.
+
+        Args:
+            gradients: filled, where given, with the gradients at `fake` of the adversarial losses,
+                which then have no graph.
+        """
         values: dict[str, torch.Tensor] = {}
         if self.adversarial is not None and self.adversarial.active:
             # Training alone is in another precision: other stages measure the codec as it is used.
             with self.autocast() if self.adversarial.training else nullcontext():
-                adv, feat = self.adversarial(fake, real)
+                if gradients is None:
+                    adv, feat = self.adversarial(fake, real)
+                else:
+                    adv, feat, *grads = self.adversarial.gradients(fake, real)
+                    pairs = zip(("adv", "feat"), grads, strict=True)
+                    gradients.update({name: grad for name, grad in pairs if grad is not None})
             given = {"adv": adv, "feat": feat}
             values.update({name: loss for name, loss in given.items() if name in self.weights})
         for name, loss in self.losses.items():

@@ -10,22 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from micro import make_solver, snapshot
+from micro import differences, make_solver, snapshot
 from torch import Tensor, nn
 
 from adversarial_trainer.data import Batch
 from solvers import CompressionSolver
 
-# What goes on at a bad step, on all ranks alike; nothing else may.
-COUNTERS = {
-    ".updates",
-    ".bad_steps_in_row",
-    ".schedule.updates",
-    ".shared_state.state",
-    ".adversarial.progress.num_skipped",
-    ".adversarial.progress.schedule.num_steps",
-    ".adversarial.progress.schedule.generator",
-}
+# What goes on at a bad step of the generator, on all ranks alike, beside the discriminators, which
+# skip their own updates, and the balancer's averages of norms that are finite.
+COUNTERS = {".updates", ".bad_steps_in_row", ".schedule.updates", ".shared_state.state"}
 
 
 def started(folder: Path, audio: Path, *overrides: str) -> CompressionSolver:
@@ -49,6 +42,12 @@ def state_of(solver: CompressionSolver) -> dict[str, Any]:
     state.pop("config_text")
     modules = [solver.model] if solver.adversarial is None else [solver.model, solver.adversarial]
     return deepcopy({**state, "modules": [snapshot(module) for module in modules]})
+
+
+def codec_differences(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
+    """What differs between two states, but for the discriminators and the balancer."""
+    others = (".adversarial.", ".balancer.", ".modules.1")
+    return {path for path in differences(before, after) if not path.startswith(others)}
 
 
 # -- faults: each makes something of one step not finite, for real
@@ -110,24 +109,19 @@ def second(solver: CompressionSolver) -> nn.Module:
 
 def in_discriminator(call: int, what: str) -> Fault:
     """In logits or a feature map of the second sub-discriminator, at one of its four calls in a
-    step: by `train_adv` and then by `forward`, on the fake and then on the real. The first two may
-    be one, with the fake in front."""
+    step: by `train_adv` and then by `gradients`, on the fake and then on the real."""
 
     def fault(solver: CompressionSolver, batch: Batch, value: float) -> Any:
         calls = []
-        assert solver.adversarial is not None
-        joined = solver.adversarial.adversary.joins(1)
-        which = max(call - 1, 1) if joined else call
-        where = (0.25 if call == 1 else 0.75) if joined and call < 3 else 0.5
 
         def hook(module: nn.Module, args: Any, output: Any) -> Any:
             calls.append(1)
             logits, maps = output
-            if len(calls) != which:
+            if len(calls) != call:
                 return output
             if what == "logits":
                 # The generator's hinge2 loss takes +inf for a perfect answer.
-                return one(logits, -value if call == 3 else value, where), maps
+                return one(logits, -value if call == 3 else value), maps
             return logits, [one(maps[0], value), *maps[1:]]
 
         return second(solver).register_forward_hook(hook)
@@ -162,7 +156,7 @@ def discriminator_gradient(solver: CompressionSolver, batch: Batch, value: float
     return parameter.register_hook(lambda grad: one(grad, value))
 
 
-# Name -> fault, and what must be found first: '{sub}' is the second sub-discriminator.
+# Name -> fault, and what must be found first.
 EVERYWHERE: dict[str, tuple[Fault, str]] = {
     "input": (in_input, "input"),
     "overflow": (loud, "penalty"),
@@ -175,13 +169,11 @@ EVERYWHERE: dict[str, tuple[Fault, str]] = {
     "codec's gradient": (codec_gradient, "grad_norm"),
 }
 ADVERSARIAL: dict[str, tuple[Fault, str]] = {
-    "d logits, fake": (in_discriminator(1, "logits"), "d_fake/{sub}"),
-    "d logits, real": (in_discriminator(2, "logits"), "d_real/{sub}"),
-    "discriminators' gradient": (discriminator_gradient, "d_grad_norm"),
-    "adv logits": (in_discriminator(3, "logits"), "adv/{sub}"),
-    "feature map, fake": (in_discriminator(3, "maps"), "feat/{sub}"),
-    "feature map, real": (in_discriminator(4, "maps"), "feat/{sub}"),
+    "adv logits": (in_discriminator(3, "logits"), "adv"),
+    "feature map, fake": (in_discriminator(3, "maps"), "adv"),
+    "feature map, real": (in_discriminator(4, "maps"), "feat"),
 }
+D_GRADIENT = "discriminators' gradient"
 FAULTS = {**EVERYWHERE, **ADVERSARIAL}
 
 
@@ -191,7 +183,8 @@ def spoilt_step(
     """A step with a fault in it."""
     batch = Batch(batch.wav.clone(), batch.infos)
     with ExitStack() as stack:
-        handle = FAULTS[name][0](solver, batch, value)
+        fault = discriminator_gradient if name == D_GRADIENT else FAULTS[name][0]
+        handle = fault(solver, batch, value)
         if handle is not None:
             stack.callback(handle.remove)
         return solver.train_step(batch)

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from adversarial_trainer import distrib
-from adversarial_trainer.adversarial.l1 import l1_loss, mean_magnitude
 
 FeatLossType = Callable[[list[Tensor], list[Tensor]], Tensor]
 
@@ -71,18 +70,20 @@ class FeatureMatchingLoss(nn.Module):
             )
         if not fake.numel():
             return fake.sum()  # zero, in the graph
-        if type(self.loss) is nn.L1Loss and self.loss.reduction == "mean":
-            return l1_loss(fake, real)
         return self.loss(fake, real)
 
 
 def _magnitudes(maps: Sequence[Tensor]) -> Tensor:
     """Mean magnitude of each map over all ranks, as ratios of local means do not add up; 1 where
     a map is empty."""
-    means = torch.stack([mean_magnitude(m) if m.numel() else m.new_ones(()) for m in maps])
-    means = means.to(torch.promote_types(means.dtype, torch.float32))
+    means = torch.stack([_mean_magnitude(m) if m.numel() else m.new_ones(()) for m in maps])
     if distrib.is_distributed():
         items = means.new_full((1,), len(maps[0]))
         message = distrib.all_reduce(torch.cat([means * items, items]))
         means = message[:-1] / message[-1].clamp_min(1)
     return means.clamp_min(_EPS)
+
+
+def _mean_magnitude(x: Tensor) -> Tensor:
+    """Mean of |x| in at least float32."""
+    return x.abs().mean(dtype=torch.promote_types(x.dtype, torch.float32))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -25,13 +25,12 @@ class Balancer:
 
     - Averages take only finite, non-zero norms. One NaN would stay for ever; and a loss that has
       been flat (a saturated hinge) would come back with a gradient 1 / (1 - ema_decay) too large.
-      A step with a NaN gradient gives a NaN gradient: skipping it is the caller's decision, who can
-      then have the whole call forgotten by `undo`.
-    - A loss may be absent at a call; its average waits for it.
-    - A loss of weight 0 may be present; it is not differentiated.
+      A step with a NaN gradient gives a NaN gradient: skipping it is the caller's decision.
+    - A loss may be absent at a call; its average then stays as it is.
+    - A loss of weight 0 may be given; it is not differentiated.
     - With several processes of B_r items each, norms are those of the gradient of the mean over
-      all B items, which is (B_r / B) times the local one. The gradients that
-      `distrib.GradientSync` then gives are those of one process with the whole batch. One
+      all B items, which is (B_r / B) times the local one. The gradients averaged by
+      `distrib.average_gradients` are then those of one process with the whole batch. One
       all-reduce a call; ranks may differ in which losses they give.
 
     Args:
@@ -42,11 +41,13 @@ class Balancer:
         per_batch_item: average the L2 norms of the items' gradients, instead of taking the norm
             of the whole batch's.
         epsilon: added to an average before dividing by it.
-        norms_every: take norms at each that many calls, and when other losses are given than
-            before. In between, G has the averages of the last time and comes in one pass through
-            all losses: as many passes fewer as there are losses, less one. All ranks must then
-            give the same losses.
         monitor: fill `metrics` at each call.
+
+    Attributes:
+        metrics: 0-dim tensors of the last call with `monitor`, for each loss that was trained:
+            `ratio_<name>`, its share in the sum of the average norms, before balancing;
+            `share_<name>`, its share in the sum of this call's norms, after weighting or
+            balancing; `norm_<name>`, this call's norm, before balancing.
     """
 
     def __init__(
@@ -57,7 +58,6 @@ class Balancer:
         ema_decay: float = 0.999,
         per_batch_item: bool = True,
         epsilon: float = 1e-12,
-        norms_every: int = 1,
         monitor: bool = False,
     ) -> None:
         for name, weight in weights.items():
@@ -67,46 +67,32 @@ class Balancer:
             raise ValueError(f"ema_decay must be in [0, 1], got {ema_decay}.")
         if not total_norm > 0:
             raise ValueError(f"total_norm must be > 0, got {total_norm}.")
-        if norms_every < 1:
-            raise ValueError(f"norms_every must be at least 1, got {norms_every}.")
         self._all_weights = {name: float(weight) for name, weight in weights.items()}
         self.balance_grads = balance_grads
         self.total_norm = total_norm
         self.ema_decay = ema_decay
         self.per_batch_item = per_batch_item
         self.epsilon = epsilon
-        self.norms_every = norms_every
         self.monitor = monitor
+        self.metrics: dict[str, Tensor] = {}
         # The average of loss i is sums[i] / counts[i], i in the order of `_trained`.
         self._trained = [name for name, weight in self.weights.items() if weight > 0]
-        # Made once: moving numbers to a GPU waits for it.
         self._weights = torch.tensor([self.weights[n] for n in self._trained], dtype=torch.float64)
         self._sums = torch.zeros(len(self._trained), dtype=torch.float64)
         self._counts = torch.zeros(len(self._trained), dtype=torch.float64)
-        # Calls until norms are taken again, and the losses that they were taken of.
-        self._wait = 0
-        self._measured: list[str] = []
-        self._before = self._memory()  # the last call
-        self._metrics: dict[str, Tensor] = {}
 
     @property
     def weights(self) -> Mapping[str, float]:
-        """The weight of each loss, read-only."""
+        """Weight of each loss, read-only."""
         return MappingProxyType(self._all_weights)
 
-    @property
-    def metrics(self) -> dict[str, Tensor]:
-        """0-dim tensors of the last call with `monitor`, for each loss that was trained; none
-        where that call took no norms.
-
-        `ratio_<name>`: share in the sum of the average norms, before balancing.
-        `share_<name>`: share in the sum of this call's norms, after weighting or balancing.
-        `norm_<name>`: this call's norm, before balancing.
-        """
-        return self._metrics
-
     def backward(
-        self, losses: Mapping[str, Tensor], input: Tensor, penalty: Tensor | None = None
+        self,
+        losses: Mapping[str, Tensor],
+        input: Tensor,
+        penalty: Tensor | None = None,
+        *,
+        gradients: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         """Send the combined gradient at `input` through the model, in one backward pass.
 
@@ -114,11 +100,14 @@ class Balancer:
             losses: 0-dim tensors, each the mean over this rank's items.
             input: the model's output `[B, ...]` that the losses were computed from.
             penalty: a loss inside of the model (the quantizer's, say), added as it is.
+            gradients: gradients at `input` of those losses for which they are known already;
+                these losses need no graph.
 
         Returns:
-            The losses under the weights that were in effect, 0-dim, detached, without penalty.
+            Sum of the losses times the weights that were in effect, 0-dim, detached, without
+            penalty.
         """
-        grad, effective = self.gradient(losses, input)
+        grad, effective = self.gradient(losses, input, gradients=gradients)
         roots: list[Tensor] = [input]
         grads: list[Tensor | None] = [grad]
         if penalty is not None and penalty.requires_grad:
@@ -127,26 +116,27 @@ class Balancer:
         torch.autograd.backward(roots, grads)
         return effective
 
-    def gradient(self, losses: Mapping[str, Tensor], input: Tensor) -> tuple[Tensor, Tensor]:
-        """The combined gradient, shaped as `input`, and the effective loss; updates averages.
+    def gradient(
+        self,
+        losses: Mapping[str, Tensor],
+        input: Tensor,
+        *,
+        gradients: Mapping[str, Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the combined gradient, shaped as `input`, and the effective loss.
 
-        The graphs of the losses are kept, since they may share parts of them; not so at a call
-        that takes no norms.
+        Updates the averages. The graphs of the losses are kept, since they may share parts.
+        Arguments: see `backward`.
         """
         for name in losses:
             if name not in self.weights:
                 raise unknown_name("loss", name, self.weights)
-        self._metrics = {}
-        self._before = self._memory()
-        factors = self.factors_ahead(losses, input)
-        if factors is not None:
-            self._wait -= 1
-            return self._together(losses, factors, input)
-        self._wait = self.norms_every - 1
-        given = self._given(losses)
-        if self.norms_every > 1:
-            self._measured = given
-        grads = {n: _partial(losses[n], input) for n in given}
+        given = gradients or {}
+        grads = {
+            name: given[name] if name in given else _gradient_at(input, losses[name])
+            for name in self._trained
+            if name in losses
+        }
         scales = self._scales(grads, input)
         out = torch.zeros_like(input)
         effective = input.new_zeros(())
@@ -155,38 +145,9 @@ class Balancer:
             effective = effective + scale * losses[name].detach()
         return out, effective
 
-    def takes_norms(self, losses: Iterable[str]) -> bool:
-        """Whether a call with these losses, now, takes the norm of each one's gradient."""
-        return self._wait == 0 or self._given(losses) != self._measured
-
-    def _given(self, losses: Iterable[str]) -> list[str]:
-        names = set(losses)
-        return [name for name in self._trained if name in names]
-
-    def factors_ahead(self, losses: Iterable[str], like: Tensor) -> dict[str, Tensor] | None:
-        """The factor that each of these losses will have in a call with just these, 0-dim, of the
-        type of `like`; none where that call will take norms first."""
-        given = self._given(losses)
-        if self.takes_norms(given):
-            return None
-        zero = like.new_zeros((), dtype=torch.float64)
-        one = torch.ones_like(zero)
-        present = torch.stack([one if name in given else zero for name in self._trained])
-        averages = self._sums.to(zero.device) / self._counts.to(zero.device).clamp_min(1e-300)
-        factors = self._factors(averages, present).to(like.dtype)
-        return {name: factors[i] for i, name in enumerate(self._trained) if name in given}
-
-    def _together(
-        self, losses: Mapping[str, Tensor], factors: Mapping[str, Tensor], input: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The gradient of the sum of all losses, each times its factor, and that sum."""
-        total = input.new_zeros(())
-        for name, factor in factors.items():
-            total = total + factor * losses[name]
-        return _partial(total, input, keep=False), total.detach()
-
     def _scales(self, grads: Mapping[str, Tensor], input: Tensor) -> dict[str, Tensor]:
-        """The factor of each gradient. Tensors only: nothing here waits for the device."""
+        """Return the factor of each gradient. Tensors only: nothing here waits for the device."""
+        self.metrics = {}
         if not self._trained:
             return {}
         norms, present = self._global_norms(grads, input)
@@ -198,14 +159,15 @@ class Balancer:
             share = after / after.sum().clamp_min(1e-300)
             for i, name in enumerate(self._trained):
                 if name in grads:
-                    self._metrics[f"ratio_{name}"] = ratio[i]
-                    self._metrics[f"share_{name}"] = share[i]
-                    self._metrics[f"norm_{name}"] = norms[i]
+                    self.metrics[f"ratio_{name}"] = ratio[i]
+                    self.metrics[f"share_{name}"] = share[i]
+                    self.metrics[f"norm_{name}"] = norms[i]
         scales = scales.to(input.dtype)
         return {name: scales[i] for i, name in enumerate(self._trained) if name in grads}
 
     def _factors(self, averages: Tensor, present: Tensor) -> Tensor:
-        """Of all trained losses' gradients: what makes their weights shares."""
+        """Return the factors of all trained losses' gradients that make their weights shares."""
+        # Kept on the device: moving numbers to a GPU waits for it.
         weights = self._weights = self._weights.to(averages.device)
         if not self.balance_grads:
             return weights
@@ -215,11 +177,13 @@ class Balancer:
         return shares * self.total_norm / (self.epsilon + safe)
 
     def _global_norms(self, grads: Mapping[str, Tensor], input: Tensor) -> tuple[Tensor, Tensor]:
-        """Norms of the whole batch's gradients, and 1 for each loss that any rank has, else 0.
+        """Return the norms of the whole batch's gradients, and 1 for each loss that any rank has,
+        else 0.
 
         An item's gradient in the mean over all B items is B_r / B times the local one. The mean
-        over B items of their norms is then sum_r (B_r / B)^2 mean_i ||g_ri||, and the norm of all
-        of it sqrt(sum_r (B_r / B)^2 ||g_r||^2). Both reduce as sums of B_r^2 times a local value.
+        over B items of their norms is then sum_r (B_r / B)^2 mean_i ||g_ri||, and the norm of the
+        whole gradient sqrt(sum_r (B_r / B)^2 ||g_r||^2). Both are sums of B_r^2 times a local
+        value.
         """
         batch = len(input)
         zero = input.new_zeros((), dtype=torch.float64)
@@ -235,7 +199,8 @@ class Balancer:
         return norms, (presence > 0).to(norms.dtype)
 
     def _local_norm(self, grad: Tensor) -> Tensor:
-        """Mean of the items' norms, or the squared norm of all of them: what ranks can add up."""
+        """Return the mean of the items' norms, or the squared norm of all of them: values that
+        ranks can add up."""
         grad = grad if grad.dtype == torch.float64 else grad.float()
         if not self.per_batch_item:
             return torch.linalg.vector_norm(grad).double().square()
@@ -243,7 +208,7 @@ class Balancer:
         return torch.linalg.vector_norm(items, dim=1).double().sum() / max(1, len(grad))
 
     def _update(self, norms: Tensor, present: Tensor) -> Tensor:
-        """Take `norms` into the averages, and return these (0 where there is none yet)."""
+        """Update the averages with `norms` and return them (0 where there is none yet)."""
         device = norms.device
         sums, counts = self._sums.to(device), self._counts.to(device)
         valid = (present > 0) & norms.isfinite() & (norms > 0)
@@ -251,42 +216,31 @@ class Balancer:
         self._counts = torch.where(valid, counts * self.ema_decay + 1, counts)
         return self._sums / self._counts.clamp_min(1e-300)
 
-    def undo(self) -> None:
-        """Forget what the last call told the averages: its step was bad."""
-        self._sums, self._counts, self._wait, self._measured = self._before
-
-    def _memory(self) -> tuple[Tensor, Tensor, int, list[str]]:
-        return self._sums, self._counts, self._wait, self._measured
-
     def state_dict(self) -> dict[str, Any]:
-        """The averages, and when norms are due, in plain containers."""
+        """Return the averages by name, in plain containers."""
         sums, counts = self._sums.tolist(), self._counts.tolist()
         return {
             "sums": dict(zip(self._trained, sums, strict=True)),
             "counts": dict(zip(self._trained, counts, strict=True)),
-            "wait": self._wait,
-            "measured": list(self._measured),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the averages by name. Losses the state lacks start afresh; those it has and
-        that are no longer trained are left out."""
+        """Restore the averages by name. Losses that the state lacks start afresh; those that are
+        no longer trained are left out."""
         if not {"sums", "counts"} <= set(state):
             raise ValueError(f"A balancer's state has sums and counts, got {sorted(state)}.")
         for target, key in ((self._sums, "sums"), (self._counts, "counts")):
             values = [float(state[key].get(name, 0.0)) for name in self._trained]
             target.copy_(torch.tensor(values, dtype=target.dtype))
-        # Absent in states from before there was `norms_every`, which may have changed since.
-        self._wait = min(state.get("wait", 0), self.norms_every - 1)
-        self._measured = list(state.get("measured", []))
-        self._before = self._memory()
 
 
-def _partial(loss: Tensor, input: Tensor, keep: bool = True) -> Tensor:
-    """d loss / d input; zeros where the loss does not depend on it. `keep` the loss's graph."""
+def _gradient_at(input: Tensor, loss: Tensor) -> Tensor:
+    """Return d loss / d input; zeros where the loss does not depend on it."""
     if not input.requires_grad:
         raise ValueError("The balancer's input must require gradients; it is the model's output.")
     if not loss.requires_grad:
         return torch.zeros_like(input)
-    (grad,) = torch.autograd.grad(loss, [input], retain_graph=keep, allow_unused=True)
-    return torch.zeros_like(input) if grad is None else grad
+    (grad,) = torch.autograd.grad(
+        loss, [input], retain_graph=True, allow_unused=True, materialize_grads=True
+    )
+    return grad

@@ -140,7 +140,6 @@ KERNELS = dict.fromkeys(("kernel_size", "last_kernel_size", "residual_kernel_siz
 OPTIMIZER = {"lr": Number, "betas": tuple[Share, Share], "eps": Number, "weight_decay": Number}
 # Options of torch's that break training here, or turn it round.
 NOT_OFFERED = ("maximize", "capturable", "differentiable", "decoupled_weight_decay")
-BALANCER = LOSS | {"norms_every": Positive}
 EMA = {"decay": Share, "every": Positive}
 STAGES = ("train", "valid", "evaluate", "generate")
 
@@ -261,7 +260,7 @@ def nodes(config: Mapping[str, Any]) -> Iterable[Node]:
     yield _optimizer(config, "optim", declared("optim", Loop, groups="ema"))
     yield constructed("optim.ema", ModuleEMA, "module", narrower=EMA).complete()
     yield registered(config, SCHEDULES, "schedule", "optimizer")
-    yield constructed("balancer", Balancer, "weights monitor", narrower=BALANCER)
+    yield constructed("balancer", Balancer, "weights monitor", narrower=LOSS)
     yield from _adversarial(config)
     yield from _losses(config)
     yield from _evaluate(config)

@@ -7,6 +7,7 @@ from ranks import run_ranks
 
 from adversarial_trainer.adversarial import (
     AdversarialLoss,
+    FeatureMatchingLoss,
     MultiScaleDiscriminator,
     get_adv_criterion,
     get_fake_criterion,
@@ -29,11 +30,12 @@ def play(rank: int | None) -> dict:
         get_adv_criterion("hinge"),
         get_real_criterion("hinge"),
         get_fake_criterion("hinge"),
+        FeatureMatchingLoss(relative=True),  # sums over the ranks
         max_norm=0.05,
         probability=0.6,
     )
     generator = torch.Generator().manual_seed(7)
-    updates = []
+    updates, gradients = [], []
     for step in range(8):
         fake, real = torch.randn(2, 5, 1, 300, generator=generator, dtype=torch.float64)
         if step == 4:
@@ -41,8 +43,18 @@ def play(rank: int | None) -> dict:
         share = slice(None) if rank is None else SHARES[rank]
         adv_loss.train_adv(fake[share], real[share])
         updates.append(adv_loss.updated)
+        if step != 4:
+            losses = adv_loss.gradients(fake[share], real[share])
+            assert losses.adv_grad is not None and losses.feat_grad is not None
+            # Of the sum over this rank's items, as losses are means over them.
+            gradients.append((losses.adv_grad + losses.feat_grad) * len(losses.adv_grad))
         torch.rand((rank or 0) + 1)
-    return {"state": adversary.state_dict(), "updates": updates, "skipped": adv_loss.num_skipped}
+    return {
+        "state": adversary.state_dict(),
+        "updates": updates,
+        "skipped": adv_loss.num_skipped,
+        "gradients": gradients,
+    }
 
 
 def test_two_ranks_equal_one() -> None:
@@ -56,3 +68,6 @@ def test_two_ranks_equal_one() -> None:
     for key, value in alone["state"].items():
         assert torch.equal(first["state"][key], second["state"][key]), key
         assert torch.allclose(first["state"][key], value, rtol=1e-9, atol=1e-12), key
+    parts = zip(first["gradients"], second["gradients"], alone["gradients"], strict=True)
+    for one, other, whole in parts:
+        torch.testing.assert_close(torch.cat([one, other]), whole, rtol=1e-9, atol=1e-12)

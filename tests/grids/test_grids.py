@@ -22,7 +22,7 @@ from adversarial_trainer.grids._explorers import CodecExplorer
 from adversarial_trainer.train import main
 from solvers import check_config
 
-COUNTS = {"tiny": 4, "discriminators": 12, "encodec_24khz": 15, "speed": 8}
+COUNTS = {"tiny": 4, "discriminators": 12, "encodec_24khz": 15, "speed": 6}
 
 
 def herd_of(name: str) -> Herd:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import io
-import math
 
 import pytest
 import torch
@@ -23,14 +22,8 @@ def some_losses(y: Tensor, target: Tensor) -> dict[str, Tensor]:
     return {"a": diff.abs().mean(), "b": 100 * diff.square().mean(), "c": 1e-3 * (y**4).mean()}
 
 
-def paper(
-    steps: list[dict[str, Tensor]],
-    decay: float,
-    per_item: bool,
-    now: dict[str, Tensor] | None = None,
-) -> Tensor:
-    """EnCodec's G at the last of `steps`, each the gradients of all losses, in plain Python; or of
-    the gradients `now`, with the averages as they are after `steps`."""
+def paper(steps: list[dict[str, Tensor]], decay: float, per_item: bool) -> Tensor:
+    """EnCodec's G at the last of `steps`, each the gradients of all losses, in plain Python."""
     averages = {}
     for name in steps[0]:
         total = fix = 0.0
@@ -41,8 +34,7 @@ def paper(
         averages[name] = total / fix
     all_weights = sum(WEIGHTS[name] for name in steps[0])
     return sum(  # type: ignore[return-value]
-        2.0 * WEIGHTS[n] / all_weights * g / (averages[n] + 1e-12)
-        for n, g in (now or steps[-1]).items()
+        2.0 * WEIGHTS[n] / all_weights * g / (averages[n] + 1e-12) for n, g in steps[-1].items()
     )
 
 
@@ -178,101 +170,19 @@ def test_nan_does_not_poison(bad: float) -> None:
     assert clean.state_dict()["sums"]["a"] == broken.state_dict()["sums"]["a"]
 
 
-@pytest.mark.parametrize("steps_before", [0, 2])
-def test_undo_forgets_a_bad_step(steps_before: int) -> None:
-    """Bit for bit, also what the finite losses of that step have said; and only that step."""
-    torch.manual_seed(0)
-    balancer = Balancer(WEIGHTS)
-    y = torch.randn(2, 10, requires_grad=True)
-    for _ in range(steps_before):
-        balancer.gradient(some_losses(y, torch.randn_like(y)), y)
-    before = balancer.state_dict()
-    losses = some_losses(y, torch.randn_like(y))
-    balancer.gradient({**losses, "a": (y * math.nan).sum()}, y)
-    assert balancer.state_dict() != before
+def test_gradients_that_are_given() -> None:
+    """In place of a loss's graph: the same combined gradient, averages and metrics."""
+    ours, theirs = (Balancer(WEIGHTS, monitor=True) for _ in range(2))
     for _ in range(2):
-        balancer.undo()
-        assert balancer.state_dict() == before
-    balancer.gradient(losses, y)
-    after = balancer.state_dict()
-    balancer.load_state_dict(after)
-    balancer.undo()  # what is loaded is nobody's step
-    assert balancer.state_dict() == after
-
-
-# -- norms_every
-
-
-def test_norms_at_each_third_call() -> None:
-    """In between: the plain sum of the losses, each times what the last averages make of it."""
-    torch.manual_seed(0)
-    balancer = Balancer(WEIGHTS, total_norm=2.0, ema_decay=0.9, norms_every=3, monitor=True)
-    measured: list[dict[str, Tensor]] = []
-    for call in range(8):
-        y = torch.randn(3, 20, dtype=torch.float64).mul_(call + 1).requires_grad_()
+        y = torch.randn(3, 20, dtype=torch.float64, requires_grad=True)
         losses = some_losses(y, torch.randn_like(y))
-        grads = {n: torch.autograd.grad(v, y, retain_graph=True)[0] for n, v in losses.items()}
-        takes = call % 3 == 0
-        assert balancer.takes_norms(losses) == takes
-        if takes:
-            measured.append(grads)
-        balancer.backward(losses, y)
-        assert bool(balancer.metrics) == takes
+        given = {n: torch.autograd.grad(losses[n], y, retain_graph=True)[0] for n in "ab"}
+        expected = theirs.gradient(losses, y)
+        detached = {**losses, "a": losses["a"].detach(), "b": losses["b"].detach()}
+        effective = ours.backward(detached, y, gradients=given)
         assert y.grad is not None
-        assert torch.allclose(y.grad, paper(measured, 0.9, True, grads), rtol=1e-12, atol=0)
-
-
-def test_one_pass_where_no_norms_are_taken() -> None:
-    passes = []
-    balancer = Balancer(WEIGHTS, norms_every=2)
-    for call in range(4):
-        y = torch.randn(2, 10, requires_grad=True)
-        shared = y * 2
-        shared.register_hook(lambda grad, call=call: passes.append(call))
-        balancer.gradient(some_losses(shared, torch.randn_like(y)), y)
-    assert passes == [0, 0, 0, 1, 2, 2, 2, 3]
-
-
-def test_norms_are_taken_of_a_loss_that_comes_in() -> None:
-    balancer = Balancer(WEIGHTS, norms_every=10)
-    seen = []
-    for given in ("ab", "ab", "abc", "abc", "ab", "ab"):
-        y = torch.randn(2, 10, requires_grad=True)
-        losses = some_losses(y, torch.randn_like(y))
-        seen.append(balancer.takes_norms(given))
-        balancer.gradient({name: losses[name] for name in given}, y)
-    assert seen == [True, False, True, False, True, False]
-
-
-def test_norms_after_a_bad_step_and_in_another_life() -> None:
-    torch.manual_seed(0)
-    y = torch.randn(2, 10, requires_grad=True)
-    targets = [torch.randn(2, 10) for _ in range(7)]
-
-    def call(balancer: Balancer, target: Tensor, factor: float = 1.0) -> Tensor:
-        losses = {n: factor * loss for n, loss in some_losses(y, target).items()}
-        return balancer.gradient(losses, y)[0]
-
-    whole = Balancer(WEIGHTS, norms_every=3)
-    wanted = [call(whole, target) for target in targets]
-    ours = Balancer(WEIGHTS, norms_every=3)
-    for target, grad in zip(targets, wanted, strict=True):
-        # A bad step leaves no trace: its turn to take norms goes to the next.
-        before = ours.state_dict()
-        assert not call(ours, target, math.nan).isfinite().any()
-        ours.undo()
-        assert ours.state_dict() == before
-        # Saved, and gone on with.
-        ours = Balancer(WEIGHTS, norms_every=3)
-        ours.load_state_dict(before)
-        assert torch.equal(call(ours, target), grad)
-
-    often = Balancer(WEIGHTS)
-    often.load_state_dict(ours.state_dict())
-    assert often.takes_norms(WEIGHTS)  # whatever the state was waiting for
-    old = {key: value for key, value in ours.state_dict().items() if key in ("sums", "counts")}
-    ours.load_state_dict(old)
-    assert ours.takes_norms(WEIGHTS)
+        assert torch.equal(y.grad, expected[0]) and torch.equal(effective, expected[1])
+        assert ours.metrics == theirs.metrics and ours.state_dict() == theirs.state_dict()
 
 
 def test_nan_at_the_first_step() -> None:
@@ -347,15 +257,12 @@ def test_state_survives_a_checkpoint() -> None:
     assert second.state_dict()["counts"]["new"] == 0
 
 
-def run_steps(
-    rank: int | None, sizes: list[int], per_item: bool = True, norms_every: int = 1
-) -> Tensor:
+def run_steps(rank: int | None, sizes: list[int], per_item: bool = True) -> Tensor:
     """Train a layer for three steps on `sizes[rank]` items of each batch (None: all of them)."""
     torch.manual_seed(3)
     layer = nn.Linear(6, 5).double()
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
-    options = {"per_batch_item": per_item, "norms_every": norms_every}
-    balancer = Balancer(WEIGHTS, ema_decay=0.8, monitor=True, **options)
+    balancer = Balancer(WEIGHTS, ema_decay=0.8, monitor=True, per_batch_item=per_item)
     sync = distrib.GradientSync(layer.parameters())
     for step in range(3):
         data = torch.randn(sum(sizes), 6, dtype=torch.float64) * 10**step
@@ -388,13 +295,6 @@ def test_ranks_equal_one_process(two_ranks: list[dict], per_item: bool) -> None:
         assert torch.allclose(result[per_item], expected, rtol=1e-9, atol=1e-9)
 
 
-def test_ranks_equal_one_process_with_norms_every(two_ranks: list[dict]) -> None:
-    expected = run_steps(None, SIZES, norms_every=2)
-    assert not torch.allclose(run_steps(None, SIZES), expected)
-    for result in two_ranks:
-        assert torch.allclose(result["norms_every"], expected, rtol=1e-9, atol=1e-9)
-
-
 def test_ranks_may_differ_in_losses_and_in_nans(two_ranks: list[dict]) -> None:
     """PITFALLS 26: no rank waits for another, and the averages stay equal on all."""
     state, other = (result["uneven"] for result in two_ranks)
@@ -405,7 +305,6 @@ def test_ranks_may_differ_in_losses_and_in_nans(two_ranks: list[dict]) -> None:
 def worker(rank: int) -> dict:
     """One rank of the tests above."""
     result: dict = {per_item: run_steps(rank, SIZES, per_item) for per_item in (True, False)}
-    result["norms_every"] = run_steps(rank, SIZES, norms_every=2)
     balancer = Balancer(WEIGHTS)
     y = torch.full((2, 4), 2.0, requires_grad=True)
     losses = some_losses(y, torch.zeros_like(y))

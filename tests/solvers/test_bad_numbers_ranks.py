@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from micro import differences
 from ranks import run_ranks
-from spoiling import COUNTERS, FAULTS, batches, spoilt_step, started, state_of
+from spoiling import COUNTERS, FAULTS, batches, codec_differences, spoilt_step, started, state_of
 
 from solvers import CompressionSolver
 
@@ -18,11 +18,9 @@ from solvers import CompressionSolver
 STEPS = [
     ("input", 1, [1]),
     ("reconstruction", 1, [1]),
-    ("d logits, real", 0, [0]),
-    ("feature map, fake", 1, [1]),
+    ("feature map, real", 1, [1]),
     ("msspec", 1, [1]),
     # Gradients are known as averages.
-    ("discriminators' gradient", 1, [0, 1]),
     ("codec's gradient", 1, [0, 1]),
 ]
 
@@ -48,7 +46,7 @@ def train(rank: int, folder: str, audio: str) -> dict[str, Any]:
     for name, where, _ in STEPS:
         before = state_of(solver)
         step = spoilt_step(solver, batch, name) if rank == where else solver.train_step(batch)
-        changed = set(differences(before, state_of(solver))) - COUNTERS
+        changed = codec_differences(before, state_of(solver)) - COUNTERS
         seen.append((step[1], sorted(changed)))
     try:
         solver.after_update()
@@ -80,13 +78,14 @@ def train(rank: int, folder: str, audio: str) -> dict[str, Any]:
 def test_one_decision(tmp_path: Path, audio: Path) -> None:
     """PITFALLS 26."""
     first, second = run_ranks(train, str(tmp_path), str(audio))
-    assert first["seen"] == second["seen"] == [(False, [])] * len(STEPS)  # nothing has changed
+    # Nothing of the codec has changed.
+    assert first["seen"] == second["seen"] == [(False, [])] * len(STEPS)
     assert differences(first["state"], second["state"]) == []
     files = {0: first["files"], 1: second["files"]}
     assert not set(files[0]) & set(files[1])
     for (name, _, ranks), record in zip(STEPS, first["records"], strict=True):
         assert record["ranks"] == ranks
-        assert record["first"] == FAULTS[name][1].format(sub="scale2"), name
+        assert record["first"] == FAULTS[name][1], name
         assert record["files"] and set(record["files"]) <= {
             f for rank in ranks for f in files[rank]
         }

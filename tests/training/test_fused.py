@@ -9,7 +9,6 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from adversarial_trainer.adversarial.undo import Undo
 from solvers.builders import get_optimizer
 
 
@@ -45,20 +44,3 @@ def test_goes_on_as_the_other_kind(name: str, dtype: torch.dtype, fused: bool) -
     rtol = 1e-12 if dtype == torch.float64 else 1e-5
     for p, q in zip(ours.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=rtol, atol=rtol)
-
-
-@pytest.mark.parametrize("before", [0, 2])
-def test_is_taken_back(before: int) -> None:
-    layer, optimizer = made("adam", True, torch.float32)
-    steps(layer, optimizer, 0, before)
-    undo = Undo(layer, optimizer)
-    undo.take()
-    kept = copy.deepcopy((layer.state_dict(), optimizer.state_dict()))
-    steps(layer, optimizer, before, before + 1)
-    undo.restore()
-    for name, value in layer.state_dict().items():
-        assert torch.equal(value, kept[0][name])
-    assert optimizer.state_dict()["state"].keys() == kept[1]["state"].keys()
-    for index, state in optimizer.state_dict()["state"].items():
-        for name, value in state.items():
-            assert torch.equal(value, kept[1]["state"][index][name])
