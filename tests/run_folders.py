@@ -64,7 +64,7 @@ def evaluation(offset: float = 0.0) -> dict[str, Any]:
         },
         "rows": rows,
         "codebooks": [{"codebook": i, "usage": 0.5, "perplexity": 9, "entropy": 3} for i in (0, 1)],
-        "files": [],
+        "files": [{"name": f"{i}.wav", "seconds": 10.0, "rows": []} for i in range(3)],
     }
 
 

@@ -1,17 +1,16 @@
-"""The command line of an evaluation."""
+"""Command line of an evaluation."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 from adversarial_trainer.data import AudioMeta, FileDataset, load_source
 from adversarial_trainer.metrics import METRICS
+from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.models.pretrained import Codec, load_codec
 from adversarial_trainer.modules.compiling import show_compilations
 from adversarial_trainer.registry import unknown_name
@@ -23,31 +22,26 @@ from adversarial_trainer.tools.arguments import (
 )
 from adversarial_trainer.training.devices import cores, get_device
 
-from .bandwidths import codebook_counts, counts_of_bandwidths
+from .bandwidths import codebook_counts
 from .measure import evaluate
 from .opus import HIGHEST, LOWEST, MISSING, Opus
 from .results import Results
-from .scoring import FileScores, Scorer, Task, WantedMetric
+from .scoring import Scorer, WantedMetric
 from .settings import configured_metric, describe_data, describe_model, evaluate_files
 from .table import to_text
-from .workers import Workers, score_here
 from .writing import JSON, write_results
 
-EPILOG = """\
-Metrics, their units and traps, and the keys of the JSON: docs/evaluation.md.
-"""
 METRICS_BY_DEFAULT = "sisnr,mel,stft"
 MAX_DURATION = 10.0  # seconds; as in config.yaml
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `evaluate` to a command line."""
+    """Add the command `evaluate`."""
     parser = commands.add_parser(
         "evaluate",
         help="metrics of a codec at each bandwidth",
         description="Reconstruct audio files with MODEL and print a rate-distortion table.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Metrics, their units and traps, and the keys of the JSON: docs/evaluation.md.",
     )
     add_model_argument(parser, "model")
     parser.add_argument(
@@ -72,7 +66,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="at 48 or 16 kHz; default: the run's own, else audio",
     )
     parser.add_argument(
-        "--baseline", choices=("opus",), help="beside it, Opus at the same bitrates"
+        "--baseline", choices=("opus",), help="also evaluate Opus at the same bitrates"
     )
     parser.add_argument("--files", type=whole_number, metavar="N", help="only the first N")
     parser.add_argument(
@@ -92,7 +86,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--jobs",
         type=whole_number,
         metavar="N",
-        help="processes for metrics and baseline; default: one a core where they take long",
+        help="processes for metrics and baseline; default: one per core where they take long",
     )
     parser.add_argument(
         "--out", metavar="DIR", help="write evaluation.json, .csv and rate_distortion.png there"
@@ -111,52 +105,39 @@ def run(args: argparse.Namespace) -> int:
     if args.compile:
         show_compilations()
     codec = load_codec(args.model, device).prepare(args.compile)
-    counts = _counts(codec, args.bandwidths)
+    model = codec.model
+    counts = _counts(model, args.bandwidths)
     metas, source = _files(codec, args.data)
+    duration = args.max_duration
+    if duration is None:
+        duration = (codec.cfg.get("evaluate") or {}).get("max_duration", MAX_DURATION)
     files = FileDataset(
         metas[: args.files],
-        codec.model.sample_rate,
-        codec.model.channels,
-        _duration(codec, args.max_duration),
+        model.sample_rate,
+        model.channels,
+        None if duration == "all" else duration,
     )
-    opus, rates = _baseline(codec, counts) if args.baseline else (None, [])
-    scorer = Scorer(_wanted(codec, args), codec.model.sample_rate, opus)
-    slow = bool(rates) or device.type != "cpu"  # metrics are for the CPU, the model is elsewhere
+    opus, rates = _baseline(model, counts) if args.baseline else (None, [])
+    scorer = Scorer(_wanted(codec, args), model.sample_rate, opus)
     for name, metric in scorer.metrics.items():
         try:
             metric.prepare()
         except ImportError as exc:
             raise ValueError(f"--metrics {name}: {exc}") from exc
-        slow = slow or metric.slow
-    jobs = args.jobs or (cores() if slow else 1)
-    results = _evaluate(codec, files, scorer, counts, rates, min(jobs, len(files)))
+    # Metrics are computed on the CPU while the model runs elsewhere; those that take long, on all
+    # of its cores.
+    slow = bool(rates) or device.type != "cpu" or any(m.slow for m in scorer.metrics.values())
+    jobs = min(args.jobs or (cores() if slow else 1), len(files))
+    like = next(model.parameters())
+    results = evaluate(model, files, scorer, counts, like, rates, jobs)
     if not results.files:
         raise ValueError(f"none of the {len(files)} files could be read")
     sys.stdout.write(_headline(results, files, source) + to_text(results))
     if args.out:
-        info = codec.info
-        about = describe_model(
-            codec, args.model, info.get("signature"), info.get("epoch"), info.get("commit")
-        )
-        write_results(results, Path(args.out), about, source)
+        facts = [codec.info.get(key) for key in ("signature", "epoch", "commit")]
+        write_results(results, Path(args.out), describe_model(codec, args.model, *facts), source)
         print(f"\nWritten to {args.out}")
     return 0
-
-
-def _evaluate(
-    codec: Codec,
-    files: FileDataset,
-    scorer: Scorer,
-    counts: Sequence[int],
-    rates: Sequence[float],
-    jobs: int,
-) -> Results:
-    like = next(codec.model.parameters())
-    with ExitStack() as stack:
-        score: Callable[[Iterable[Task]], Iterator[FileScores]] = partial(score_here, scorer)
-        if jobs > 1:
-            score = stack.enter_context(Workers(scorer, jobs))
-        return evaluate(codec.model, files, scorer, counts, like, rates, score)
 
 
 def _headline(results: Results, files: FileDataset, source: str) -> str:
@@ -166,20 +147,21 @@ def _headline(results: Results, files: FileDataset, source: str) -> str:
     return f"{count} files{missing}, {results.seconds:.1f} s{part}; {source}\n\n"
 
 
-def _counts(codec: Codec, bandwidths: str) -> list[int]:
+def _counts(model: EncodecModel, bandwidths: str) -> list[int]:
+    """Return the numbers of codebooks that `--bandwidths` asks for, ascending."""
     if bandwidths in ("all", "highest"):
-        return codebook_counts(codec.model, bandwidths, "--bandwidths")
+        return codebook_counts(model, bandwidths, "--bandwidths")
     try:
         wanted = [float(part) for part in bandwidths.split(",")]
     except ValueError:
         raise ValueError(
             f"--bandwidths {bandwidths!r}: use all, highest, or numbers (kb/s), as in 1.5,6"
         ) from None
-    return counts_of_bandwidths(codec.model, wanted)
+    return sorted({model.codebooks_of(bandwidth) for bandwidth in wanted})
 
 
 def _files(codec: Codec, data: str | None) -> tuple[list[AudioMeta], str]:
-    """The files to evaluate on, and where they are from, in words."""
+    """Return the files to evaluate on, and where they are from, in words."""
     if data is not None:
         return load_source(data, name="--data"), data
     if codec.info.get("kind") != "run":
@@ -191,21 +173,11 @@ def _files(codec: Codec, data: str | None) -> tuple[list[AudioMeta], str]:
     return metas, describe_data(codec.cfg)
 
 
-def _duration(codec: Codec, given: float | str | None) -> float | None:
-    if given == "all":
-        return None
-    if isinstance(given, float):
-        return given
-    evaluate_cfg = codec.cfg.get("evaluate") or {}
-    return evaluate_cfg.get("max_duration", MAX_DURATION)
-
-
 def _wanted(codec: Codec, args: argparse.Namespace) -> list[WantedMetric]:
-    names = args.metrics if isinstance(args.metrics, list) else _metrics(args.metrics)
+    """Return the metrics of `--metrics`, with the arguments that the model's configuration has."""
     wanted = []
-    for name in names:
-        configured = configured_metric(codec.cfg, name)
-        params = dict(configured.params)
+    for name in args.metrics:
+        params = dict(configured_metric(codec.cfg, name).params)
         if name == "visqol" and args.visqol_mode:
             params["mode"] = args.visqol_mode
         slow = getattr(METRICS[name], "slow", False)
@@ -213,16 +185,16 @@ def _wanted(codec: Codec, args: argparse.Namespace) -> list[WantedMetric]:
     return wanted
 
 
-def _baseline(codec: Codec, counts: Sequence[int]) -> tuple[Opus | None, list[float]]:
-    """The program and its rates; says what is left out."""
-    opus, channels = Opus.find(), codec.model.channels
+def _baseline(model: EncodecModel, counts: Sequence[int]) -> tuple[Opus | None, list[float]]:
+    """Return the program and its rates; print what is left out."""
+    opus, channels = Opus.find(), model.channels
     if opus is None:
         print(MISSING, file=sys.stderr)
         return None, []
     if channels > 2:
         print(f"No Opus baseline: it is for 1 or 2 channels, not {channels}.", file=sys.stderr)
         return None, []
-    bandwidths = [codec.model.bandwidth_of(n) for n in counts]
+    bandwidths = [model.bandwidth_of(n) for n in counts]
     rates = [rate for rate in bandwidths if Opus.takes(rate, channels)]
     if left_out := [f"{rate:g}" for rate in bandwidths if rate not in rates]:
         limits = f"{LOWEST:g} to {HIGHEST * channels:g} kb/s"

@@ -1,15 +1,14 @@
-"""Means over files, and how sure they are."""
+"""Means over files and their confidence intervals."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """The mean over `count` files with its 95 % confidence interval; NaN where there is none."""
+class Estimate(NamedTuple):
+    """Mean over `count` files with its 95 % confidence interval; NaN where there is none."""
 
     mean: float
     low: float
@@ -18,12 +17,16 @@ class Estimate:
 
     @property
     def half_width(self) -> float:
+        """Half the width of the interval."""
         return (self.high - self.low) / 2
 
 
 def estimate(values: Iterable[float]) -> Estimate:
-    """The mean of the values that are finite. The interval is Student's (the files are a sample,
-    their spread is unknown): mean +- t(0.975, n - 1) s / sqrt(n), from two files on."""
+    """Return the mean of the finite values and its interval.
+
+    The interval is Student's, as files are a sample of unknown spread:
+    mean +- t(0.975, n - 1) s / sqrt(n), from two files on.
+    """
     finite = [value for value in values if math.isfinite(value)]
     count = len(finite)
     if not count:

@@ -1,8 +1,10 @@
-"""The evaluation of a codec on whole files."""
+"""Evaluation of a codec on whole files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
 
 import torch
 from tqdm import tqdm
@@ -11,10 +13,13 @@ from adversarial_trainer import distrib
 from adversarial_trainer.data import FileDataset
 from adversarial_trainer.metrics import CodebookUsage
 from adversarial_trainer.models.encodec import EncodecModel
-from adversarial_trainer.quantization import ResidualVectorQuantizer
 
 from .results import Results, collect
-from .scoring import MODEL, FileScores, Scorer, System, Task
+from .scoring import MODEL, OPUS, Scorer, System, Task
+from .workers import Workers
+
+# Values of a code that are counted. The "code" of a model without codebooks is a whole vector.
+MAX_CARDINALITY = 1 << 24
 
 
 @torch.no_grad()
@@ -25,7 +30,7 @@ def evaluate(
     counts: Sequence[int],
     like: torch.Tensor,
     opus: Sequence[float] = (),
-    score: Callable[[Iterable[Task]], Iterator[FileScores]] | None = None,
+    jobs: int = 1,
     stop: Callable[[], bool] = lambda: False,
 ) -> Results:
     """Evaluate `model`, in eval mode, on `files`, which ranks share; every rank calls it.
@@ -34,18 +39,18 @@ def evaluate(
     what it gives with n codebooks.
 
     Args:
-        counts: numbers of codebooks to decode with, at most those in use, rising.
+        counts: rising numbers of codebooks to decode with, at most those in use.
         like: has the model's device and type.
         opus: kb/s of the baseline, whose program the scorer has.
-        score: what scores files, `Workers`; None: this process, on the model's device.
+        jobs: processes that score; 1: this process, on the model's device.
         stop: asked before each file; where true, this rank leaves out the rest.
     """
     if counts[-1] > model.num_codebooks:
         raise ValueError(f"{counts[-1]} codebooks asked for, {model.num_codebooks} are in use")
     systems = {n: System(MODEL, n, model.bandwidth_of(n)) for n in counts}
     usage = None
-    if isinstance(model.quantizer, ResidualVectorQuantizer):
-        usage = CodebookUsage(model.num_codebooks, model.cardinality, like.device)
+    if model.quantizer.cardinality <= MAX_CARDINALITY:
+        usage = CodebookUsage(model.num_codebooks, model.quantizer.cardinality, like.device)
     mine = range(distrib.rank(), len(files), distrib.world_size())
 
     def tasks() -> Iterator[Task]:
@@ -61,16 +66,26 @@ def evaluate(
                 for n, system in systems.items()
             }
             names = [w.name for w in scorer.wanted if w.takes(index, len(files))]
-            yield Task(index, meta.path, real[0], fakes, names, opus)
+            task = Task(index, meta.path, real[0], fakes, names, opus)
+            yield task if jobs == 1 else _on_cpu(task)
 
-    done = map(scorer, tasks()) if score is None else score(tasks())
-    hidden = None if distrib.is_rank_zero() else True
-    bar = tqdm(done, "Evaluate", total=len(mine), unit="file", leave=False, disable=hidden)
-    gathered = distrib.gather_objects(list(bar))
+    with ExitStack() as stack:
+        score = partial(map, scorer)
+        if jobs > 1:
+            score = stack.enter_context(Workers(scorer, jobs))
+        hidden = None if distrib.is_rank_zero() else True
+        bar = tqdm(score(tasks()), "Evaluate", total=len(mine), unit="file", leave=False,
+                   disable=hidden)  # fmt: skip
+        gathered = distrib.gather_objects(list(bar))
     return collect(
         [scores for part in gathered for scores in part],
-        systems=[*systems.values(), *(System("opus", None, rate) for rate in opus)],
+        systems=[*systems.values(), *(System(OPUS, None, rate) for rate in opus)],
         metrics=scorer.metrics,
         model=model,
         usage=usage,
     )
+
+
+def _on_cpu(task: Task) -> Task:
+    fakes = {system: fake.cpu() for system, fake in task.fakes.items()}
+    return task._replace(real=task.real.cpu(), fakes=fakes)

@@ -1,4 +1,4 @@
-"""Opus, the baseline, through the programs of opus-tools or ffmpeg."""
+"""Opus as a baseline, through the programs of opus-tools or ffmpeg."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from torch import Tensor
 
 from adversarial_trainer.resampling import resample
 
-RATE = 48000  # Hz: what Opus works at; other rates are resampled here, by filters without delay
-LOWEST = 6.0  # kb/s, of the whole stream; below it, encoders refuse or give what is asked no more
-HIGHEST = 256.0  # kb/s a channel
-SLACK = 8  # samples at 48 kHz, 0.17 ms
+RATE = 48000  # Hz, of Opus; other rates are resampled here, by filters without delay
+LOWEST = 6.0  # kb/s of a stream; encoders refuse lower rates, or do not keep to them
+HIGHEST = 256.0  # kb/s for each channel
+MAX_LAG = 8  # samples at 48 kHz (0.17 ms) that decoded audio is moved by at most
 MISSING = (
     "No Opus baseline: neither opusenc and opusdec (apt install opus-tools) nor an ffmpeg with "
     "libopus is installed."
@@ -38,7 +38,7 @@ class Opus:
 
     @staticmethod
     def find() -> Opus | None:
-        """By what is installed."""
+        """Return the installed one; None if there is none."""
         if shutil.which("opusenc") and shutil.which("opusdec"):
             return Opus("opusenc")
         if shutil.which("ffmpeg"):
@@ -49,15 +49,16 @@ class Opus:
 
     @staticmethod
     def takes(bandwidth: float, channels: int) -> bool:
-        """Whether there is a stream of `bandwidth` kb/s."""
+        """Return whether Opus has streams of `bandwidth` kb/s."""
         return LOWEST <= bandwidth <= HIGHEST * channels
 
     def __call__(self, wav: Tensor, sample_rate: int, bandwidth: float) -> tuple[Tensor, float]:
-        """Code `wav` `[C, T]`, C of 1 or 2, at `bandwidth` kb/s.
+        """Encode and decode `wav` `[C, T]`, C of 1 or 2, at `bandwidth` kb/s.
 
         Returns:
             The decoded audio, aligned with `wav` and of its shape, and the kb/s of its packets,
-            without those of headers and of the Ogg container.
+            without headers and the Ogg container.
+
         Raises:
             ChildProcessError: the program failed.
         """
@@ -84,21 +85,23 @@ class Opus:
 
 
 def _align(decoded: Tensor, audio: Tensor) -> Tensor:
-    """`decoded` moved by the few samples that libopus leaves of its delay.
+    """Return `decoded` without the few samples of delay that libopus leaves.
 
-    Its speech mode is 0.05 to 0.1 ms early or late, by bandwidth, in whatever program. Nobody hears
-    that, but SI-SDR would.
+    Its speech mode is 0.05 to 0.1 ms early or late, depending on bandwidth, in any program. That
+    is inaudible, but lowers the SI-SDR.
     """
     length = min(decoded.shape[-1], audio.shape[-1])
-    one, other = (F.pad(x[:, :length], (SLACK, SLACK)) for x in (decoded, audio))
-    likeness = {lag: float((one.roll(lag, -1) * other).sum()) for lag in range(-SLACK, SLACK + 1)}
-    lag = max(likeness, key=lambda lag: (likeness[lag], -abs(lag)))
+    one, other = (F.pad(x[:, :length], (MAX_LAG, MAX_LAG)) for x in (decoded, audio))
+    lags = sorted(range(-MAX_LAG, MAX_LAG + 1), key=abs)  # of equals, the first is the maximum
+    lag = max(lags, key=lambda lag: float((one.roll(lag, -1) * other).sum()))
     return F.pad(decoded, (lag, -lag))
 
 
 def packet_bytes(ogg: bytes) -> int:
-    """Bytes of the audio packets of an Ogg Opus file (RFC 3533, RFC 7845): the bodies of its pages,
-    but for the identification header's and the comment header's, which have pages of their own."""
+    """Return the number of bytes of the audio packets of an Ogg Opus file (RFC 3533, RFC 7845).
+
+    They are the bodies of all pages but those of the two headers, which have their own pages.
+    """
     total = position = headers = 0
     while position < len(ogg):
         segments = ogg[position + 26]

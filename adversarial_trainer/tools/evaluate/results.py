@@ -1,4 +1,4 @@
-"""What an evaluation gives."""
+"""Results of an evaluation, and their form in evaluation.json."""
 
 from __future__ import annotations
 
@@ -16,22 +16,37 @@ from .estimates import Estimate, estimate
 from .scoring import MODEL, FileScores, System
 
 VERSION = 1
-CODEBOOK_USE = ("usage", "perplexity", "bitrate_efficiency", "entropy_bandwidth")
+CODEBOOK_USE = ("usage", "perplexity", "entropy", "bitrate_efficiency", "entropy_bandwidth")
+OF_CODEBOOKS = ("usage", "perplexity", "entropy")  # of a single codebook
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Words for a metric: its title, its unit, and whether higher values are better."""
+
+    title: str
+    unit: str
+    higher_is_better: bool
+
+    @property
+    def good(self) -> str:
+        return "higher" if self.higher_is_better else "lower"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A system over all files.
+    """Results of a system over all files.
 
     Attributes:
-        measured: kb/s really used, of a baseline: all its bits over all seconds.
-        use: `CODEBOOK_USE` of the codebooks in use; empty where there are none.
+        metrics: mean of each metric that was measured.
+        measured: kb/s that a baseline really used: all its bits over all seconds.
+        use: `CODEBOOK_USE` over the codebooks that the model used; empty where it has no codes.
     """
 
     system: System
     metrics: Mapping[str, Estimate]
-    measured: float | None
-    use: Mapping[str, float]
+    measured: float | None = None
+    use: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def bandwidth(self) -> float:
@@ -41,32 +56,39 @@ class Row:
 
 @dataclass(frozen=True)
 class Results:
-    """Of an evaluation.
+    """Results of an evaluation.
 
     Attributes:
-        metrics: by name; each has title, unit and direction.
+        measures: words for each metric.
         rows: the model's with rising numbers of codebooks, then the baseline's.
-        codebooks: `usage` (share of entries), `entropy` (bits) and `perplexity` of each.
-        summary: what `CodebookUsage.compute` says of all of them; empty where there are none.
-        files: in order.
+        codebooks: `OF_CODEBOOKS` of each codebook; empty where the model has no codes.
+        files: in their order.
     """
 
-    metrics: Mapping[str, Metric]
+    measures: Mapping[str, Measure]
     rows: Sequence[Row]
     codebooks: Sequence[Mapping[str, float]]
-    summary: Mapping[str, float]
     files: Sequence[FileScores]
 
     @property
     def seconds(self) -> float:
         return math.fsum(file.seconds for file in self.files)
 
+    @property
+    def systems(self) -> list[str]:
+        """Names of the systems, in order."""
+        return list(dict.fromkeys(row.system.name for row in self.rows))
+
+    def rows_of(self, system: str) -> list[Row]:
+        """Return the rows of a system by its name."""
+        return [row for row in self.rows if row.system.name == system]
+
     def flat(self) -> dict[str, float]:
-        """For a history: at the highest bandwidth each metric by its name, with the codebooks'
-        use; at the others as `mel/1.50kbps`."""
-        *lower, highest = [row for row in self.rows if row.system.name == MODEL]
+        """Return the model's results by flat names: `mel`, `usage`, `usage/0` (a codebook) at the
+        highest bandwidth, `mel/1.50kbps` at the others."""
+        *lower, highest = self.rows_of(MODEL)
         out = {name: value.mean for name, value in highest.metrics.items()}
-        out.update(self.summary)
+        out.update(highest.use)
         for index, book in enumerate(self.codebooks):
             out.update({f"{key}/{index}": value for key, value in book.items()})
         out["bandwidth"] = highest.system.bandwidth
@@ -76,7 +98,7 @@ class Results:
         return out
 
     def to_json(self, model: Mapping[str, Any], source: str) -> dict[str, Any]:
-        """As docs/evaluation.md describes it; NaN is null.
+        """Return what docs/evaluation.md describes; NaN is null.
 
         Args:
             model: where the model is from.
@@ -87,17 +109,66 @@ class Results:
             "version": VERSION,
             "model": dict(model),
             "data": {"files": len(self.files), "seconds": self.seconds, "source": source},
-            "metrics": {
-                name: {"title": m.title, "unit": m.unit, "higher_is_better": m.higher_is_better}
-                for name, m in self.metrics.items()
-            },
-            "rows": [_row(row) for row in self.rows],
-            "codebooks": [
-                {"codebook": index, **{key: _finite(value) for key, value in book.items()}}
-                for index, book in enumerate(self.codebooks)
+            "metrics": {name: dataclasses.asdict(m) for name, m in self.measures.items()},
+            "rows": [
+                {
+                    **dict(zip(("system", "codebooks", "bandwidth"), row.system, strict=True)),
+                    "measured": row.measured,
+                    "metrics": {k: _nulls(v._asdict()) for k, v in row.metrics.items()},
+                    **_nulls({key: row.use.get(key, math.nan) for key in CODEBOOK_USE}),
+                }
+                for row in self.rows
             ],
-            "files": [_file(file, name) for file, name in zip(self.files, names, strict=True)],
+            "codebooks": [
+                {"codebook": index, **_nulls(book)} for index, book in enumerate(self.codebooks)
+            ],
+            "files": [
+                {
+                    "name": name,
+                    "seconds": file.seconds,
+                    "rows": [
+                        {
+                            "system": score.system.name,
+                            "bandwidth": score.system.bandwidth,
+                            **_nulls(score.metrics),
+                        }
+                        for score in file.scores
+                    ],
+                }
+                for file, name in zip(self.files, names, strict=True)
+            ],
         }
+
+    @staticmethod
+    def from_json(data: Any) -> Results:
+        """Return the results in evaluation.json, without the scores of single files.
+
+        Raises TypeError, KeyError, AttributeError or ValueError for anything else.
+        """
+        if data["version"] != VERSION:
+            raise ValueError(f"version {data['version']!r}; this is for version {VERSION}")
+        measures = {
+            str(name): Measure(str(m["title"]), str(m["unit"]), bool(m["higher_is_better"]))
+            for name, m in data["metrics"].items()
+        }
+        rows = [
+            Row(
+                System(str(row["system"]), row["codebooks"], float(row["bandwidth"])),
+                {
+                    name: Estimate(*(_number(row["metrics"][name][key]) for key in Estimate._fields))
+                    for name in measures.keys() & row["metrics"].keys()
+                },
+                None if row["measured"] is None else float(row["measured"]),
+                {key: float(row[key]) for key in CODEBOOK_USE if row.get(key) is not None},
+            )
+            for row in data["rows"]
+        ]
+        books = [{key: _number(book[key]) for key in OF_CODEBOOKS} for book in data["codebooks"]]
+        files = [
+            FileScores(index, str(file["name"]), float(file["seconds"]), ())
+            for index, file in enumerate(data["files"])
+        ]
+        return Results(measures, rows, books, files)
 
 
 def collect(
@@ -107,15 +178,12 @@ def collect(
     model: EncodecModel,
     usage: CodebookUsage | None,
 ) -> Results:
-    """The means over `files`, in any order; every rank calls it."""
+    """Return the means over `files`, which may be in any order; every rank calls it."""
     files = sorted(files, key=lambda file: file.index)
     books: list[dict[str, float]] = []
-    summary: dict[str, float] = {}
     if usage is not None:
-        summary = usage.compute()
         columns = {key: values.tolist() for key, values in usage.per_codebook().items()}
-        table = zip(*columns.values(), strict=True)
-        books = [dict(zip(columns, row, strict=True)) for row in table]
+        books = [{key: columns[key][k] for key in OF_CODEBOOKS} for k in range(usage.num_codebooks)]
     rows = []
     for system in systems:
         scores = [
@@ -124,68 +192,47 @@ def collect(
             for score in file.scores
             if score.system == system
         ]
-        sums = [(seconds, s.measured) for seconds, s in scores if s.measured is not None]
+        rates = [(seconds, s.measured) for seconds, s in scores if s.measured is not None]
         measured = None
-        if sums:
-            measured = math.fsum(t * rate for t, rate in sums) / math.fsum(t for t, _ in sums)
-        estimates = {
+        if rates:
+            measured = math.fsum(t * rate for t, rate in rates) / math.fsum(t for t, _ in rates)
+        means = {
             name: estimate(s.metrics[name] for _, s in scores if name in s.metrics)
             for name in metrics
         }
         use = _codebook_use(books[: system.codebooks or 0], model)
-        rows.append(Row(system, estimates, measured, use))
-    return Results(metrics, rows, books, summary, files)
+        rows.append(Row(system, means, measured, use))
+    measures = {
+        name: Measure(metric.title, metric.unit, metric.higher_is_better)
+        for name, metric in metrics.items()
+    }
+    return Results(measures, rows, books, files)
 
 
 def _codebook_use(books: Sequence[Mapping[str, float]], model: EncodecModel) -> dict[str, float]:
-    """Means over the codebooks, and the kb/s that an ideal entropy coder of each codebook by
-    itself would need."""
+    """Return the means over codebooks, the share of bits that carry information, and the kb/s that
+    an ideal entropy coder of each codebook by itself would need."""
     if not books:
         return {}
-    means = {
-        key: math.fsum(book[key] for book in books) / len(books)
-        for key in ("usage", "perplexity", "entropy")
-    }
+    means = {key: math.fsum(book[key] for book in books) / len(books) for key in OF_CODEBOOKS}
     return {
-        "usage": means["usage"],
-        "perplexity": means["perplexity"],
+        **means,
         "bitrate_efficiency": means["entropy"] / math.log2(model.cardinality),
         "entropy_bandwidth": means["entropy"] * len(books) * model.frame_rate / 1000,
     }
 
 
-def _row(row: Row) -> dict[str, Any]:
-    return {
-        "system": row.system.name,
-        "codebooks": row.system.codebooks,
-        "bandwidth": row.system.bandwidth,
-        "measured": row.measured,
-        "metrics": {
-            name: {key: _finite(value) for key, value in dataclasses.asdict(found).items()}
-            for name, found in row.metrics.items()
-        },
-        **{key: _finite(row.use.get(key, math.nan)) for key in CODEBOOK_USE},
-    }
+def _nulls(values: Mapping[str, float]) -> dict[str, float | None]:
+    """Values for JSON, which has no NaN."""
+    return {key: value if math.isfinite(value) else None for key, value in values.items()}
 
 
-def _file(file: FileScores, name: str) -> dict[str, Any]:
-    rows = [
-        {
-            "system": score.system.name,
-            "bandwidth": score.system.bandwidth,
-            **{key: _finite(value) for key, value in score.metrics.items()},
-        }
-        for score in file.scores
-    ]
-    return {"name": name, "seconds": file.seconds, "rows": rows}
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
 
 
 def _short_names(paths: Sequence[str]) -> list[str]:
-    """Below the folder that they have in common."""
+    """Return the paths below the folder that they have in common."""
     if not paths:
         return []
     root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])

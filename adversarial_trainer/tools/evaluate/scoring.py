@@ -1,12 +1,13 @@
-"""The scores of one file: what each system made of it, by each metric."""
+"""Scores of one file: each metric of each system's reconstruction."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from adversarial_trainer.metrics import METRICS, Metric
 from adversarial_trainer.registry import parameter_names
@@ -19,11 +20,12 @@ OPUS = "opus"
 
 @dataclass(frozen=True)
 class WantedMetric:
-    """A metric by its name in `METRICS`; other processes build their own of it.
+    """A metric that is asked for.
 
     Attributes:
-        params: of its constructor, without the sample rate.
-        num_files: on that many of the files, spread over them evenly; None: on all.
+        name: in `METRICS`.
+        params: arguments of its constructor, without the sample rate.
+        num_files: number of files it is computed on, spread evenly over them; None: all.
     """
 
     name: str
@@ -31,14 +33,17 @@ class WantedMetric:
     num_files: int | None = None
 
     def build(self, sample_rate: int) -> Metric:
+        """Return the metric, for audio at `sample_rate` Hz."""
         params = dict(self.params)
         if "sample_rate" in parameter_names(METRICS.get_class(self.name)):
             params["sample_rate"] = sample_rate
         return METRICS.build(self.name, **params)
 
     def takes(self, index: int, total: int) -> bool:
-        """Whether it is for file `index` of `total`. Spread, as neighbours in a folder are often
-        of one speaker or one piece."""
+        """Return whether it is computed on file `index` of `total`.
+
+        The files are spread, as neighbours in a folder are often of one speaker or one piece.
+        """
         limit = self.num_files
         if limit is None or limit >= total:
             return True
@@ -46,39 +51,25 @@ class WantedMetric:
         return (-(-index * limit // total)) * total // limit == index
 
 
-@dataclass(frozen=True)
-class System:
-    """Something that reconstructs: the model with some codebooks, or a baseline at a rate.
-
-    Attributes:
-        bandwidth: nominal, kb/s.
-    """
+class System(NamedTuple):
+    """The model with some of its codebooks, or a baseline, at a nominal bandwidth in kb/s."""
 
     name: str
     codebooks: int | None
     bandwidth: float
 
 
-@dataclass(frozen=True)
-class Score:
-    """Of one file by one system; `metrics` has NaN where a metric is undefined.
-
-    Attributes:
-        measured: kb/s that the file really took, of a baseline.
-    """
+class Score(NamedTuple):
+    """Metrics of one file and one system, NaN where undefined; and the kb/s that a baseline
+    really used for it."""
 
     system: System
     metrics: Mapping[str, float]
     measured: float | None = None
 
 
-@dataclass(frozen=True)
-class FileScores:
-    """Of one file.
-
-    Attributes:
-        index: in the list of files.
-    """
+class FileScores(NamedTuple):
+    """Scores of one file, which is number `index` in the list of files."""
 
     index: int
     path: str
@@ -86,30 +77,32 @@ class FileScores:
     scores: Sequence[Score]
 
 
-@dataclass(frozen=True)
-class Task:
-    """A file that has been reconstructed.
+class Task(NamedTuple):
+    """A file to score.
 
     Attributes:
-        real, fakes: waveforms `[C, T]`; tensors, or arrays on the way to another process.
-        metrics: names of those that are wanted of this file.
-        opus: kb/s at which the baseline is.
+        index, path: of the file.
+        real: the original, `[C, T]`.
+        fakes: what the model made of it, `[C, T]` each.
+        metrics: names of the metrics to compute.
+        opus: kb/s at which the baseline is scored.
     """
 
     index: int
     path: str
-    real: Any
-    fakes: Mapping[System, Any]
+    real: Tensor
+    fakes: Mapping[System, Tensor]
     metrics: Collection[str]
     opus: Sequence[float] = ()
 
 
 class Scorer:
-    """Scores files; can be pickled, as it builds its metrics where it is used.
+    """Scores files, on the device of their waveforms.
 
     Args:
+        wanted: metrics.
         sample_rate: of the waveforms, in Hz.
-        opus: the baseline's program, where tasks have rates for it.
+        opus: program of the baseline, where tasks have rates for it.
     """
 
     def __init__(
@@ -118,32 +111,27 @@ class Scorer:
         self.wanted = wanted
         self.sample_rate = sample_rate
         self.opus = opus
-        self._metrics: dict[str, Metric] = {}
+        self.metrics = {metric.name: metric.build(sample_rate) for metric in wanted}
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_metrics": {}}
-
-    @property
-    def metrics(self) -> dict[str, Metric]:
-        if not self._metrics:
-            self._metrics = {w.name: w.build(self.sample_rate) for w in self.wanted}
-        return self._metrics
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Another process builds the metrics anew: some hold libraries that cannot be pickled.
+        return Scorer, (self.wanted, self.sample_rate, self.opus)
 
     @torch.no_grad()
     def __call__(self, task: Task) -> FileScores:
+        """Return the scores of a file."""
         scores = [Score(system, self._measure(task, fake)) for system, fake in task.fakes.items()]
-        for bandwidth in task.opus:
-            if self.opus is None:
-                raise ValueError("rates for Opus, but no program")
-            fake, measured = self.opus(task.real, self.sample_rate, bandwidth)
-            system = System(OPUS, None, bandwidth)
-            scores.append(Score(system, self._measure(task, fake), measured))
+        if self.opus is not None:
+            for bandwidth in task.opus:
+                fake, measured = self.opus(task.real, self.sample_rate, bandwidth)
+                system = System(OPUS, None, bandwidth)
+                scores.append(Score(system, self._measure(task, fake), measured))
         seconds = task.real.shape[-1] / self.sample_rate
         return FileScores(task.index, task.path, seconds, scores)
 
-    def _measure(self, task: Task, fake: torch.Tensor) -> dict[str, float]:
-        values = {}
-        for name, metric in self.metrics.items():
-            if name in task.metrics:
-                values[name] = float(metric.to(fake.device)(fake[None], task.real[None]))
-        return values
+    def _measure(self, task: Task, fake: Tensor) -> dict[str, float]:
+        return {
+            name: float(metric.to(fake.device)(fake[None], task.real[None]))
+            for name, metric in self.metrics.items()
+            if name in task.metrics
+        }

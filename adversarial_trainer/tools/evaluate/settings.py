@@ -1,4 +1,4 @@
-"""What a configuration says about its evaluation."""
+"""Evaluation settings of a configuration, and descriptions of model and data for evaluation.json."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .scoring import WantedMetric
 
 
 def wanted_metrics(cfg: DictConfig) -> list[WantedMetric]:
-    """The metrics of `evaluate.metrics` that are true; ValueError names a key that is wrong."""
+    """Return the metrics that are true in `evaluate.metrics`; ValueError names a wrong key."""
     wanted = []
     for name, on in to_params(cfg.evaluate.metrics).items():
         if name not in METRICS:
@@ -28,7 +28,10 @@ def wanted_metrics(cfg: DictConfig) -> list[WantedMetric]:
 
 
 def configured_metric(cfg: DictConfig, name: str) -> WantedMetric:
-    """A metric with the parameters of `evaluate.<name>`, where the configuration has them."""
+    """Return a metric with the arguments in `evaluate.<name>`, where the configuration has them.
+
+    Raises ValueError where they are wrong.
+    """
     params = to_params((cfg.get("evaluate") or {}).get(name) or {})
     num_files = params.pop("num_files", None)
     metric = WantedMetric(name, params, num_files)
@@ -37,14 +40,15 @@ def configured_metric(cfg: DictConfig, name: str) -> WantedMetric:
     return metric
 
 
+def evaluate_files(cfg: DictConfig, cache: Path) -> list[AudioMeta]:
+    """Return the files of a run's evaluate stage; `cache` is the folder of scanned files."""
+    return configured_metas(cfg.dset, cache)["evaluate"][: cfg.evaluate.num_files]
+
+
 def describe_model(
-    codec: Codec,
-    source: str,
-    signature: str | None,
-    epoch: int | None,
-    commit: str | None = None,
+    codec: Codec, source: str, signature: str | None, epoch: int | None, commit: str | None
 ) -> dict[str, Any]:
-    """`model` of evaluation.json."""
+    """Return `model` of evaluation.json."""
     return {
         "source": source,
         "hash": codec.hash,
@@ -57,12 +61,7 @@ def describe_model(
 
 
 def describe_data(cfg: DictConfig) -> str:
-    """Where the files of a run's evaluate stage are from, in words."""
+    """Return where the files of a run's evaluate stage are from, in words."""
     dset = cfg.dset
     source = dset.stages.evaluate or dset.path or dset.manifest or "the demo corpus"
     return f"evaluate files of {source}"
-
-
-def evaluate_files(cfg: DictConfig, cache: Path) -> list[AudioMeta]:
-    """The files of a run's evaluate stage, as the run has them; `cache` as for a run."""
-    return configured_metas(cfg.dset, cache)["evaluate"][: cfg.evaluate.num_files]

@@ -1,10 +1,10 @@
-"""Scoring in other processes."""
+"""Scoring in several processes."""
 
 from __future__ import annotations
 
-import dataclasses
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Iterable, Iterator
@@ -12,46 +12,32 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any
 
 import torch
 
 from .scoring import FileScores, Scorer, Task
 
-# Each process computes on one thread, numpy's and the packages' included.
-_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-
-
-def score_here(scorer: Scorer, tasks: Iterable[Task]) -> Iterator[FileScores]:
-    """In this process, but on the CPU and on one thread as in `Workers`, for the same numbers."""
-    before = torch.get_num_threads()
-    for task in tasks:
-        torch.set_num_threads(1)
-        try:
-            scores = scorer(_as_tensors(_as_arrays(task)))
-        finally:
-            torch.set_num_threads(before)
-        yield scores
+# Each process computes on one thread; numpy and the metrics' packages read these at their import.
+THREADS = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
 class Workers:
-    """Processes that score, on the CPU; a context manager, which leaves none of them behind.
+    """Processes that score files on the CPU, ended at the end of a `with` block.
 
-    They are started afresh, not forked: threads of torch's do not survive a fork.
+    They are spawned and not forked, as torch's threads do not survive a fork.
 
     Args:
-        scorer: what each of them does.
-        jobs: how many they are.
+        scorer: what each of them calls.
+        jobs: their number.
     """
 
     def __init__(self, scorer: Scorer, jobs: int) -> None:
         self.jobs = jobs
         before = set(multiprocessing.active_children())
-        self.executor = ProcessPoolExecutor(
-            jobs, multiprocessing.get_context("spawn"), initializer=_start, initargs=(scorer,)
-        )
-        with _for_children():
-            for _ in range(jobs):  # which starts a process each
+        context = multiprocessing.get_context("spawn")
+        self.executor = ProcessPoolExecutor(jobs, context, initializer=_start, initargs=(scorer,))
+        with _inherited():
+            for _ in range(jobs):  # each starts a process
                 self.executor.submit(os.getpid)
         self.processes = set(multiprocessing.active_children()) - before
 
@@ -70,7 +56,9 @@ class Workers:
         self.executor.shutdown(cancel_futures=True)
 
     def __call__(self, tasks: Iterable[Task]) -> Iterator[FileScores]:
-        """The scores of all tasks, as they come. A few tasks wait at a time: they hold audio.
+        """Yield the scores of all tasks, in the order in which they are ready.
+
+        At most two tasks for each process wait at a time, as they hold audio.
 
         Raises:
             ChildProcessError: a process died.
@@ -78,7 +66,9 @@ class Workers:
         pending: dict[Future[FileScores], str] = {}
         try:
             for task in tasks:
-                pending[self.executor.submit(_score, _as_arrays(task))] = task.path
+                # Bytes, as multiprocessing moves tensors through shared memory, which containers
+                # have little of.
+                pending[self.executor.submit(_score, pickle.dumps(task))] = task.path
                 while len(pending) >= 2 * self.jobs:
                     yield from _finished(pending)
             while pending:
@@ -86,13 +76,13 @@ class Workers:
         except BrokenProcessPool as exc:
             paths = ", ".join(sorted(pending.values()))
             raise ChildProcessError(
-                f"A process that scores has died (out of memory?), at one of {paths}. Try fewer "
-                "--jobs, a --max-duration, or fewer metrics."
+                f"A scoring process died (out of memory?) while working on one of {paths}. Try "
+                "fewer --jobs, a --max-duration, or fewer metrics."
             ) from exc
 
 
 def _finished(pending: dict[Future[FileScores], str]) -> Iterator[FileScores]:
-    """Waits for one at least. What fails stays, for the message."""
+    """Wait for at least one task, and remove what is done; failed ones stay for the message."""
     for future in wait(pending, return_when=FIRST_COMPLETED).done:
         result = future.result()
         del pending[future]
@@ -100,56 +90,40 @@ def _finished(pending: dict[Future[FileScores], str]) -> Iterator[FileScores]:
 
 
 @contextmanager
-def _for_children() -> Iterator[None]:
-    """What processes started inside inherit: one thread, and no end by Ctrl-C, of which a terminal
-    tells them as well: this process ends them."""
-    before = {name: os.environ.get(name) for name in _ONE_THREAD}
-    os.environ.update(_ONE_THREAD)
-    main_thread = threading.current_thread() is threading.main_thread()
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if main_thread else None
+def _inherited() -> Iterator[None]:
+    """Let processes that start inside compute on one thread and ignore Ctrl-C, which a terminal
+    sends to all of its processes: the first one ends the others."""
+    before = {name: os.environ.get(name) for name in THREADS}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    os.environ.update(THREADS)
     try:
         yield
     finally:
-        if main_thread:
-            signal.signal(signal.SIGINT, handler)
         for name, value in before.items():
             if value is None:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-_scorer: Scorer | None = None  # of a worker
+_scorer: Scorer  # of a worker process
 
 
 def _start(scorer: Scorer) -> None:
-    """In a new process. It ends with the one that started it, however that ends."""
+    """Set up a worker process, which ends with its parent, however that ends."""
     global _scorer
     _scorer = scorer
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+        parent.join()
+        os._exit(1)
 
 
-def _end_with(parent: Any) -> None:
-    parent.join()
-    os._exit(1)
-
-
-def _score(task: Task) -> FileScores:
-    """In a worker."""
-    if _scorer is None:
-        raise RuntimeError("called outside of a worker")
-    return _scorer(_as_tensors(task))
-
-
-def _as_arrays(task: Task) -> Task:
-    """For the way to a worker: tensors would go through shared memory, which may be scarce."""
-    fakes = {system: fake.cpu().numpy() for system, fake in task.fakes.items()}
-    return dataclasses.replace(task, real=task.real.cpu().numpy(), fakes=fakes)
-
-
-def _as_tensors(task: Task) -> Task:
-    fakes = {system: torch.from_numpy(fake) for system, fake in task.fakes.items()}
-    return dataclasses.replace(task, real=torch.from_numpy(task.real), fakes=fakes)
+def _score(task: bytes) -> FileScores:
+    return _scorer(pickle.loads(task))

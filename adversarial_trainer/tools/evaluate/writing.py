@@ -1,4 +1,4 @@
-"""An evaluation as files."""
+"""Files of an evaluation: JSON, CSV and a plot."""
 
 from __future__ import annotations
 
@@ -19,31 +19,26 @@ PLOT = "rate_distortion.png"
 
 
 def write_results(results: Results, folder: Path, model: Mapping[str, Any], source: str) -> None:
-    """Write evaluation.json, evaluation.csv and rate_distortion.png into `folder`; each is there as
-    a whole or not at all. Arguments as for `Results.to_json`; OSError where there is no room."""
+    """Write evaluation.json, evaluation.csv and rate_distortion.png into `folder`, each of them
+    atomically. Arguments as for `Results.to_json`; OSError where they cannot be written."""
     folder.mkdir(parents=True, exist_ok=True)
     values = results.to_json(model, source)
     with replacing(folder / JSON) as path:
         text = json.dumps(values, indent=1, allow_nan=False)
         path.write_text(text + "\n", encoding="utf-8")
     with replacing(folder / CSV) as path, open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(_head(results))
-        writer.writerows(_line(row) for row in values["rows"])
+        rows = [_csv_row(row) for row in values["rows"]]
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
     with replacing(folder / PLOT) as path:
         draw_rate_distortion(results, path)
 
 
-def _head(results: Results) -> list[str]:
-    columns = ["system", "codebooks", "bandwidth", "measured"]
-    for name in results.metrics:
-        columns += [name, f"{name}_low", f"{name}_high", f"{name}_files"]
-    return [*columns, *CODEBOOK_USE]
-
-
-def _line(row: Mapping[str, Any]) -> list[Any]:
-    """Empty where there is no value."""
-    cells = [row[key] for key in ("system", "codebooks", "bandwidth", "measured")]
-    for found in row["metrics"].values():
-        cells += [found[key] for key in ("mean", "low", "high", "count")]
-    return [*cells, *(row[key] for key in CODEBOOK_USE)]
+def _csv_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the cells of a row by column; None is written as an empty cell."""
+    cells = {key: row[key] for key in ("system", "codebooks", "bandwidth", "measured")}
+    for name, found in row["metrics"].items():
+        cells |= {name: found["mean"], f"{name}_low": found["low"], f"{name}_high": found["high"]}
+        cells[f"{name}_files"] = found["count"]
+    return cells | {key: row[key] for key in CODEBOOK_USE}

@@ -1,8 +1,8 @@
-"""Pages to listen to and to look at: one run, or several compared."""
+"""HTML pages of one run, or of several compared: audio, spectrograms, curves, configuration."""
 
-from .catalogue import Meaning, meaning, panel
+from .names import Meaning, meaning, panel
+from .page import NAME, write_comparison, write_report
 from .run import Run, find_run_folder, read_run
-from .writing import NAME, write_comparison, write_report
 
 __all__ = [
     "NAME",

@@ -1,159 +1,153 @@
-"""Line charts as inline SVG, in the colours of the page, with a legend in HTML."""
+"""Line charts as SVG elements, drawn by matplotlib in the colours of the page."""
 
 from __future__ import annotations
 
+import io
 import math
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
+from xml.etree import ElementTree
 
-from .html import esc, number
+from markupsafe import Markup
 
-COLOURS = 8  # of page.css; then dashed, then dotted
-_DASHES = ("", "5 3", "1.5 3")
-WIDTH, HEIGHT = 360, 210
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 8, 8, 34
-_MOST = 300  # points of a line
-_MARKED = 40  # points, up to which each has a mark that tells its value
+COLOURS = 8  # of lines in page.css; further lines are dashed, then dotted
+DASHES = ("solid", "dashed", "dotted")
+MAX_POINTS = 300  # of a line
+MAX_MARKED = 40  # points of a line, up to which each has a mark that shows its value
+SIZE = (5.0, 2.9)  # inches of 72 points
+
+SVG = "{http://www.w3.org/2000/svg}"
+XLINK = "http://www.w3.org/1999/xlink"
+# Matplotlib's settings: text stays text, and the same chart gives the same bytes.
+SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "report", "font.size": 10}
+# Colours that stand for variables of page.css, which differ in light and dark mode.
+GRID, GUIDE = "#c0de98", "#c0de99"
+VARIABLES = {GRID: "--line", GUIDE: "--soft"} | {f"#c0de{i:02}": f"--c{i}" for i in range(COLOURS)}
 
 
-@dataclass
+@dataclass(frozen=True)
 class Line:
-    """Points (x, y), rising in x, with intervals (low, high) where `bounds` has them.
+    """A line of a chart.
 
-    `colour` is its place among the colours; None: that among the lines.
+    Attributes:
+        name: for the legend.
+        points: (x, y), x rising.
+        bounds: confidence interval (low, high) of each point, or empty.
+        colour: index of its colour; None: its place among the lines.
+        dashed: whether it is dashed, to tell it from another line of that colour.
     """
 
     name: str
     points: Sequence[tuple[float, float]]
-    bounds: Sequence[tuple[float | None, float | None]] = ()
+    bounds: Sequence[tuple[float, float]] = ()
     colour: int | None = None
     dashed: bool = False
 
 
-def chart(
+@dataclass(frozen=True)
+class Chart:
+    """A drawn chart: `legend` has name, index of colour and kind of dashes of each line."""
+
+    title: str
+    caption: str
+    svg: Markup
+    legend: Sequence[tuple[str, int, str]]
+
+
+def draw_chart(
     title: str,
     lines: Sequence[Line],
     caption: str,
     x_label: str = "epoch",
     y_range: tuple[float, float] | None = None,
     guide: float | None = None,
-) -> str:
-    """A figure; nothing where there is no point.
+) -> Chart | None:
+    """Draw lines over epochs or bandwidths; None if no line has a point.
 
     Args:
-        caption: what it shows and which way is good.
-        y_range: for shares; else from the values.
-        guide: a level to compare with.
+        title: of the chart.
+        lines: with finite values.
+        caption: what is shown, and which way is good.
+        x_label: "epoch" has ticks at whole numbers only.
+        y_range: limits of the y axis; None: from the values.
+        guide: a level to compare with, drawn as a dotted line.
     """
-    drawn = [
-        _thin(replace(line, colour=i if line.colour is None else line.colour))
-        for i, line in enumerate(lines)
-        if line.points
-    ]
-    if not drawn:
-        return ""
-    xs = [x for line in drawn for x, _ in line.points] + ([1] if x_label == "epoch" else [])
-    ys = [y for line in drawn for _, y in line.points]
-    ys += [end for line in drawn for pair in line.bounds for end in pair if end is not None]
-    x_axis = _Axis(min(xs), max(xs), _LEFT, WIDTH - _RIGHT, 6, whole=x_label == "epoch")
-    low, high = y_range or _widened([*ys, *([] if guide is None else [guide])])
-    y_axis = _Axis(low, high, HEIGHT - _BOTTOM, _TOP, 5)
-    parts = [_grid(x_axis, y_axis, x_label)]
-    if guide is not None:
-        y = y_axis(guide)
-        parts.append(f'<line class=guide x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>')
-    parts += [_draw(line, x_axis, y_axis) for line in drawn]
-    legend = "".join(
-        f"<li>{_swatch(line)}{esc(line.name)}</li>" for line in drawn if line.name or len(drawn) > 1
-    )
-    return (
-        f"<figure class=chart><h3>{esc(title)}</h3>\n"
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{esc(title)}">\n'
-        + "\n".join(parts)
-        + f"</svg>\n<ul class=legend>{legend}</ul>"
-        f"<figcaption>{esc(caption)}</figcaption></figure>\n"
-    )
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    shown = [(n, line) for n, line in enumerate(lines) if line.points]
+    if not shown:
+        return None
+    legend: list[tuple[str, int, str]] = []
+    tooltips: dict[str, list[str]] = {}
+    with rc_context(SETTINGS):
+        figure = Figure(SIZE, layout="constrained")
+        axes = figure.subplots()
+        for number, line in shown:
+            index = number if line.colour is None else line.colour
+            dash = DASHES[(index // COLOURS + line.dashed) % len(DASHES)]
+            legend.append((line.name, index % COLOURS, dash))
+            tooltips[f"line-{number}"] = _draw(axes, line, f"#c0de{index % COLOURS:02}", dash)
+            axes.lines[-1].set_gid(f"line-{number}")
+        if guide is not None:
+            axes.axhline(guide, color=GUIDE, linewidth=0.8, linestyle="dotted", clip_on=False)
+        if y_range is not None:
+            axes.set_ylim(y_range)
+        elif all(y >= 0 for _, line in shown for _, y in line.points):
+            axes.set_ylim(bottom=max(0.0, axes.get_ylim()[0]))
+        axes.set_xlabel(x_label)
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=x_label == "epoch", min_n_ticks=1))
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter("{x:g}")
+        axes.tick_params(length=0)
+        axes.grid(axis="y", color=GRID, linewidth=0.8, clip_on=False)
+        axes.spines[:].set_visible(False)
+        file = io.StringIO()
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(file, format="svg", transparent=True, metadata=nothing)
+    return Chart(title, caption, _inline(file.getvalue(), tooltips), legend)
 
 
-class _Axis:
-    """From values to places in the picture, with ticks at round values."""
-
-    def __init__(
-        self, low: float, high: float, start: int, end: int, count: int, whole: bool = False
-    ) -> None:
-        if low == high:
-            low, high = low - 0.5, high + 0.5
-        self.low, self.high, self.start, self.end = low, high, start, end
-        step = 10 ** math.floor(math.log10((high - low) / count))
-        step *= next(m for m in (1, 2, 5, 10) if (high - low) / (step * m) <= count)
-        step = max(1.0, step) if whole else step
-        first = math.ceil(low / step - 1e-9)
-        last = math.floor(high / step + 1e-9)
-        # Not -0; without the digits that binary fractions add.
-        self.ticks = [float(f"{n * step:.10g}") + 0.0 for n in range(first, last + 1)]
-
-    def __call__(self, value: float) -> float:
-        share = (value - self.low) / (self.high - self.low)
-        return round(self.start + share * (self.end - self.start), 1)
+def _draw(axes: Any, line: Line, colour: str, dash: str) -> list[str]:
+    """Draw a line with its intervals; return the tooltips of its points, if they are marked."""
+    bounds = line.bounds or [(math.nan, math.nan)] * len(line.points)
+    every = math.ceil(len(line.points) / MAX_POINTS)
+    # Every n-th point, the last among them.
+    thinned = list(zip(line.points, bounds, strict=True))[::-1][::every][::-1]
+    places = [(x, y) for (x, y), _ in thinned]
+    marker = "o" if len(places) <= MAX_MARKED else ""
+    xs, ys = zip(*places, strict=True)
+    for x, (low, high) in zip(xs, (interval for _, interval in thinned), strict=True):
+        if math.isfinite(low) and math.isfinite(high):
+            axes.plot([x, x], [low, high], color=colour, linewidth=1, alpha=0.6, clip_on=False)
+    axes.plot(
+        xs, ys, color=colour, linestyle=dash, linewidth=1.6, marker=marker, markersize=3.5,
+        clip_on=False,
+    )  # fmt: skip
+    return [f"{line.name} at {x:g}: {y:.4g}".strip() for x, y in places] if marker else []
 
 
-def _widened(values: Sequence[float]) -> tuple[float, float]:
-    low, high = min(values), max(values)
-    margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
-    # What is never negative keeps its zero.
-    return (max(0.0, low - margin) if low >= 0 else low - margin), high + margin
-
-
-def _thin(line: Line) -> Line:
-    """Every n-th point, and the last."""
-    every = -(-len(line.points) // _MOST)
-    keep = [i for i in range(len(line.points)) if (len(line.points) - 1 - i) % every == 0]
-    bounds = [line.bounds[i] for i in keep] if line.bounds else ()
-    return replace(line, points=[line.points[i] for i in keep], bounds=bounds)
-
-
-def _grid(x_axis: _Axis, y_axis: _Axis, x_label: str) -> str:
-    parts = []
-    for value in y_axis.ticks:
-        y = y_axis(value)
-        parts.append(f'<line class=grid x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<text class=end x="{_LEFT - 5}" y="{y + 3.5}">{_tick(value)}</text>')
-    for value in x_axis.ticks:
-        parts.append(
-            f'<text class=middle x="{x_axis(value)}" y="{HEIGHT - _BOTTOM + 14}">'
-            f"{_tick(value)}</text>"
-        )
-    middle = (_LEFT + WIDTH - _RIGHT) / 2
-    parts.append(f'<text class=middle x="{middle}" y="{HEIGHT - 5}">{esc(x_label)}</text>')
-    return "\n".join(parts)
-
-
-def _tick(value: float) -> str:
-    return f"{value:.0e}" if value and not 1e-4 <= abs(value) < 1e5 else f"{value:.6g}"
-
-
-def _style(line: Line) -> str:
-    index = line.colour or 0
-    dash = _DASHES[(index // COLOURS + line.dashed) % len(_DASHES)]
-    return f'class="c{index % COLOURS}"' + (f' stroke-dasharray="{dash}"' if dash else "")
-
-
-def _swatch(line: Line) -> str:
-    return f'<svg class=swatch viewBox="0 0 18 8"><path {_style(line)} d="M0 4H18"/></svg>'
-
-
-def _draw(line: Line, x_axis: _Axis, y_axis: _Axis) -> str:
-    places = [(x_axis(x), y_axis(y)) for x, y in line.points]
-    colour = f"c{(line.colour or 0) % COLOURS}"
-    path = "L".join(f"{x} {y}" for x, y in places)
-    parts = [f'<path {_style(line)} d="M{path}"/>']
-    for (x, _), (low, high) in zip(places, line.bounds, strict=False):
-        if low is not None and high is not None:
-            parts.append(f'<path class="bar {colour}" d="M{x} {y_axis(low)}V{y_axis(high)}"/>')
-    if len(places) <= _MARKED:
-        for (x, y), point in zip(places, line.points, strict=True):
-            told = esc(f"{line.name} at {number(point[0], 6)}: {number(point[1], 4)}".strip())
-            parts.append(
-                f'<circle class="{colour}" cx="{x}" cy="{y}" r="2.2"><title>{told}</title></circle>'
-            )
-    return "\n".join(parts)
+def _inline(svg: str, tooltips: dict[str, list[str]]) -> Markup:
+    """Return the element of an SVG file for a page with others: no ids but those of the marks,
+    which are named by their content, no fonts, no style sheet, and a tooltip on each mark."""
+    for prefix, url in (("", SVG[1:-1]), ("xlink", XLINK)):
+        ElementTree.register_namespace(prefix, url)
+    root = ElementTree.fromstring(svg)
+    del root.attrib["width"], root.attrib["height"]
+    for element in list(root.iter()):
+        for style in element.findall(f"{SVG}style"):
+            element.remove(style)
+        if element.tag == f"{SVG}g":
+            marks = element.iter(f"{SVG}use")
+            for mark, text in zip(marks, tooltips.get(element.attrib.pop("id", ""), ()), strict=False):
+                ElementTree.SubElement(mark, f"{SVG}title").text = text
+        element.text, element.tail = (element.text or "").strip(), ""
+    text = ElementTree.tostring(root, "unicode")
+    text = re.sub(r"font-family: [^;\"]*(; )?", "", text)
+    for colour, variable in VARIABLES.items():
+        text = text.replace(colour, f"var({variable})")
+    return Markup(text)

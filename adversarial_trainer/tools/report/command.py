@@ -1,4 +1,4 @@
-"""The command line of pages."""
+"""Command line of pages."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import argparse
 import os
 from pathlib import Path
 
+from .page import NAME, write_comparison, write_report
 from .run import find_run_folder
-from .writing import NAME, write_comparison, write_report
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `report` to a command line."""
+    """Add the command `report`."""
     parser = commands.add_parser(
         "report",
-        help="write a page to listen to and look at: of a run, or of several compared",
+        help="write an HTML page of a run, or of several compared: audio, spectrograms, curves",
         description="Write one HTML file with audio, spectrograms, curves and the configuration "
         "of a run; of several runs, one that compares them. It needs no network.",
         epilog="What is on the page: docs/report.md.",
@@ -32,7 +32,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write, print where, and return 0. OSError where a run is not found, or nothing written."""
+    """Write the page, print its path, return 0. OSError where a run is not found or the page cannot
+    be written."""
     folders = list(dict.fromkeys(find_run_folder(source) for source in args.runs))
     own = len(folders) == 1 and args.out is None
     out = folders[0] / NAME if own else Path(args.out or NAME)

@@ -1,72 +1,95 @@
-"""What a run has left in its folder, read as it is: damaged, unfinished or complete."""
+"""What a run has left in its folder, whether complete, unfinished or damaged."""
 
 from __future__ import annotations
 
 import json
-import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
-from adversarial_trainer.config_files import check_file, flatten
+from adversarial_trainer.config_files import flatten
 from adversarial_trainer.models.pretrained import find_run, runs_folder
 from adversarial_trainer.models.pretrained.runs import epoch_folders
-
-from .rates import Evaluation, read_evaluation
+from adversarial_trainer.tools.evaluate import Results
 
 History = list[dict[str, dict[str, float]]]
+T = TypeVar("T")
 
-_WAV = re.compile(r"(.+)_(original|[0-9.]+kbps)\.wav", re.DOTALL)
-_LARGEST = 1 << 26  # bytes of a JSON file that are read
-
-
-@dataclass
-class SampleFiles:
-    """What the generate stage has written for one file: 'original' and '<bandwidth>kbps' -> wav."""
-
-    name: str
-    versions: dict[str, Path]
+WAV = re.compile(r"(.+)_(original|[0-9.]+kbps)\.wav", re.DOTALL)
+LARGEST = 1e300  # numbers of a history beyond it are left out: charts need room above
+# What reading a file of another form than expected raises.
+DAMAGES = (OSError, ValueError, TypeError, LookupError, AttributeError, OverflowError,
+           RecursionError, yaml.YAMLError)  # fmt: skip
 
 
 @dataclass
 class Run:
-    """A run's folder.
+    """Contents of a run's folder.
 
     Attributes:
-        config: dotted key -> value.
-        config_text: as YAML.
-        overrides: what its command line had.
-        history: metrics of each epoch, by stage; finite numbers only.
-        samples: of the newest epoch that has some, and `samples_epoch`.
-        evaluation: the newest, and `evaluation_epoch`.
-        provenance: see solvers/provenance.py.
+        config: dotted key -> value, and `config_text` as YAML.
+        overrides: arguments of its command line.
+        history: metrics of each epoch, by stage.
+        samples: file -> 'original' and '<bandwidth>kbps' -> wav file, of the newest epoch that has
+            samples, which is `samples_epoch`.
+        evaluation: the newest one, of `evaluation_epoch`.
+        parameters: counts by module.
+        starts: when, where and from which commit the run started and resumed.
         missing: sentences about what is not there, or is damaged.
     """
 
     folder: Path
-    signature: str
     config: dict[str, Any] = field(default_factory=dict)
     config_text: str = ""
     overrides: list[str] = field(default_factory=list)
     history: History = field(default_factory=list)
-    samples: list[SampleFiles] = field(default_factory=list)
+    samples: dict[str, dict[str, Path]] = field(default_factory=dict)
     samples_epoch: int | None = None
-    evaluation: Evaluation | None = None
+    evaluation: Results | None = None
     evaluation_epoch: int | None = None
-    provenance: dict[str, Any] = field(default_factory=dict)
+    parameters: dict[str, int] = field(default_factory=dict)
+    starts: list[dict[str, Any]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
     @property
+    def signature(self) -> str:
+        return self.folder.name
+
+    @property
+    def command(self) -> str:
+        return " ".join(["dora run", *self.overrides])
+
+    @property
     def epochs(self) -> int | None:
-        """Asked for."""
+        """Number of epochs asked for."""
         value = self.config.get("optim.epochs")
         return value if isinstance(value, int) else None
 
+    @property
+    def progress(self) -> str:
+        """Epochs done, as in "3 of 10"."""
+        return f"{len(self.history)} of {self.epochs}" if self.epochs else f"{len(self.history)}"
+
+    @property
+    def seconds(self) -> float:
+        """Time that all stages took."""
+        stages = [metrics for epoch in self.history for metrics in epoch.values()]
+        return sum(metrics.get("duration", 0.0) for metrics in stages)
+
+    @property
+    def commit(self) -> str | None:
+        """Commit of the last start that has one, with a + where files differed from it."""
+        for start in reversed(self.starts):
+            if start.get("commit"):
+                return str(start["commit"])[:12] + ("+" if start.get("dirty") else "")
+        return None
+
     def curve(self, stage: str, name: str) -> list[tuple[float, float]]:
-        """(epoch, value) of a metric, where it was measured."""
+        """Return (epoch, value) of a metric where it was measured."""
         return [
             (epoch, metrics[stage][name])
             for epoch, metrics in enumerate(self.history, 1)
@@ -74,19 +97,19 @@ class Run:
         ]
 
     def names(self, stage: str) -> list[str]:
-        """All metrics of a stage, in the order in which they came."""
+        """Return all metrics of a stage, in order of appearance."""
         stages = [epoch.get(stage, {}) for epoch in self.history]
         return list(dict.fromkeys(name for metrics in stages for name in metrics))
 
     def last(self, stage: str) -> dict[str, float]:
-        """The metrics of the last epoch in which a stage ran."""
+        """Return the metrics of the last epoch in which a stage ran."""
         return next((epoch[stage] for epoch in reversed(self.history) if stage in epoch), {})
 
 
 def find_run_folder(source: str) -> Path:
-    """The folder of a run: itself, or its signature's below `DORA_DIR` or `outputs`.
+    """Return the folder of a run: itself, or its signature's below `DORA_DIR` or `outputs`.
 
-    Raises FileNotFoundError, which says where was looked.
+    Raises FileNotFoundError, which says where it was looked for.
     """
     folder = find_run(source)
     if folder is None:
@@ -98,113 +121,96 @@ def find_run_folder(source: str) -> Path:
 
 
 def read_run(folder: Path, history: History | None = None) -> Run:
-    """Read a folder; whatever cannot be read is told in `missing`.
+    """Read the folder of a run; whatever cannot be read is listed in `missing`.
 
     Args:
         history: instead of history.json, which lags behind while an epoch runs.
     """
-    run = Run(folder, folder.name)
-    _read_config(run)
-    overrides = _load(run, ".argv.json", "The command line")
-    if isinstance(overrides, list):
-        run.overrides = [item for item in overrides if isinstance(item, str)]
-    provenance = _load(run, "provenance.json", "Commit, parameter counts and dates")
-    run.provenance = provenance if isinstance(provenance, dict) else {}
-    run.history = _clean(run, history or _load(run, "history.json", "The history of training"))
+    run = Run(folder)
+
+    def read(what: str, name: str, parse: Callable[[str], T], default: T) -> T:
+        try:
+            return parse((folder / name).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            run.missing.append(f"{what}: there is no {name}.")
+        except DAMAGES as error:
+            run.missing.append(f"{what}: {name} is damaged ({type(error).__name__}: {error}).")
+        return default
+
+    run.config_text, run.config = read(
+        "The configuration", ".hydra/config.yaml", _configuration, ("", {})
+    )
+    run.overrides = read("The command line", ".argv.json", _overrides, [])
+    run.parameters, run.starts = read(
+        "Commit, parameter counts and dates", "provenance.json", _provenance, ({}, [])
+    )
+    run.history = read("The history of training", "history.json", _history, [])
+    if history is not None:
+        run.history = _finite(history)
     if run.epochs is not None and len(run.history) < run.epochs:
-        run.missing.append(
-            f"The run is not finished: {len(run.history)} of {run.epochs} epochs are done."
-        )
-    _read_samples(run)
-    _read_evaluation(run)
+        run.missing.append(f"The run is not finished: {run.progress} epochs are done.")
+    for run.samples_epoch, samples in epoch_folders(folder / "samples"):
+        run.samples = _samples(samples)
+        if run.samples:
+            break
+    else:
+        run.missing.append("Audio: the run has no samples yet (generate.every).")
+    for run.evaluation_epoch, evaluation in epoch_folders(folder / "evaluation"):
+        name = f"evaluation/{evaluation.name}/evaluation.json"
+        if (folder / name).exists():
+            run.evaluation = read("The evaluation", name, _evaluation, None)
+        if run.evaluation is not None:
+            break
+    else:
+        run.missing.append("Rate and distortion: the run has no evaluation yet (evaluate.every).")
     return run
 
 
-def _load(run: Run, name: str, what: str) -> Any:
-    """A JSON file of the folder; None, and a sentence, where there is none that is whole."""
-    path = run.folder / name
-    try:
-        if path.stat().st_size > _LARGEST:
-            raise ValueError(f"more than {_LARGEST >> 20} MiB")
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        run.missing.append(f"{what}: there is no {name}.")
-    except (OSError, ValueError, RecursionError) as error:
-        run.missing.append(f"{what}: {name} is damaged ({error}).")
-    return None
+def _configuration(text: str) -> tuple[str, dict[str, Any]]:
+    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+        raise ValueError("it has aliases, which a run does not write")
+    return text, flatten(yaml.safe_load(text) or {})
 
 
-def _clean(run: Run, history: Any) -> History:
-    """Of a history, what is one: the numbers, by stage, of each epoch."""
-    if history is None:
-        return []
-    cleaned, dropped = [], not isinstance(history, list)
-    for epoch in [] if dropped else history:
-        stages: dict[str, dict[str, float]] = {}
-        for stage, metrics in epoch.items() if isinstance(epoch, dict) else ():
-            numbers = metrics.items() if isinstance(metrics, dict) else ()
-            stages[stage] = {k: float(v) for k, v in numbers if _is_number(v)}
-            dropped |= not isinstance(metrics, dict) or len(stages[stage]) < len(metrics)
-        dropped |= not isinstance(epoch, dict)
-        cleaned.append(stages)
-    if dropped:
-        run.missing.append("history.json has entries that are no finite numbers; left out here.")
-    return cleaned
+def _overrides(text: str) -> list[str]:
+    return [str(override) for override in json.loads(text)]
 
 
-def _is_number(value: Any) -> bool:
-    plain = isinstance(value, float | int) and not isinstance(value, bool)
-    return plain and abs(value) < 1e300 and math.isfinite(value)
+def _provenance(text: str) -> tuple[dict[str, int], list[dict[str, Any]]]:
+    data = json.loads(text)
+    parameters = {name: int(count) for name, count in data["parameters"].items()}
+    return parameters, [dict(start) for start in data["starts"]]
 
 
-def _read_config(run: Run) -> None:
-    path = run.folder / ".hydra" / "config.yaml"
-    try:
-        check_file(path, path.parent)  # no aliases that grow, nothing nested without end
-        run.config_text = path.read_text(encoding="utf-8")
-        values = yaml.safe_load(run.config_text)
-        run.config = flatten(values) if values else {}
-    except FileNotFoundError:
-        run.missing.append("The configuration: there is no .hydra/config.yaml.")
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        run.missing.append(f"The configuration is damaged: {error}")
+def _history(text: str) -> History:
+    return _finite(json.loads(text))
 
 
-def _read_samples(run: Run) -> None:
-    for epoch, folder in epoch_folders(run.folder / "samples"):
-        found: dict[str, dict[str, Path]] = {}
-        for path in sorted(folder.glob("*.wav")):
-            if match := _WAV.fullmatch(path.name):
-                found.setdefault(match[1], {})[match[2]] = path
-        if found:
-            run.samples_epoch = epoch
-            run.samples = [
-                SampleFiles(name, dict(sorted(versions.items(), key=_bandwidth)))
-                for name, versions in found.items()
-            ]
-            return
-    run.missing.append("Audio: the run has no samples yet; generate.every says when it makes some.")
+def _finite(history: History) -> History:
+    """Return the numbers of a history that charts can show."""
+    return [
+        {
+            stage: {name: float(x) for name, x in metrics.items() if abs(x) < LARGEST}
+            for stage, metrics in epoch.items()
+        }
+        for epoch in history
+    ]
 
 
-def _bandwidth(version: tuple[str, Path]) -> float:
-    """To sort by: the original, then by bandwidth."""
-    try:
-        return float(version[0].removesuffix("kbps"))
-    except ValueError:
-        return -1.0
+def _evaluation(text: str) -> Results:
+    return Results.from_json(json.loads(text))
 
 
-def _read_evaluation(run: Run) -> None:
-    for epoch, folder in epoch_folders(run.folder / "evaluation"):
-        name = f"evaluation/{folder.name}/evaluation.json"
-        if not (run.folder / name).exists():
-            continue
-        data = _load(run, name, "The evaluation")
-        if data is None:
-            continue
-        try:
-            run.evaluation, run.evaluation_epoch = read_evaluation(data), epoch
-            return
-        except ValueError as error:
-            run.missing.append(f"The evaluation: {name} is damaged ({error}).")
-    run.missing.append("Rate and distortion: the run has no evaluation yet (evaluate.every).")
+def _samples(folder: Path) -> dict[str, dict[str, Path]]:
+    """Return the wav files of a folder by file and version, in the order of bandwidths."""
+    found: dict[str, dict[str, Path]] = {}
+    for path in sorted(folder.glob("*.wav"), key=_bandwidth):
+        if match := WAV.fullmatch(path.name):
+            found.setdefault(match[1], {})[match[2]] = path
+    return dict(sorted(found.items()))
+
+
+def _bandwidth(path: Path) -> float:
+    """Return what a sample's file is sorted by: its bandwidth, 0 for an original."""
+    match = re.search(r"_([0-9]+(\.[0-9]+)?)kbps\.wav$", path.name)
+    return float(match[1]) if match else 0.0

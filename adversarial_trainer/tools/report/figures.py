@@ -1,0 +1,132 @@
+"""Charts of a page. Each function takes runs by name: for a single run it draws the parts of a
+number or the stages that measure it, for several a line for each run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from .charts import Chart, Line, draw_chart
+from .names import Meaning, key_of, meaning
+from .run import Run
+
+Runs = Mapping[str, Run]
+
+STAGES = ("train", "valid", "evaluate", "generate")
+
+
+def numbers_of(runs: Runs, *groups: str) -> list[Chart]:
+    """Return a chart by epoch for each number of `groups` (see names.py) that was logged."""
+    found: dict[str, Meaning] = {}
+    for run in runs.values():
+        for stage in STAGES:
+            for name in run.names(stage):
+                meant = meaning(stage, name)
+                if meant.group in groups:
+                    found.setdefault(key_of(name), meant)
+    if "d_real" in found:
+        found.pop("d_fake", None)  # in the same chart
+    charts = []
+    for key, meant in found.items():
+        lines = _of_run(*runs.values(), key) if len(runs) == 1 else _of_runs(runs, key, meant)
+        limits = (0.0, 1.0) if meant.unit == "share" else None
+        title, caption = sentence(meant.title), _caption(key, meant)
+        charts.append(draw_chart(title, lines, caption, "epoch", limits, meant.guide))
+    return _drawn(charts)
+
+
+def _of_run(run: Run, key: str) -> list[Line]:
+    """Lines of a number: of its parts in training, else of the stages that have it."""
+    start = key if key.endswith("_") else f"{key}/"
+    parts = {name.removeprefix(start): name for name in run.names("train") if name.startswith(start)}
+    numbered = "codebook " if all(part.isdecimal() for part in parts) else ""
+    ordered = sorted(parts, key=lambda part: (len(part), part) if numbered else (0, ""))
+    lines = [Line(numbered + part, run.curve("train", parts[part])) for part in ordered]
+    if key == "d_real" and parts:
+        both = [("real", False), ("fake", True)]
+        return [
+            Line(f"D({side}) {part}", run.curve("train", f"d_{side}/{part}"), (), colour, dashed)
+            for side, dashed in both
+            for colour, part in enumerate(ordered)
+        ]
+    stages = [stage for stage in STAGES if meaning(stage, key).group != "quality"]
+    return lines or [Line(stage, run.curve(stage, key)) for stage in stages]
+
+
+def _of_runs(runs: Runs, key: str, meant: Meaning) -> list[Line]:
+    """A line for each run: losses in validation where they were measured, all else in training."""
+    validated = meant.group == "loss" and any(run.curve("valid", key) for run in runs.values())
+    stage = "valid" if validated else "train"
+    lines = [Line(title, run.curve(stage, key)) for title, run in runs.items()]
+    if key == "d_real":
+        lines = [replace(line, name=f"D(real) {line.name}") for line in lines]
+        lines += [
+            Line(f"D(fake) {title}", run.curve(stage, "d_fake"), (), colour, True)
+            for colour, (title, run) in enumerate(runs.items())
+        ]
+    return lines
+
+
+def quality_by_epoch(runs: Runs) -> list[Chart]:
+    """Return a chart for each metric of the evaluations; epoch 0 is before training."""
+    charts = []
+    for name in dict.fromkeys(name for run in runs.values() for name in run.names("evaluate")):
+        meant = meaning("evaluate", name)
+        if "/" in name or meant.group not in ("quality", "other"):
+            continue
+        lines = []
+        for title, run in runs.items():
+            start = [(0.0, value) for _, value in run.curve("start", name)[:1]]
+            lines.append(Line(title, [*start, *run.curve("evaluate", name)]))
+        caption = f"{_caption(name, meant)} Mean over files at the highest bandwidth."
+        if any(len(line.points) > 1 for line in lines):
+            charts.append(draw_chart(f"{meant.title} by epoch", lines, caption))
+    return _drawn(charts)
+
+
+def rate_distortion(runs: Runs) -> list[Chart]:
+    """Return a chart against bandwidth for each metric of the newest evaluations.
+
+    Runs have their colours by place, also where one has no evaluation. A baseline is the same for
+    all runs of one test set: that of the first run which has it is drawn.
+    """
+    evaluations = {title: run.evaluation for title, run in runs.items()}
+    found = [evaluation for evaluation in evaluations.values() if evaluation is not None]
+    baselines = {row.system.name: e for e in reversed(found) for row in e.rows}
+    baselines.pop("model", None)
+    lines_of = [(title, "model", evaluation) for title, evaluation in evaluations.items()]
+    lines_of += [(system, system, evaluation) for system, evaluation in baselines.items()]
+    charts = []
+    for name, measure in {k: m for e in found for k, m in e.measures.items()}.items():
+        lines = []
+        for title, system, evaluation in lines_of:
+            rows = [] if evaluation is None else evaluation.rows_of(system)
+            values = [(row.bandwidth, row.metrics[name]) for row in rows if name in row.metrics]
+            values = sorted((rate, value) for rate, value in values if math.isfinite(value.mean))
+            points = [(rate, value.mean) for rate, value in values]
+            lines.append(Line(title, points, [(value.low, value.high) for _, value in values]))
+        unit = f", {measure.unit}" if measure.unit else ""
+        caption = (
+            f"{measure.title}{unit}, mean over files with its 95 % confidence interval. "
+            f"Good is {measure.good}, and further to the left."
+        )
+        charts.append(draw_chart(measure.title, lines, caption, "kb/s"))
+    return _drawn(charts)
+
+
+def sentence(text: str) -> str:
+    """Return the text with a capital at its beginning."""
+    return text[:1].upper() + text[1:]
+
+
+def _caption(key: str, meant: Meaning) -> str:
+    """Return the caption of a chart by epoch: name in history.json, unit, which way is good."""
+    name = f"{key}<loss>" if key.endswith("_") else key
+    unit = f", in {meant.unit}" if meant.unit not in ("", "share") else ""
+    good = f" Good is {meant.good}." if meant.good else ""
+    return f"{name}{unit}.{good} {meant.note}".strip()
+
+
+def _drawn(charts: Iterable[Chart | None]) -> list[Chart]:
+    return [chart for chart in charts if chart is not None]
