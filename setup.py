@@ -27,6 +27,7 @@ REQUIRED = [
     "scipy",
     "tqdm",
     "matplotlib",
+    "jinja2",
     "tensorboard",
     "wandb",
     "safetensors",
@@ -56,7 +57,7 @@ setup(
         *(f"adversarial_trainer.{name}" for name in CONFIG_PACKAGES),
     ],
     package_dir={f"adversarial_trainer.{name}": name.replace(".", "/") for name in CONFIG_PACKAGES},
-    package_data={"": ["*.yaml", "py.typed", "*.css", "*.js"]},
+    package_data={"": ["*.yaml", "py.typed", "*.css", "*.js", "*.j2"]},
     entry_points={"console_scripts": ["adversarial-trainer=adversarial_trainer.cli:main"]},
     install_requires=REQUIRED,
     extras_require={

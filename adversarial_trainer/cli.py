@@ -18,7 +18,7 @@ COMMANDS = {
     "evaluate": ("tools.evaluate.command", "metrics of a codec at each bandwidth"),
     "report": (
         "tools.report.command",
-        "write a page to listen to and look at: of a run, or of several compared",
+        "write an HTML page of a run, or of several compared: audio, spectrograms, curves",
     ),
     "encode": ("tools.compress.encode_command", "compress audio with a codec"),
     "decode": ("tools.compress.decode_command", "audio of what encode wrote"),

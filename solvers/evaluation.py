@@ -1,4 +1,4 @@
-"""The evaluate stage: what a configuration asks of an evaluation."""
+"""The evaluate stage: an evaluation with the settings of a configuration."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ from omegaconf import DictConfig
 from adversarial_trainer.data import FileDataset
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.models.pretrained import Codec
-from adversarial_trainer.tools.evaluate import Results, codebook_counts, evaluate, write_results
-from adversarial_trainer.tools.evaluate.scoring import Scorer
+from adversarial_trainer.tools.evaluate import (
+    Results,
+    Scorer,
+    codebook_counts,
+    evaluate,
+    write_results,
+)
 from adversarial_trainer.tools.evaluate.settings import (
     describe_data,
     describe_model,
@@ -23,18 +28,17 @@ from .provenance import git_state
 
 
 class Evaluation:
-    """The metrics that `cfg.evaluate` asks for, at its bandwidths and at the model's highest, which
-    is the one whose metrics have plain names in the history."""
+    """Evaluation with the metrics of `cfg.evaluate`, at its bandwidths and at the model's highest,
+    which is the one whose metrics have plain names in the history."""
 
     def __init__(self, cfg: DictConfig) -> None:
         self.cfg = cfg
-        self.bandwidths = cfg.evaluate.bandwidths
         self.scorer = Scorer(wanted_metrics(cfg), cfg.sample_rate)
         self.metrics = self.scorer.metrics
 
     def counts(self, model: EncodecModel) -> list[int]:
-        """Numbers of codebooks; ValueError where the model does not have those asked for."""
-        wanted = codebook_counts(model, self.bandwidths, "evaluate.bandwidths")
+        """Return the numbers of codebooks; ValueError where the model has fewer."""
+        wanted = codebook_counts(model, self.cfg.evaluate.bandwidths, "evaluate.bandwidths")
         return sorted({*wanted, model.num_codebooks})
 
     def __call__(
@@ -44,13 +48,13 @@ class Evaluation:
         like: torch.Tensor,
         stop: Callable[[], bool] = lambda: False,
     ) -> Results:
-        """As `evaluate`."""
+        """Evaluate the model; arguments as for `evaluate`."""
         return evaluate(model, files, self.scorer, self.counts(model), like, stop=stop)
 
     def write(
         self, results: Results, model: EncodecModel, folder: Path, signature: str, epoch: int
     ) -> None:
-        """Into `evaluation/<epoch>` in the run's folder. OSError where there is no room."""
+        """Write into `evaluation/<epoch>` of the run's folder; OSError where it cannot."""
         codec, (commit, _) = Codec(model, self.cfg), git_state()
         about = describe_model(codec, str(folder), signature, epoch, commit)
         source = describe_data(self.cfg)

@@ -1,4 +1,4 @@
-"""Reconstructions to hear and to see."""
+"""Samples: audio files and spectrograms of originals and reconstructions."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from adversarial_trainer.data import FileDataset
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.tools.report.pictures import draw_spectrograms
 
-# In the names of samples: what some file systems refuse, or a terminal or a logger makes more of.
+# Characters that some file systems, terminals or loggers do not take in names.
 _NOT_IN_NAMES = '/\\:*?"<>|'
-_LONGEST = 150  # bytes of a file's name that go into those of its samples; 255 is the limit
+_LONGEST = 150  # bytes of a file's name in those of its samples; 255 is the limit of a name
 
 
 @dataclass
 class Sample:
-    """What was made of one file.
+    """Original and reconstructions of one file.
 
     Attributes:
         name: its stem, made unique.
@@ -34,7 +34,7 @@ class Sample:
 
 
 def sample_name(index: int, path: str) -> str:
-    """The beginning of the names of the files made of `path`: legible, short, and no path."""
+    """Return how names of the samples of `path` begin: printable, short, and no path."""
     stem = Path(path).stem
     legible = "".join(c if c.isprintable() and c not in _NOT_IN_NAMES else "_" for c in stem)
     return f"{index:02d}_{legible.encode()[:_LONGEST].decode(errors='ignore')}"

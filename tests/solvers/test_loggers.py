@@ -38,6 +38,7 @@ def test_tensorboard(tmp_path: Path, audio: Path) -> None:
     tags = events.Tags()
     for stage in ("train", "valid", "evaluate"):
         for name, value in last[stage].items():
+            assert "_other/" not in panel(stage, name)  # all that a run logs has a group
             scalars = events.Scalars(panel(stage, name))
             if name != "d_lr":
                 assert scalars[-1].step == 2 and scalars[-1].value == pytest.approx(value, rel=1e-5)

@@ -35,7 +35,7 @@ def test_after_evaluate_and_generate(tmp_path: Path, audio: Path) -> None:
     assert "Made at epoch 2" in second
     run = read_run(solver.folder)
     count = sum(p.numel() for p in solver.model.parameters())
-    assert run.provenance["parameters"]["codec"] == count and f"{count:,}" in second
+    assert run.parameters["codec"] == count and f"{count:,}" in second
 
 
 def test_no_report(tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -155,7 +155,9 @@ class Results:
             Row(
                 System(str(row["system"]), row["codebooks"], float(row["bandwidth"])),
                 {
-                    name: Estimate(*(_number(row["metrics"][name][key]) for key in Estimate._fields))
+                    name: Estimate(
+                        *(_number(row["metrics"][name][key]) for key in Estimate._fields)
+                    )
                     for name in measures.keys() & row["metrics"].keys()
                 },
                 None if row["measured"] is None else float(row["measured"]),

@@ -1,4 +1,4 @@
-"""Evaluation settings of a configuration, and descriptions of model and data for evaluation.json."""
+"""Settings of an evaluation in a configuration, and descriptions of model and data."""
 
 from __future__ import annotations
 

@@ -99,7 +99,9 @@ def draw_chart(
         elif all(y >= 0 for _, line in shown for _, y in line.points):
             axes.set_ylim(bottom=max(0.0, axes.get_ylim()[0]))
         axes.set_xlabel(x_label)
-        axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=x_label == "epoch", min_n_ticks=1))
+        axes.xaxis.set_major_locator(
+            MaxNLocator(6, steps=[1, 2, 5, 10], integer=x_label == "epoch", min_n_ticks=1)
+        )
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter("{x:g}")
@@ -143,7 +145,9 @@ def _inline(svg: str, tooltips: dict[str, list[str]]) -> Markup:
             element.remove(style)
         if element.tag == f"{SVG}g":
             marks = element.iter(f"{SVG}use")
-            for mark, text in zip(marks, tooltips.get(element.attrib.pop("id", ""), ()), strict=False):
+            for mark, text in zip(
+                marks, tooltips.get(element.attrib.pop("id", ""), ()), strict=False
+            ):
                 ElementTree.SubElement(mark, f"{SVG}title").text = text
         element.text, element.tail = (element.text or "").strip(), ""
     text = ElementTree.tostring(root, "unicode")

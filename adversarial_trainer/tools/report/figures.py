@@ -25,8 +25,8 @@ def numbers_of(runs: Runs, *groups: str) -> list[Chart]:
                 meant = meaning(stage, name)
                 if meant.group in groups:
                     found.setdefault(key_of(name), meant)
-    if "d_real" in found:
-        found.pop("d_fake", None)  # in the same chart
+    if "d_real" in found and found.pop("d_fake", None):
+        found["d_real"] = found["d_real"]._replace(title="D(real), solid, and D(fake), dashed")
     charts = []
     for key, meant in found.items():
         lines = _of_run(*runs.values(), key) if len(runs) == 1 else _of_runs(runs, key, meant)
@@ -39,7 +39,9 @@ def numbers_of(runs: Runs, *groups: str) -> list[Chart]:
 def _of_run(run: Run, key: str) -> list[Line]:
     """Lines of a number: of its parts in training, else of the stages that have it."""
     start = key if key.endswith("_") else f"{key}/"
-    parts = {name.removeprefix(start): name for name in run.names("train") if name.startswith(start)}
+    parts = {
+        name.removeprefix(start): name for name in run.names("train") if name.startswith(start)
+    }
     numbered = "codebook " if all(part.isdecimal() for part in parts) else ""
     ordered = sorted(parts, key=lambda part: (len(part), part) if numbered else (0, ""))
     lines = [Line(numbered + part, run.curve("train", parts[part])) for part in ordered]

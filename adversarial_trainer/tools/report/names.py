@@ -46,9 +46,8 @@ SOLVER = {
     "penalty": Meaning("loss", "commitment penalty of the quantizer", "", LOWER),
     "d_loss": Meaning("gan", "loss of the discriminators", "", "steady", "Not meant to fall."),
     "d_real": Meaning(
-        *("gan", "D(real) and D(fake)", "", "D(real) a little above D(fake), both steady"),
-        "Mean logits on originals (solid) and on reconstructions (dashed). Far apart and "
-        "drifting: the discriminators run away.",
+        *("gan", "D(real): mean logit on originals", "", "a little above D(fake), both steady"),
+        "Far apart and drifting: the discriminators run away.",
         0.0,
     ),
     "d_fake": Meaning("gan", "D(fake): mean logit on reconstructions", "", "below D(real), steady"),

@@ -120,7 +120,9 @@ def _environment() -> Environment:
 def _document(environment: Environment, title: str, heading: str, sections: Sections) -> str:
     """Return a whole page, which loads nothing and runs no script but its own; sections without
     content are left out."""
-    style, script = ((FOLDER / f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+    style, script = (
+        (FOLDER / f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js")
+    )
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
         "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; "
@@ -168,19 +170,18 @@ def _shared(runs: Mapping[str, Run]) -> Iterator[tuple[str, dict[str, Path]]]:
         having = {name: run.samples[file] for name, run in runs.items() if file in run.samples}
         if len(having) < 2:
             continue
-        originals = [v["original"] for v in having.values() if "original" in v][:1]
-        first = {"original": path for path in originals}
-        versions = dict.fromkeys(v for found in having.values() for v in found if v != "original")
-        shared = 0
-        for version in sorted(versions, key=lambda v: float(v.removesuffix("kbps"))):
-            those = {name: found[version] for name, found in having.items() if version in found}
-            if len(those) > 1:
-                shared += 1
-                row = [_titled({version: path}, f"{name}, ") for name, path in those.items()]
-                yield file, {**first, **{k: v for titled in row for k, v in titled.items()}}
-        if not shared:
-            row = [_titled(dict([[*f.items()][-1]]), f"{name}, ") for name, f in having.items()]
-            yield file, {**first, **{k: v for titled in row for k, v in titled.items()}}
+        originals = [found["original"] for found in having.values() if "original" in found]
+        first = {"original": originals[0]} if originals else {}
+        rates = dict.fromkeys(v for found in having.values() for v in found if v != "original")
+        rows = []
+        for rate in sorted(rates, key=lambda rate: float(rate.removesuffix("kbps"))):
+            rows.append({name: {rate: f[rate]} for name, f in having.items() if rate in f})
+        rows = [row for row in rows if len(row) > 1]
+        if not rows:
+            rows = [{name: dict([[*found.items()][-1]]) for name, found in having.items()}]
+        for row in rows:
+            versions = [_titled(found, f"{name}, ") for name, found in row.items()]
+            yield file, first | {title: path for v in versions for title, path in v.items()}
 
 
 def _rates(parts: Any, run: Run) -> str:
@@ -202,7 +203,9 @@ def _rate_table(parts: Any, evaluation: Results, before: str) -> str:
     use = [key for key in CODEBOOK_USE if any(key in row.use for row in evaluation.rows)]
     for key in use:
         meant = meaning("evaluate", key)
-        header.append(f"{_with_unit(meant.title, meant.unit)} {'↓' if meant.good == 'lower' else '↑'}")
+        header.append(
+            f"{_with_unit(meant.title, meant.unit)} {'↓' if meant.good == 'lower' else '↑'}"
+        )
     rows = [
         [
             row.system.name,

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium here"
 FACTS = """() => ({
     durations: [...document.querySelectorAll("audio")].map((player) => player.duration),
     widths: [...document.images].map((image) => image.naturalWidth),
-    charts: [...document.querySelectorAll(".chart > svg")].map((chart) => chart.clientWidth),
+    charts: [...document.querySelectorAll(".chart svg")].map((chart) => chart.clientWidth),
     captions: [...document.querySelectorAll("figcaption")].map((caption) => caption.innerText),
     figures: document.querySelectorAll("figure").length,
     overflow: document.documentElement.scrollWidth - innerWidth,
