@@ -69,14 +69,11 @@ class CompressionSolver(AlternatingSolver):
             self.optimizer = get_optimizer(trained(self.model), cfg.optim)
         with naming("schedule"):
             self.schedule = get_schedule(self.optimizer, cfg.schedule)
-        self.sync_gradients = distrib.GradientSync(trained(self.model))
-        self.ranks.syncs["generator"] = self.sync_gradients
         self.adversary_loaded = False
         self.bad_steps_in_row = 0
         self.register_stateful("model", "optimizer", "schedule", "balancer", "bad_steps_in_row")
         if self.adversarial is not None:
             self.register_stateful("adversarial")
-            self.ranks.syncs["discriminators"] = self.adversarial.sync_gradients
         self.ema: ModuleEMA | None = None
         if cfg.optim.ema.decay:
             self.ema = ModuleEMA(self.model, cfg.optim.ema.decay, cfg.optim.ema.every)

@@ -80,20 +80,15 @@ class UnfinishedEpoch:
 
 
 class RankStates:
-    """What each rank has of its own, gathered for the checkpoint that the first rank writes: random
-    generators, and the sums of metrics in the epoch so far; and how they cut their messages.
+    """Random generators and sums of metrics of each rank, gathered for the checkpoint.
 
-    A run that goes on with another number of ranks adds the sums up, and takes the first rank's
-    generators; nothing that is learned depends on either.
-
-    Attributes:
-        syncs: of gradients, by name.
+    A run that is resumed with another number of ranks adds the sums up, and takes the generators of
+    rank 0; nothing that is learned depends on either.
     """
 
     def __init__(self, averager: Averager) -> None:
         self.random = RandomState()
         self.averager = averager
-        self.syncs: dict[str, distrib.GradientSync] = {}
         self._gathered: list[dict[str, Any]] = []
 
     def gather(self) -> None:
@@ -104,12 +99,9 @@ class RankStates:
     def state_dict(self) -> dict[str, Any]:
         if not distrib.is_distributed():
             self.gather()
-        messages = {name: sync.state_dict() for name, sync in self.syncs.items()}
-        return {"ranks": self._gathered, "messages": messages}
+        return {"ranks": self._gathered}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        for name, sync in self.syncs.items():
-            sync.load_state_dict(state["messages"].get(name, {"order": []}))
         ranks = state["ranks"]
         if len(ranks) == distrib.world_size():
             self.random.load_state_dict(ranks[distrib.rank()]["random"])

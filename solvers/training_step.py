@@ -44,7 +44,6 @@ class AlternatingSolver(BaseSolver):
     balancer: Balancer
     optimizer: torch.optim.Optimizer
     schedule: Schedule
-    sync_gradients: distrib.GradientSync
     ema: ModuleEMA | None
     bad_steps: BadSteps
     bad_steps_in_row: int
@@ -121,8 +120,8 @@ class AlternatingSolver(BaseSolver):
         if penalty is not None and penalty.requires_grad:  # not with a frozen encoder
             weighted = self.weights.get(PENALTY, 0.0) * penalty
         self.optimizer.zero_grad()
-        with self.sync_gradients(len(fake)):
-            self.balancer.backward(losses, fake, weighted, gradients=gradients)
+        self.balancer.backward(losses, fake, weighted, gradients=gradients)
+        distrib.average_gradients(trained(self.model), len(fake))
         metrics.update(self.balancer.metrics)
         checks.update({n: v for n, v in self.balancer.metrics.items() if n.startswith("norm_")})
         of_parameters = [p.grad for p in self.model.parameters() if p.grad is not None]

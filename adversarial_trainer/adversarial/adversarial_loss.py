@@ -102,7 +102,6 @@ class AdversarialLoss(nn.Module):
         self.adversary = adversary
         distrib.broadcast_module(adversary)
         self.optimizer = optimizer
-        self.sync_gradients = distrib.GradientSync(self._optimized())
         self.loss = loss
         self.loss_real = loss_real
         self.loss_fake = loss_fake
@@ -149,7 +148,7 @@ class AdversarialLoss(nn.Module):
         loss = fake.new_zeros(())
         fake_logits: list[Tensor] = []
         real_logits: list[Tensor] = []
-        with torch.enable_grad(), self.sync_gradients(len(fake)):
+        with torch.enable_grad():
             subs = sub_discriminators(self.adversary)
             for sub in subs:
                 on_fake, on_real = sub(fake)[0], sub(real)[0]
@@ -158,8 +157,8 @@ class AdversarialLoss(nn.Module):
                 loss = loss + sub_loss.detach()
                 fake_logits += [logits.detach() for logits in on_fake]
                 real_logits += [logits.detach() for logits in on_real]
-
         parameters = self._optimized()
+        distrib.average_gradients(parameters, len(fake))
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if not norm.isfinite().item():
             self.optimizer.zero_grad(set_to_none=True)

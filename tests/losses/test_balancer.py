@@ -263,7 +263,6 @@ def run_steps(rank: int | None, sizes: list[int], per_item: bool = True) -> Tens
     layer = nn.Linear(6, 5).double()
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
     balancer = Balancer(WEIGHTS, ema_decay=0.8, monitor=True, per_batch_item=per_item)
-    sync = distrib.GradientSync(layer.parameters())
     for step in range(3):
         data = torch.randn(sum(sizes), 6, dtype=torch.float64) * 10**step
         if rank is not None:
@@ -271,8 +270,8 @@ def run_steps(rank: int | None, sizes: list[int], per_item: bool = True) -> Tens
         y = layer(data)
         losses = some_losses(y, torch.ones_like(y))
         optimizer.zero_grad()
-        with sync(len(data)):
-            balancer.backward(losses, y)
+        balancer.backward(losses, y)
+        distrib.average_gradients(layer.parameters(), len(data))
         optimizer.step()
     ratios = torch.stack([balancer.metrics[f"ratio_{n}"].detach() for n in WEIGHTS])
     return torch.cat([*(p.detach().flatten() for p in layer.parameters()), ratios])

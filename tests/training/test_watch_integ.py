@@ -193,11 +193,11 @@ def test_a_rank_with_other_parameters(tmp_path: Path, audio: Path, runs: list[Ru
     assert "Traceback" not in run.output()
 
 
-def test_only_rank_zero_writes(tmp_path: Path, audio: Path, runs: list[Run], how: str) -> None:
-    """And in the end, nobody is taken for dead."""
+def test_only_rank_zero_writes(tmp_path: Path, audio: Path, runs: list[Run]) -> None:
+    """And a normal end is quiet."""
     stages = ["evaluate.every=1", "generate.every=1", "checkpoint.keep_last=1"]
     run = Run(
-        *(how, 2, tmp_path / "run", audio, *stages, "logging.tensorboard=true"),
+        *("dora", 2, tmp_path / "run", audio, *stages, "logging.tensorboard=true"),
         fault="opened",
         OPENED=str(tmp_path / "opened"),
     )

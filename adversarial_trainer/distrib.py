@@ -1,0 +1,202 @@
+"""Collectives by which N processes compute what one with the whole batch would.
+
+The loss of rank r is the mean over its own B_r items. With B = sum_r B_r, the gradient of the mean
+over the whole batch is then sum_r (B_r / B) g_r (`average_gradients`).
+
+All ranks call each of these functions alike; with one process they do nothing. flashy.distrib has
+the rest, but its averages ignore the number of items, and its `broadcast_model` integer buffers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, distributed, nn
+
+from adversarial_trainer.light_flashy import flashy
+
+T = TypeVar("T")
+
+
+def rank() -> int:
+    """Index of this process, 0 when alone."""
+    return flashy.distrib.rank()
+
+
+def world_size() -> int:
+    """Number of processes, 1 when alone."""
+    return flashy.distrib.world_size()
+
+
+def is_distributed() -> bool:
+    """Whether there are several processes."""
+    return world_size() > 1
+
+
+def is_rank_zero() -> bool:
+    """Whether this process is the one that writes files."""
+    return rank() == 0
+
+
+def barrier() -> None:
+    """Wait for all ranks."""
+    flashy.distrib.barrier()
+
+
+def all_reduce(tensor: Tensor) -> Tensor:
+    """Sum `tensor` over ranks, in place, and return it."""
+    flashy.distrib.all_reduce(tensor)
+    return tensor
+
+
+def any_true(flags: Sequence[bool | Tensor]) -> list[bool]:
+    """Return for each of `flags` (bools, 0-dim tensors) whether it is true on any rank.
+
+    One small message, which waits for the device of the tensors among them.
+    """
+    tensors = [flag for flag in flags if isinstance(flag, Tensor)]
+    device = tensors[0].device if tensors else _message_device()
+    own = torch.stack([torch.as_tensor(flag, device=device).to(torch.int32) for flag in flags])
+    return [count > 0 for count in all_reduce(own).tolist()]
+
+
+def _message_device() -> torch.device:
+    nccl = is_distributed() and distributed.get_backend() == "nccl"
+    return torch.device("cuda" if nccl else "cpu")
+
+
+def average_gradients(parameters: Iterable[nn.Parameter], items: int) -> None:
+    """Replace each gradient by that of the whole batch: sum_r items_r g_r / sum_r items_r.
+
+    To be called after the backward. A parameter without a gradient on this rank counts as zeros;
+    one that has none on any rank keeps none, so that an optimizer leaves it alone as it would in a
+    single process. One message for each type and device of parameters.
+
+    Args:
+        parameters: the same on every rank.
+        items: number of items behind the mean loss of this rank.
+    """
+    if not is_distributed():
+        return
+    groups: dict[tuple[torch.dtype, torch.device], list[nn.Parameter]] = defaultdict(list)
+    for param in dict.fromkeys(parameters):
+        if param.requires_grad:
+            groups[param.dtype, param.device].append(param)
+    for group in groups.values():
+        _average_group(group, items)
+
+
+def _average_group(parameters: list[nn.Parameter], items: int) -> None:
+    """Average gradients of one type: a message of the gradients times `items`, a 1 for each that
+    is there, and `items`."""
+    present = [param.grad is not None for param in parameters]
+    sizes = [param.numel() for param in parameters]
+    first = parameters[0]
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    counts = first.new_tensor([*present, items])
+    message = torch.cat([*(gradient.detach().reshape(-1) for gradient in gradients), counts])
+    sums, holders, total = message.split([sum(sizes), len(parameters), 1])
+    sums.mul_(items)
+    all_reduce(message)
+    # Read only where this rank lacks a gradient: reading waits for the device.
+    anywhere = present if all(present) else (holders > 0).tolist()
+    for param, held, mean in zip(parameters, anywhere, (sums / total).split(sizes), strict=True):
+        if param.grad is not None:
+            param.grad.copy_(mean.view_as(param))
+        elif held:
+            param.grad = mean.view_as(param).clone()
+
+
+def broadcast(tensors: Iterable[Tensor]) -> None:
+    """Overwrite `tensors`, of any types, with those of rank 0; one message for each type."""
+    if not is_distributed():
+        return
+    groups: dict[torch.dtype, list[Tensor]] = defaultdict(list)
+    for tensor in tensors:
+        groups[tensor.dtype].append(tensor)
+    for group in groups.values():
+        flat = torch.cat([tensor.detach().reshape(-1) for tensor in group])
+        distributed.broadcast(flat, src=0)
+        for tensor, part in zip(group, flat.split([t.numel() for t in group]), strict=True):
+            tensor.detach().copy_(part.view_as(tensor))
+
+
+def broadcast_module(module: nn.Module) -> None:
+    """Make parameters and all buffers, integer ones too, those of rank 0.
+
+    Raises:
+        RankError: if names, shapes or types are not the same on all ranks.
+    """
+    if not is_distributed():
+        return
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    layout = [(name, tuple(t.shape), str(t.dtype)) for name, t in tensors]
+    digest = hashlib.sha256(repr(layout).encode()).hexdigest()[:12]
+    count = sum(p.numel() for p in module.parameters())
+    require_same(type(module).__name__, f"{count} parameters in {len(tensors)} tensors ({digest})")
+    broadcast([*module.parameters(), *module.buffers()])
+
+
+def gather_rows(x: Tensor) -> Tensor:
+    """Concatenate `x` of every rank in rank order.
+
+    Shape: `[N_r, D]`, where ranks may hold different numbers of rows -> `[sum_r N_r, D]`.
+    """
+    if not is_distributed():
+        return x
+    sizes = torch.zeros(world_size(), dtype=torch.long, device=x.device)
+    sizes[rank()] = len(x)
+    counts: list[int] = all_reduce(sizes).tolist()
+    padded = x.new_zeros(max(counts), *x.shape[1:])
+    padded[: len(x)] = x
+    parts = [torch.empty_like(padded) for _ in counts]
+    distributed.all_gather(parts, padded)
+    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+
+def gather_objects(value: T) -> list[T]:
+    """Return the `value` of every rank, in rank order; anything that can be pickled."""
+    if not is_distributed():
+        return [value]
+    gathered: list[Any] = [None] * world_size()
+    distributed.all_gather_object(gathered, value)
+    return gathered
+
+
+def broadcast_object(value: T) -> T:
+    """Return the `value` of rank 0; anything that can be pickled."""
+    return flashy.distrib.broadcast_object(value, device=_message_device())
+
+
+class RankError(ValueError):
+    """Ranks that should be alike are not."""
+
+
+def require_same(what: str, value: object) -> None:
+    """Raise a `RankError` on all ranks if `value` is not the same on each.
+
+    For what would otherwise hang or crash the backend later on. The message names the ranks that
+    differ from rank 0, with both values.
+    """
+    values = gather_objects(value)
+    different = [index for index, other in enumerate(values) if other != values[0]]
+    if different:
+        first = different[0]
+        others = f" (ranks {', '.join(map(str, different))} differ)" if different[1:] else ""
+        raise RankError(
+            f"{what} differs between processes: rank {first} has {values[first]}, rank 0 has "
+            f"{values[0]}{others}."
+        )
+
+
+def shared_generator(seed: int) -> torch.Generator:
+    """Return a CPU generator that draws the same numbers on every rank.
+
+    For decisions that all ranks must take alike: whether to update the discriminators, how many
+    codebooks to use, which frames replace dead codes.
+    """
+    return torch.Generator().manual_seed(seed)
