@@ -20,9 +20,9 @@ COMMANDS = {
         "tools.report.command",
         "write an HTML page of a run, or of several compared: audio, spectrograms, curves",
     ),
-    "encode": ("tools.compress.encode_command", "compress audio with a codec"),
-    "decode": ("tools.compress.decode_command", "audio of what encode wrote"),
-    "info": ("tools.compress.info_command", "what is in an .atc file"),
+    "encode": ("tools.compress.encode", "compress audio with a codec"),
+    "decode": ("tools.compress.decode", "audio of what encode wrote"),
+    "info": ("tools.compress.info", "what is in an .atc file"),
     "export": (
         "tools.export.command",
         "write a codec for transformers, as safetensors, or as ONNX",

@@ -36,7 +36,12 @@ class BaseQuantizer(nn.Module):
 
     In a training loop, call `result = quantizer(x, frame_rate)`, then the backward and the
     optimizer's step, then `quantizer.update(result)`, on all ranks or on none of them.
+
+    Attributes:
+        discrete: whether codes are integers, which a bitstream can hold.
     """
+
+    discrete = True
 
     def forward(self, x: torch.Tensor, frame_rate: float) -> QuantizedResult:
         """Quantize `x` `[B, D, T]`; `frame_rate` in frames a second gives the bandwidth.
@@ -89,6 +94,13 @@ class BaseQuantizer(nn.Module):
     def trained_counts(self) -> list[int]:
         """Numbers of codebooks it is trained to be used with, ascending."""
         return [self.total_codebooks]
+
+    def code_counts(self) -> list[torch.Tensor] | None:
+        """How often each code occurred in training, `[cardinality]` for each codebook.
+
+        None if the quantizer does not count; entropy coding needs it.
+        """
+        return None
 
     def bandwidth(self, frame_rate: float, num_codebooks: int | None = None) -> float:
         """Bits a second / 1000 of `num_codebooks` (default: those in use) at `frame_rate` Hz."""

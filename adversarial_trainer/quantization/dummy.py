@@ -19,6 +19,8 @@ class DummyQuantizer(BaseQuantizer):
         dimension: D, number of latent channels.
     """
 
+    discrete = False
+
     def __init__(self, dimension: int = 128) -> None:
         super().__init__()
         if dimension < 1:

@@ -156,6 +156,9 @@ class ResidualVectorQuantizer(BaseQuantizer):
             return [self.max_n_q]
         return sorted({*self.dropout_choices, self.max_n_q})
 
+    def code_counts(self) -> list[torch.Tensor]:
+        return [book.cluster_size for book in self.codebooks]
+
     @property
     def initialised(self) -> bool:
         """Whether every codebook has its start; once true it is remembered, since reading the

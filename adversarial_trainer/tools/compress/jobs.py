@@ -1,12 +1,13 @@
-"""What a command is to read and write: a file, a pipe, or a folder of files."""
+"""Files that a command reads and writes: one, a pipe, or all of a folder."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from tqdm import tqdm
 
@@ -14,21 +15,31 @@ PIPE = "-"
 
 
 class Job(NamedTuple):
-    """A file to read and one to write; `-` is a pipe."""
+    """A file to read and a file to write; `-` is stdin or stdout."""
 
     source: str
     target: str
 
 
+@contextmanager
+def open_input(source: str) -> Iterator[BinaryIO]:
+    """Open a file for reading, or stdin for `-`."""
+    if source == PIPE:
+        yield sys.stdin.buffer
+    else:
+        with open(source, "rb") as file:
+            yield file
+
+
 def list_jobs(
     source: str, target: str, suffixes: Collection[str], suffix: str, force: bool
 ) -> list[Job]:
-    """One job, or those for all files below the folder `source`.
+    """Return one job, or those for all files below the folder `source`.
 
     Args:
-        suffixes: of the files that are looked for in a folder.
-        suffix: of what they become.
-        force: whether targets may be there.
+        suffixes: of the files to find in a folder.
+        suffix: of the files to write.
+        force: whether targets may exist.
 
     Raises:
         FileNotFoundError, FileExistsError, ValueError: before anything is written.
@@ -42,42 +53,42 @@ def list_jobs(
     else:
         if target == PIPE:
             raise ValueError(f"{source!r} is a folder: name a folder to write to, not a pipe")
-        jobs = _tree(Path(source), Path(target), suffixes, suffix)
+        jobs = _list_folder(Path(source), Path(target), suffixes, suffix)
     for job in jobs:
         if job.target != PIPE and os.path.lexists(job.target):
             if os.path.exists(job.source) and os.path.samefile(job.source, job.target):
-                raise ValueError(f"{job.source!r} would be written over itself")
+                raise ValueError(f"{job.source!r} would be overwritten by its own output")
             if not force:
                 raise FileExistsError(f"{job.target!r} exists; --force overwrites it")
     return jobs
 
 
-def _tree(source: Path, target: Path, suffixes: Collection[str], suffix: str) -> list[Job]:
+def _list_folder(source: Path, target: Path, suffixes: Collection[str], suffix: str) -> list[Job]:
     found = sorted(p for p in source.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
     if not found:
         raise ValueError(f"{str(source)!r}: no file in it ends in {', '.join(sorted(suffixes))}")
-    made: dict[Path, Path] = {}
+    sources: dict[Path, Path] = {}  # of each target
     for path in found:
-        goal = (target / path.relative_to(source)).with_suffix(suffix)
-        if (other := made.setdefault(goal, path)) != path:
-            raise ValueError(f"{str(other)!r} and {str(path)!r} would both become {str(goal)!r}")
-    return [Job(str(path), str(goal)) for goal, path in made.items()]
+        out = (target / path.relative_to(source)).with_suffix(suffix)
+        if (other := sources.setdefault(out, path)) != path:
+            raise ValueError(f"{str(other)!r} and {str(path)!r} would both become {str(out)!r}")
+    return [Job(str(path), str(out)) for out, path in sources.items()]
 
 
 def run_jobs(jobs: list[Job], work: Callable[[Job], int], description: str) -> int:
-    """Do all; one alone raises what goes wrong, of several those that fail are named at the end.
+    """Run all jobs. Errors of a single job are raised, of several those are listed at the end.
 
     Args:
         work: returns an exit status.
 
     Returns:
-        The highest status; at least 1 if one failed.
+        The highest status; at least 1 if a job failed.
     """
     if len(jobs) == 1:
         try:
             return work(jobs[0])
         except ValueError as error:
-            raise ValueError(_named(jobs[0], error)) from error
+            raise ValueError(_message(jobs[0], error)) from error
     status, failed = 0, []
     for job in tqdm(jobs, desc=description, unit="file", disable=None):
         try:
@@ -85,14 +96,14 @@ def run_jobs(jobs: list[Job], work: Callable[[Job], int], description: str) -> i
         except BrokenPipeError:
             raise
         except (OSError, ValueError) as error:
-            failed.append(_named(job, error))
+            failed.append(_message(job, error))
     if failed:
         print(f"{len(failed)} of {len(jobs)} files failed:", file=sys.stderr)
         print("\n".join(failed), file=sys.stderr)
     return max(status, 1) if failed else status
 
 
-def _named(job: Job, error: Exception) -> str:
-    """What went wrong, with the name of what it went wrong with."""
+def _message(job: Job, error: Exception) -> str:
+    """Return the error's message, prefixed with the file if it does not name it."""
     name = "stdin" if job.source == PIPE else job.source
     return str(error) if name in str(error) else f"{name}: {error}"

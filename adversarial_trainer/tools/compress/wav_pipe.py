@@ -1,134 +1,139 @@
-"""WAV through pipes, where nothing can be sought and the length is not known."""
+"""WAV through pipes: without seeking, and without knowing the length."""
 
 from __future__ import annotations
 
+import io
 import logging
 import struct
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
+import soundfile
 import torch
 
 from adversarial_trainer.audio import to_subtype
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = struct.Struct("<HHIIHH")  # tag, channels, rate, bytes a second and a frame, bits
+_FORMAT = struct.Struct("<HHIIHH")  # tag, channels, rate, bytes per second and frame, bits
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
-_READ = {(_PCM, 16), (_PCM, 24), (_PCM, 32), (_FLOAT, 32)}
-_WRITTEN = {
+_SUBTYPES = {
     "PCM_16": (_PCM, 16),
     "PCM_24": (_PCM, 24),
     "PCM_32": (_PCM, 32),
     "FLOAT": (_FLOAT, 32),
 }
-_LONGEST_CHUNK = 1 << 20  # bytes, of what stands before the samples
-_OPEN = 0x7FFF0000  # sizes from here on, and 0, are what programs write to pipes
+_MAX_CHUNK = 1 << 20  # bytes, of a chunk before the samples
+_OPEN_SIZE = 0x7FFF0000  # programs that do not know the length write 0, or at least this
 _UNKNOWN = 0xFFFFFFFF
 
 
 class WavFormat(NamedTuple):
-    """Samples that follow in a pipe.
+    """Format of samples in a pipe.
 
     Attributes:
-        tag: 1 for integers, 3 for floats.
-        bits: of a sample.
+        subtype: soundfile's name for it.
         size: bytes, or None: up to the end.
     """
 
-    tag: int
-    bits: int
+    subtype: str
     sample_rate: int
     channels: int
     size: int | None
 
 
 def read_format(file: BinaryIO) -> tuple[WavFormat | None, bytes]:
-    """What a pipe begins with, None if it is no WAV that `read_samples` knows; the bytes read."""
+    """Read the header of a WAV from a pipe.
+
+    Returns:
+        Its format, None if it is no WAV that `read_samples` can read, and the bytes read.
+    """
     head = file.read(12)
     if head[:4] != b"RIFF" or head[8:] != b"WAVE":
         return None, head
-    found: tuple[int, int, int, int] | None = None
+    found: tuple[str, int, int] | None = None
     while len(chunk := file.read(8)) == 8:
         head += chunk
         name, size = chunk[:4], int.from_bytes(chunk[4:], "little")
         if name == b"data":
-            if found is None:
-                return None, head
-            tag, bits, rate, channels = found
-            open_end = size == 0 or size >= _OPEN
-            return WavFormat(tag, bits, rate, channels, None if open_end else size), head
-        if size > _LONGEST_CHUNK:
+            open_end = size == 0 or size >= _OPEN_SIZE
+            return found and WavFormat(*found, None if open_end else size), head
+        if size > _MAX_CHUNK:
             return None, head
         body = file.read(size + size % 2)
         head += body
-        if name == b"fmt " and len(body) >= _FORMAT.size:
-            tag, channels, rate, _, align, bits = _FORMAT.unpack_from(body)
-            if tag == _EXTENSIBLE and len(body) >= 26:
-                tag = int.from_bytes(body[24:26], "little")
-            known = (tag, bits) in _READ and align == channels * bits // 8
-            if not known or not 1 <= channels <= 1024 or rate < 1:
+        if name == b"fmt ":
+            found = _parse_format(body)
+            if found is None:
                 return None, head
-            found = tag, bits, rate, channels
     return None, head + chunk
 
 
+def _parse_format(body: bytes) -> tuple[str, int, int] | None:
+    """Return subtype, sample rate and channels of a `fmt ` chunk; None for other formats."""
+    if len(body) < _FORMAT.size:
+        return None
+    tag, channels, rate, _, align, bits = _FORMAT.unpack_from(body)
+    if tag == _EXTENSIBLE and len(body) >= 26:
+        tag = int.from_bytes(body[24:26], "little")
+    for subtype, known in _SUBTYPES.items():
+        valid = align == channels * bits // 8 and 1 <= channels <= 1024 and rate >= 1
+        if known == (tag, bits) and valid:
+            return subtype, rate, channels
+    return None
+
+
 def read_samples(file: BinaryIO, wav: WavFormat, seconds: float = 1.0) -> Iterator[torch.Tensor]:
-    """Blocks `[C, T]` of what follows, float32; a last frame that is not whole is left out."""
-    frame = wav.channels * wav.bits // 8
+    """Yield the samples as float32 blocks `[C, T]`; an incomplete last frame is left out."""
+    frame = wav.channels * _SUBTYPES[wav.subtype][1] // 8
     step, left = max(1, round(seconds * wav.sample_rate)) * frame, wav.size
     while data := file.read(step if left is None else min(step, left)):
         left = None if left is None else left - len(data)
-        samples = _to_float(data[: len(data) // frame * frame], wav)
-        yield torch.from_numpy(samples.reshape(-1, wav.channels).T.copy())  # [T, C] -> [C, T]
+        samples, _ = soundfile.read(
+            io.BytesIO(data[: len(data) // frame * frame]),
+            dtype="float32",
+            always_2d=True,
+            samplerate=wav.sample_rate,
+            channels=wav.channels,
+            format="RAW",
+            subtype=wav.subtype,
+            endian="LITTLE",
+        )
+        yield torch.from_numpy(samples.T.copy())  # [T, C] -> [C, T]
 
 
 def write_wav(
     file: BinaryIO, blocks: Iterable[torch.Tensor], sample_rate: int, channels: int, subtype: str
 ) -> None:
-    """Write blocks `[C, T]` as they come, under a header that leaves the length open.
+    """Write blocks `[C, T]` as they come, after a header that leaves the length open.
 
-    Samples beyond [-1, 1] are cut off, with a warning at the end; FLOAT keeps them.
+    Samples beyond [-1, 1] are clipped, with a warning at the end; FLOAT keeps them.
     """
-    tag, bits = wav_subtype(subtype)
+    check_subtype(subtype)
+    tag, bits = _SUBTYPES[subtype]
     align = channels * bits // 8
     fmt = _FORMAT.pack(tag, channels, sample_rate, sample_rate * align, align, bits)
     unknown = struct.pack("<I", _UNKNOWN)
     file.write(b"RIFF" + unknown + b"WAVEfmt " + struct.pack("<I", len(fmt)) + fmt)
     file.write(b"data" + unknown)
-    peak = 0.0
+    max_abs = 0.0
     for block in blocks:
         data = block.detach().to("cpu", torch.float64).numpy().T  # [C, T] -> [T, C]
         if tag == _PCM:
-            peak = max(peak, float(np.abs(data).max(initial=0.0)))
-        file.write(_to_bytes(data, subtype, bits))
+            max_abs = max(max_abs, float(np.abs(data).max(initial=0.0)))
+            data = to_subtype(data.clip(-1, 1), subtype)
+        raw = io.BytesIO()
+        samples = np.ascontiguousarray(data)
+        soundfile.write(raw, samples, sample_rate, subtype, endian="LITTLE", format="RAW")
+        file.write(raw.getvalue())
         file.flush()
-    if peak > 1:
-        logger.warning("stdout: samples beyond [-1, 1] were cut off, peak %.3f", peak)
+    if max_abs > 1:
+        logger.warning("stdout: samples beyond [-1, 1] were clipped, peak %.3f", max_abs)
 
 
-def wav_subtype(subtype: str) -> tuple[int, int]:
-    """Tag and bits of a subtype; ValueError if `write_wav` does not know it."""
-    if subtype not in _WRITTEN:
-        choices = ", ".join(_WRITTEN)
+def check_subtype(subtype: str) -> None:
+    """Raise ValueError for a subtype that `write_wav` cannot write."""
+    if subtype not in _SUBTYPES:
+        choices = ", ".join(_SUBTYPES)
         raise ValueError(f"cannot write {subtype} to stdout. Choices: {choices}")
-    return _WRITTEN[subtype]
-
-
-def _to_float(data: bytes, wav: WavFormat) -> np.ndarray:
-    if wav.tag == _FLOAT:
-        return np.frombuffer(data, "<f4").astype(np.float32)
-    size = wav.bits // 8
-    # As the highest bytes of 32-bit integers.
-    wide = np.zeros((len(data) // size, 4), np.uint8)
-    wide[:, 4 - size :] = np.frombuffer(data, np.uint8).reshape(-1, size)
-    return (wide.view("<i4")[:, 0] / 2.0**31).astype(np.float32)
-
-
-def _to_bytes(data: np.ndarray, subtype: str, bits: int) -> bytes:
-    if subtype == "FLOAT":
-        return data.astype("<f4").tobytes()
-    wide = to_subtype(data.clip(-1, 1), subtype).astype("<i4")
-    highest = np.ascontiguousarray(wide).view(np.uint8).reshape(-1, 4)[:, 4 - bits // 8 :]
-    return highest.tobytes()

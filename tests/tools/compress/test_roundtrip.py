@@ -12,16 +12,15 @@ from recipes import audio, codec, pieces
 
 from adversarial_trainer.models.pretrained import Codec
 from adversarial_trainer.models.streaming import EncodedChunk, decode_stream, encode_stream
-from adversarial_trainer.tools.compress import AudioDecoder, encode_audio
 from adversarial_trainer.tools.compress.bitstream import (
     BitstreamReader,
     Block,
     FormatError,
     read_codes,
 )
-from adversarial_trainer.tools.compress.encoder import set_bandwidth
-from adversarial_trainer.tools.compress.info_command import examine
-from adversarial_trainer.tools.compress.tables import get_coder
+from adversarial_trainer.tools.compress.decode import decode_audio
+from adversarial_trainer.tools.compress.encode import encode_audio, get_coder, set_bandwidth
+from adversarial_trainer.tools.compress.info import examine
 
 SMALL = ["model.seanet.n_filters=2", "model.seanet.dimension=8"]
 SEGMENTS = ["encodec_48khz", *SMALL, "quantizer.n_q=2", "quantizer.dropout_choices=null"]
@@ -40,18 +39,23 @@ def make(recipe: str) -> Codec:
 def encode(coded: Codec, x: torch.Tensor, rate: int, entropy: bool = False) -> bytes:
     file = io.BytesIO()
     coder = get_coder(coded.model, coded.model.num_codebooks) if entropy else None
-    encoded = encode_audio(coded, pieces(x, 9000), rate, len(x), file, coder)
-    assert (encoded.length, encoded.total_bytes) == (x.shape[-1], len(file.getvalue()))
+    writer = encode_audio(coded, pieces(x, 9000), rate, len(x), file, coder)
+    assert (writer.length, writer.total_bytes) == (x.shape[-1], len(file.getvalue()))
     return file.getvalue()
 
 
 def decode(coded: Codec, data: bytes, salvage: bool = False) -> torch.Tensor:
-    return torch.cat(list(AudioDecoder(coded, BitstreamReader(io.BytesIO(data), salvage))), -1)
+    return torch.cat(list(decode_audio(coded, BitstreamReader(io.BytesIO(data), salvage))), -1)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize(
-    "channels, rate, length", [(2, 44_100, 1), (2, 44_100, 100_001), (1, 8000, 9000)]
+    "recipe, channels, rate, length",
+    [
+        ("mono", 2, 44_100, 50_001),
+        ("odd cardinality", 1, 8000, 9000),
+        ("not a whole frame rate", 2, 44_100, 1),
+        ("stereo 48 kHz", 2, 44_100, 100_001),
+    ],
 )
 def test_codes_and_audio_are_those_of_the_stream(recipe: str, channels, rate, length) -> None:
     coded = make(recipe)
@@ -82,8 +86,8 @@ def test_codes_and_audio_are_those_of_the_stream(recipe: str, channels, rate, le
     assert reader.header.channels == channels
 
 
-@pytest.mark.parametrize("codebooks", [1, 3, 8])
-def test_the_bitrate_is_the_nominal_one(codebooks) -> None:
+@pytest.mark.parametrize("codebooks", [1, 3])
+def test_the_bitrate_is_the_nominal_one(codebooks: int) -> None:
     """10 s: to the bit in the codes; with all within header, blocks and end."""
     coded = make("mono")
     model = coded.model
@@ -102,10 +106,9 @@ def test_the_bitrate_is_the_nominal_one(codebooks) -> None:
 def test_entropy_coding_follows_the_counts() -> None:
     """What training saw most often takes the fewest bits; the tables are part of the stream."""
     coded = make("mono")
-    books = [dataclasses.replace(coded, model=coded.model)]  # the same codec, counted otherwise
     x = audio(1, 32_000, 16_000)
     data = encode(coded, x, 16_000, entropy=True)
-    counts = books[0].model.quantizer.codebooks[0].cluster_size
+    counts = coded.model.quantizer.codebooks[0].cluster_size
     before = counts.clone()
     try:
         counts[0] *= 2
@@ -143,9 +146,9 @@ def test_salvage_keeps_the_time() -> None:
     # No end: what there is, to the end of its last frame.
     assert torch.equal(decode(coded, data[: starts[4]], True)[:, :60_000], whole[:, :60_000])
     assert decode(coded, data[: starts[4]], True).shape == (1, 64_000)
-    with pytest.raises(FormatError, match="no good block"):
+    with pytest.raises(FormatError, match="no undamaged block"):
         decode(coded, data[: starts[0]], salvage=True)
-    with pytest.raises(FormatError, match="no good block"):
+    with pytest.raises(FormatError, match="no undamaged block"):
         decode(coded, data[: starts[0]] + data[starts[-2] :], salvage=True)
 
 

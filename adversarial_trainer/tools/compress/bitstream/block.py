@@ -1,4 +1,4 @@
-"""Blocks: codes of some frames, each readable by itself."""
+"""Blocks of a bitstream: the codes of some frames, or the end."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from .entropy import EntropyCoder
-from .header import FormatError, Header
-from .packing import pack, unpack
+from .header import SCALE_SIZE, FormatError, Header
 
-SYNC = b"\xf5ATB"  # 0xF5 is in no UTF-8 text
+SYNC = b"\xf5ATB"  # 0xF5 occurs in no UTF-8 text
 _CRC = struct.Struct("<I")
 _FIELDS = struct.Struct("<BIHH")  # kind, sequence, frames, bytes of the payload
 PREFIX = len(SYNC) + _CRC.size + _FIELDS.size  # bytes before the payload
@@ -22,13 +21,13 @@ PACKED, CODED, END = 0, 1, 2  # kinds
 
 
 class Block(NamedTuple):
-    """A block whose CRC is right, as it stands in a file.
+    """A block as stored in a file.
 
     Attributes:
         kind: PACKED, CODED (entropy coded) or END.
-        sequence: its number, from 0; of the END block how many there are before it.
-        frames: how many it holds.
-        payload: what follows the fields.
+        sequence: number of the block, from 0; of the END block, the number of blocks before it.
+        frames: number of frames.
+        payload: the bytes after the fields.
     """
 
     kind: int
@@ -37,18 +36,19 @@ class Block(NamedTuple):
     payload: bytes
 
     def to_bytes(self, header_crc: int) -> bytes:
+        """Encode the block; `read_block` is the inverse."""
         fields = _FIELDS.pack(self.kind, self.sequence, self.frames, len(self.payload))
         body = fields + self.payload
         return SYNC + _CRC.pack(zlib.crc32(body, header_crc)) + body
 
     @property
     def length(self) -> int:
-        """Of an END block: samples per channel of the audio."""
+        """Samples per channel of the original audio, stored in the END block."""
         return int(_LENGTH.unpack(self.payload)[0])
 
 
 def end_block(header: Header, length: int) -> Block:
-    """What closes the bitstream of audio of `length` samples."""
+    """Return the END block for original audio of `length` samples."""
     return Block(END, header.blocks(length), 0, _LENGTH.pack(length))
 
 
@@ -59,7 +59,7 @@ def write_codes(
     scale: float | None,
     coder: EntropyCoder | None,
 ) -> Block:
-    """A block of codes `[K, F]`; entropy coded if there is a coder and that makes it smaller."""
+    """Return a block of codes `[K, F]`, entropy coded if there is a coder and that is smaller."""
     kind, payload = PACKED, pack(codes, header.bits)
     if coder is not None and len(coded := coder.encode(codes)) < len(payload):
         kind, payload = CODED, coded
@@ -71,13 +71,14 @@ def write_codes(
 def read_codes(
     header: Header, block: Block, coder: EntropyCoder | None
 ) -> tuple[np.ndarray, float | None]:
-    """Codes int64 `[K, F]` and scale of a block.
+    """Return the codes int64 `[K, F]` and the scale of a block.
 
     Args:
-        coder: that of `header.tables`; needed for a CODED block only.
+        coder: with the tables `header.tables`; needed for CODED blocks only.
 
     Raises:
-        FormatError: it holds what no writer writes.
+        FormatError: for codes or a scale out of range.
+        ValueError: the block needs another coder.
     """
     payload, scale = block.payload, None
     if header.scaled:
@@ -87,13 +88,11 @@ def read_codes(
             raise FormatError(f"block {block.sequence} has the scale {scale}")
     if block.kind == PACKED:
         codes = unpack(payload, header.codebooks, block.frames, header.bits)
-    else:
-        if coder is None or coder.hash != header.tables:
-            had = "none" if coder is None else coder.hash
-            raise ValueError(
-                f"it takes an entropy coder with the tables {header.tables}, not {had}"
-            )
+    elif coder is not None and coder.hash == header.tables:
         codes = coder.decode(payload, header.codebooks, block.frames)
+    else:
+        given = "none" if coder is None else coder.hash
+        raise ValueError(f"an entropy coder with the tables {header.tables} is needed, not {given}")
     if codes.size and codes.max() >= header.cardinality:
         raise FormatError(
             f"block {block.sequence} has a code {codes.max()}; the largest is "
@@ -103,28 +102,25 @@ def read_codes(
 
 
 def block_size(data: bytes | bytearray, header: Header) -> int:
-    """Bytes of the block whose first `PREFIX` ones are `data`; FormatError if there is none."""
+    """Return the length of the block that begins with `data`, its first `PREFIX` bytes."""
     if data[: len(SYNC)] != SYNC:
         raise FormatError("no block begins here")
     kind, _, frames, size = _FIELDS.unpack_from(data, PREFIX - _FIELDS.size)
+    full = header.payload_bytes(frames)
+    valid = 1 <= frames <= header.frames
     if kind == END:
         valid = frames == 0 and size == _LENGTH.size
+    elif kind == CODED:
+        valid &= header.tables is not None and SCALE_SIZE * header.scaled <= size < full
     else:
-        full = header.payload_bytes(frames)
-        valid = 1 <= frames <= header.frames and (
-            size == full
-            if kind == PACKED
-            else kind == CODED
-            and header.tables is not None
-            and _SCALE.size * header.scaled <= size < full
-        )
+        valid &= kind == PACKED and size == full
     if not valid:
         raise FormatError(f"no block is of kind {kind} with {frames} frames in {size} bytes")
     return PREFIX + size
 
 
 def read_block(data: bytes | bytearray, header: Header, header_crc: int) -> Block:
-    """The block that `data` is, of `block_size` bytes; FormatError if it is damaged."""
+    """Decode a whole block; FormatError if it is damaged."""
     body = data[len(SYNC) + _CRC.size :]
     if zlib.crc32(body, header_crc) != _CRC.unpack_from(data, len(SYNC))[0]:
         raise FormatError("wrong CRC")
@@ -133,3 +129,18 @@ def read_block(data: bytes | bytearray, header: Header, header_crc: int) -> Bloc
     if kind == END and (block.length < 1 or sequence != header.blocks(block.length)):
         raise FormatError(f"{sequence} blocks for {block.length} samples")
     return block
+
+
+def pack(codes: np.ndarray, bits: int) -> bytes:
+    """Pack codes `[K, F]` frame by frame, `bits` bits each, highest bit first, zeros at the end."""
+    flat = codes.T.reshape(-1, 1)  # [K, F] -> [F * K, 1]
+    shifts = np.arange(bits - 1, -1, -1)
+    return np.packbits(((flat >> shifts) & 1).astype(np.uint8)).tobytes()
+
+
+def unpack(data: bytes, codebooks: int, frames: int, bits: int) -> np.ndarray:
+    """Invert `pack`: return codes int64 `[K, F]`."""
+    count = codebooks * frames
+    digits = np.unpackbits(np.frombuffer(data, np.uint8), count=count * bits)
+    weights = 1 << np.arange(bits - 1, -1, -1)
+    return (digits.reshape(count, bits) @ weights).reshape(frames, codebooks).T

@@ -1,4 +1,4 @@
-"""The start of a bitstream: what it takes to read the rest."""
+"""Header of a bitstream."""
 
 from __future__ import annotations
 
@@ -6,23 +6,22 @@ import json
 import math
 import struct
 import zlib
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-# As PNG's: not text, and changed by whatever changes line ends or drops the eighth bit.
+# Like PNG's signature: not text, and damaged by transfers that change line ends or drop bit 8.
 MAGIC = b"\x89ATC\r\n\x1a\n"
 VERSION = 1
-_FIXED = struct.Struct("<8sHH")  # magic, version, length of the JSON
-FIXED = _FIXED.size
+_START = struct.Struct("<8sHH")  # magic, version, length of the JSON
+START = _START.size
 _CRC = struct.Struct("<I")
 MAX_JSON = 4096  # bytes
 MAX_PAYLOAD = 0xFFFF  # bytes of a block
 MAX_CODES = 0xFFFF  # of a block
-_SCALE = 4  # bytes
-# What resampling takes grows with the two rates over their greatest common divisor.
+SCALE_SIZE = 4  # bytes
+# The memory that resampling takes grows with the rates divided by their greatest common divisor.
 _MAX_RATIO_TERM = 200_000
-# Of each number in the header, smallest and largest.
+# Smallest and largest value of each number.
 _LIMITS = {
     "sample_rate": (1, 768_000),
     "channels": (1, 1024),
@@ -37,30 +36,34 @@ _LIMITS = {
 
 
 class FormatError(ValueError):
-    """Bytes that are not what docs/bitstream.md says."""
+    """Data that violates the format in docs/bitstream.md."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What holds for a whole bitstream.
+    """Properties of a whole bitstream.
 
-    Block n holds the frames of the samples from `n * stride` on, at most `segment` of them.
+    Block n holds the frames of up to `segment` samples, starting at sample `n * stride`. Lengths
+    are in samples at the model's rate, except for that of the original audio.
 
     Attributes:
         model: hash of the model that decodes it.
-        sample_rate: of the audio that was encoded, in Hz.
-        channels: of that audio.
-        model_rate: sample rate of the model, in Hz; all lengths but the last one are at this rate.
+        sample_rate: of the original audio, in Hz.
+        channels: of the original audio.
+        model_rate: sample rate of the model, in Hz.
         model_channels: channels of the model.
-        codebooks: codes a frame.
-        cardinality: values that a code can take, 0 to cardinality - 1.
-        hop: samples a frame.
+        codebooks: codes per frame.
+        cardinality: number of values of a code, which is in 0 to cardinality - 1.
+        hop: samples per frame.
         segment: samples of a full block.
-        stride: samples from a block's start to the next one's.
-        separate: each block is a signal of its own, which overlaps with the next one if
-            `stride < segment`; else the blocks are one signal.
+        stride: samples from the start of a block to the start of the next.
+        separate: each block is decoded on its own, and overlaps the next one if
+            `stride < segment`; otherwise all blocks together are one signal.
         scaled: each block has a factor for its audio.
-        tables: hash of the tables for entropy coding; None: there are no such blocks.
+        tables: hash of the entropy coder's tables; None if no block is entropy coded.
+
+    Raises:
+        FormatError: for values outside of the format's limits, or that contradict each other.
     """
 
     model: str
@@ -82,23 +85,24 @@ class Header:
             value = getattr(self, name)
             if type(value) is not int or not low <= value <= high:
                 raise FormatError(f"{name} must be an integer in {low}..{high}, got {value!r:.99}")
+        for name in ("separate", "scaled"):
+            if type(getattr(self, name)) is not bool:
+                raise FormatError(f"{name} must be true or false, got {getattr(self, name)!r:.99}")
+        _check_hash("model", self.model)
+        if self.tables is not None:
+            _check_hash("tables", self.tables)
         common = math.gcd(self.sample_rate, self.model_rate)
         if max(self.sample_rate, self.model_rate) > _MAX_RATIO_TERM * common:
             raise FormatError(
                 f"sample_rate={self.sample_rate} and model_rate={self.model_rate} have too small a "
                 "common divisor to be resampled"
             )
-        for name in ("separate", "scaled"):
-            if type(getattr(self, name)) is not bool:
-                raise FormatError(f"{name} must be true or false, got {getattr(self, name)!r:.99}")
         if self.scaled and not self.separate:
             raise FormatError("scaled needs separate blocks")
-        _check_hash("model", self.model)
-        if self.tables is not None:
-            _check_hash("tables", self.tables)
         if self.separate and not self.segment <= 2 * self.stride <= 2 * self.segment:
             raise FormatError(
-                f"stride must be half of segment={self.segment} to all of it, got {self.stride}"
+                f"stride must be between half of segment={self.segment} and all of it, got "
+                f"{self.stride}"
             )
         if not self.separate and not self.stride == self.segment == self.frames * self.hop:
             raise FormatError(
@@ -109,7 +113,7 @@ class Header:
         if many or self.payload_bytes(self.frames) > MAX_PAYLOAD:
             raise FormatError(
                 f"a block of {self.frames} frames with {self.codebooks} codes of {self.bits} bits "
-                f"is too large; at most {MAX_CODES} codes and {MAX_PAYLOAD} bytes"
+                f"is too large; at most {MAX_CODES} codes and {MAX_PAYLOAD} bytes are allowed"
             )
 
     @property
@@ -124,75 +128,75 @@ class Header:
 
     @property
     def frame_rate(self) -> float:
-        """Frames a second."""
+        """Frames per second."""
         return self.model_rate / self.hop
-
-    @property
-    def bandwidth(self) -> float:
-        """kb/s of the packed codes."""
-        return self.codebooks * self.bits * self.frame_rate / 1000
 
     def payload_bytes(self, frames: int) -> int:
         """Bytes of a block of packed codes, its scale included."""
-        return -(-frames * self.codebooks * self.bits // 8) + _SCALE * self.scaled
+        return -(-frames * self.codebooks * self.bits // 8) + SCALE_SIZE * self.scaled
 
     def model_samples(self, length: int) -> int:
-        """Samples at the model's rate of `length` samples at the audio's."""
+        """Samples at the model's rate for original audio of `length` samples."""
         return -(-length * self.model_rate // self.sample_rate)
 
     def blocks(self, length: int) -> int:
-        """How many blocks audio of `length` samples has."""
+        """Number of blocks for original audio of `length` samples."""
         return -(-self.model_samples(length) // self.stride)
 
     def block_frames(self, sequence: int, length: int) -> int:
-        """Frames of block number `sequence` of audio of `length` samples."""
+        """Frames of block number `sequence` for original audio of `length` samples."""
         rest = self.model_samples(length) - sequence * self.stride
         return -(-min(self.segment, rest) // self.hop)
 
+    def kbps(self, seconds: float, payload_bytes: int, total_bytes: int) -> dict[str, float]:
+        """Bitrates in kb/s: nominal, of the codes as stored, and of the whole file."""
+        factor = 8 / seconds / 1000 if seconds else 0.0
+        return {
+            "nominal": self.codebooks * self.bits * self.frame_rate / 1000,
+            "payload": payload_bytes * factor,
+            "total": total_bytes * factor,
+        }
+
     def to_bytes(self) -> bytes:
-        """The header as it stands in a file."""
+        """Encode the header; `read_header` is the inverse."""
         text = json.dumps(asdict(self), separators=(",", ":")).encode()
-        data = _FIXED.pack(MAGIC, VERSION, len(text)) + text
+        data = _START.pack(MAGIC, VERSION, len(text)) + text
         return data + _CRC.pack(zlib.crc32(data))
 
 
 def header_size(data: bytes) -> int:
-    """Bytes of the header whose first `FIXED` ones are `data`; FormatError if there is none."""
+    """Return the length of the header that begins with `data`, its first `START` bytes."""
     if data[: len(MAGIC)] != MAGIC[: len(data)] or not data:
         raise FormatError(f"not an .atc file: it begins with {data[: len(MAGIC)]!r}")
-    if len(data) < FIXED:
+    if len(data) < START:
         raise FormatError(f"it ends after {len(data)} bytes, inside the header")
-    _, version, length = _FIXED.unpack(data)
+    _, version, length = _START.unpack(data)
     if version != VERSION:
         raise FormatError(f"version {version}; this program reads version {VERSION}")
     if length > MAX_JSON:
         raise FormatError(f"a header of {length} bytes; at most {MAX_JSON} are allowed")
-    return FIXED + int(length) + _CRC.size
+    return START + int(length) + _CRC.size
 
 
 def read_header(data: bytes) -> Header:
-    """The header that `data` is, of `header_size` bytes; FormatError if it is damaged."""
+    """Decode a whole header; FormatError if it is damaged."""
     if header_crc(data) != _CRC.unpack_from(data, len(data) - _CRC.size)[0]:
         raise FormatError("the header is damaged: wrong CRC")
-    return _parse(data[FIXED : -_CRC.size])
-
-
-def header_crc(header: bytes) -> int:
-    """The CRC32 that each block's goes on from: of the header without its own CRC."""
-    return zlib.crc32(header[: -_CRC.size])
-
-
-def _parse(text: bytes) -> Header:
     try:
-        values = json.loads(text)
+        values = json.loads(data[START : -_CRC.size])
     except (ValueError, RecursionError) as error:
         raise FormatError(f"the header is not JSON: {error}") from error
-    if not isinstance(values, Mapping):
+    if not isinstance(values, dict):
         raise FormatError("the header's JSON is not an object")
     names = [field.name for field in fields(Header)]
     if missing := [name for name in names if name not in values]:
         raise FormatError(f"the header lacks {', '.join(missing)}")
     return Header(**{name: values[name] for name in names})  # later versions may add keys
+
+
+def header_crc(header: bytes) -> int:
+    """Return the CRC32 of a header, without its last field: the initial value for blocks' CRCs."""
+    return zlib.crc32(header[: -_CRC.size])
 
 
 def _check_hash(name: str, value: Any) -> None:

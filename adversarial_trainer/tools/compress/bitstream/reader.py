@@ -1,81 +1,78 @@
-"""Read a bitstream, block by block; with `salvage`, also a damaged one."""
+"""Read a bitstream block by block, with `salvage` also a damaged one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-from .block import END, PREFIX, SYNC, Block, block_size, read_block
-from .header import FIXED, FormatError, header_crc, header_size, read_header
+from .block import CODED, END, PREFIX, SYNC, Block, block_size, read_block
+from .header import START, FormatError, header_crc, header_size, read_header
 
-_READ = 1 << 16
-# Seconds that gaps may have together, on top of what the damaged bytes can have held: a number in
+_READ = 1 << 16  # bytes
+# Seconds that all gaps may have, beyond what the damaged bytes can have held: a forged number in
 # a few bytes must not become days of silence.
 MAX_GAP = 3600
 
 
 class Gap(NamedTuple):
-    """Audio that was lost: its first sample and how many, at the model's rate."""
+    """Lost audio: its first sample and number of samples, at the model's rate."""
 
     start: int
     samples: int
 
 
 class BitstreamReader:
-    """An iterator over the blocks of a bitstream, and over the gaps between them.
+    """Iterator over the blocks of a bitstream, and over the gaps between them.
 
     Args:
-        file: read from, in order; memory does not grow with its length.
-        salvage: go on after damage, instead of a FormatError at the first: give all good blocks,
-            in order, and a `Gap` for what is missing.
+        file: read in order; memory does not grow with its length.
+        salvage: continue after damage, instead of a FormatError: yield all undamaged blocks in
+            order, and a `Gap` for what is missing.
 
     Attributes:
-        header: what stands at the start.
-        length: samples per channel of the audio, at its own rate; None until the end was read, and
-            afterwards where it is missing.
-        blocks: good ones so far.
-        frames: in these.
-        coded: how many of these are entropy coded.
-        payload_bytes: in these.
-        total_bytes: of the file so far.
-        damaged_bytes: of the file so far that belong to no good block.
-        gaps: those found so far.
+        header: header of the bitstream.
+        length: samples per channel of the original audio; None until the end was read, and
+            afterwards if it is missing.
+        end: sample, at the model's rate, up to which the blocks so far reach.
+        blocks: number of undamaged blocks so far.
+        frames: their frames.
+        coded: how many of them are entropy coded.
+        payload_bytes: their bytes of codes and scales.
+        total_bytes: bytes of the file so far.
+        damaged_bytes: bytes so far that belong to no undamaged block.
+        gaps: gaps so far.
 
     Raises:
-        FormatError: here for a bad header, also with `salvage`; while iterating, for damage.
+        FormatError: on construction for a bad header, even with `salvage`; while iterating, for
+            damage.
     """
 
     def __init__(self, file: BinaryIO, salvage: bool = False) -> None:
-        # Where there is a choice, what has come in so far, without waiting for more.
+        # `read1` returns what a pipe has so far, without waiting for more.
         self._get = getattr(file, "read1", file.read)
         self._salvage = salvage
         self._buffer = bytearray()
-        self._fill(FIXED)
-        size = header_size(bytes(self._buffer[:FIXED]))
+        self._fill(START)
+        size = header_size(bytes(self._buffer[:START]))
         if not self._fill(size):
             raise FormatError(f"it ends after {len(self._buffer)} bytes, inside the header")
         data = bytes(self._buffer[:size])
         self.header = read_header(data)
         self._crc = header_crc(data)
         self.length: int | None = None
+        self.end = 0
         self.blocks = self.frames = self.coded = 0
         self.payload_bytes = self.total_bytes = self.damaged_bytes = 0
         self.gaps: list[Gap] = []
-        self._next = 0  # the number that the next block should have
-        self._covered = 0  # samples up to here are in blocks, or in gaps
-        self._last = 0  # frames of the block before
-        self._missing = 0  # samples in all gaps
+        self._next = 0  # expected number of the next block
+        self._last_frames = 0  # of the block before
+        self._missing = 0  # samples of all gaps
         self._skip(len(data))
 
     @property
     def complete(self) -> bool:
-        """Whether the end was reached, without any damage."""
+        """Whether the end was reached without any damage."""
         return self.length is not None and not self.gaps and not self.damaged_bytes
-
-    @property
-    def end(self) -> int:
-        """The sample, at the model's rate, up to which the blocks so far reach."""
-        return self._covered
 
     def __iter__(self) -> Iterator[Block | Gap]:
         while True:
@@ -89,20 +86,23 @@ class BitstreamReader:
             if block is None:
                 return
             if block.kind == END:
-                yield from self._end(block)
+                yield from self._gap_before(self.header.model_samples(block.length))
+                self.length = block.length
+                self._read_rest()
                 return
-            yield from self._gap(block.sequence * self.header.stride)
+            start = block.sequence * self.header.stride
+            yield from self._gap_before(start)
+            self.end = start + block.frames * self.header.hop
             self._next = block.sequence + 1
-            self._last = block.frames
-            self._covered = block.sequence * self.header.stride + block.frames * self.header.hop
+            self._last_frames = block.frames
             self.blocks += 1
             self.frames += block.frames
-            self.coded += block.kind
+            self.coded += block.kind == CODED
             self.payload_bytes += len(block.payload)
             yield block
 
     def _read(self) -> Block | None:
-        """The next block, which is then behind us; None at the end of a file that is salvaged."""
+        """Read the next block; None at the end of a file that is salvaged."""
         if not self._fill(PREFIX):
             if not self._buffer and self._salvage:
                 return None
@@ -117,23 +117,23 @@ class BitstreamReader:
 
     def _check_order(self, block: Block) -> None:
         if block.sequence < self._next or not self._salvage and block.sequence > self._next:
-            raise FormatError(f"block {self._next} should be here, not {block.sequence}")
+            raise FormatError(f"block {self._next} expected, found block {block.sequence}")
+        if block.sequence != self._next or not self._next:
+            return
         if block.kind == END:
             frames = self.header.block_frames(block.sequence - 1, block.length)
-            if block.sequence == self._next and self._last != frames:
-                raise FormatError(f"the last block has {self._last} frames instead of {frames}")
-            return
-        # Blocks of one signal cannot come after a short one, nor can ones that overlap be longer.
-        start = block.sequence * self.header.stride
-        if block.sequence == self._next and self._next:
-            if self._covered < start or block.frames > self._last:
-                raise FormatError(f"block {block.sequence - 1} is too short")
+            if self._last_frames != frames:
+                raise FormatError(
+                    f"the last block has {self._last_frames} frames instead of {frames}"
+                )
+        elif self.end < block.sequence * self.header.stride or block.frames > self._last_frames:
+            raise FormatError(f"block {block.sequence - 1} is too short")  # only the last may be
 
-    def _gap(self, end: int) -> Iterator[Gap]:
-        """What is missing up to sample `end`, if anything."""
-        if end <= self._covered:
+    def _gap_before(self, start: int) -> Iterator[Gap]:
+        """Yield the gap between the blocks so far and sample `start`, if there is one."""
+        if start <= self.end:
             return
-        gap = Gap(self._covered, end - self._covered)
+        gap = Gap(self.end, start - self.end)
         self._missing += gap.samples
         lost = (self.damaged_bytes // PREFIX + 1) * self.header.stride
         if self._missing > lost + MAX_GAP * self.header.model_rate:
@@ -145,19 +145,18 @@ class BitstreamReader:
         self.gaps.append(gap)
         yield gap
 
-    def _end(self, block: Block) -> Iterator[Gap]:
-        yield from self._gap(self.header.model_samples(block.length))
-        self.length = block.length
+    def _read_rest(self) -> None:
+        """Read the bytes after the end block: there should be none."""
         while self._fill(1):
             if not self._salvage:
                 raise FormatError(f"bytes after the end, at byte {self.total_bytes}")
             self._skip(len(self._buffer), damaged=True)
 
     def _resynchronise(self) -> None:
-        """Go on to where the next block may begin."""
+        """Skip to the next marker of a block."""
         self._skip(1, damaged=True)
         while (found := self._buffer.find(SYNC)) < 0:
-            # The last bytes may be the first ones of a marker.
+            # Keep the last bytes: they may be the start of a marker.
             self._skip(max(0, len(self._buffer) - len(SYNC) + 1), damaged=True)
             if not self._fill(len(self._buffer) + 1):
                 self._skip(len(self._buffer), damaged=True)
@@ -165,7 +164,7 @@ class BitstreamReader:
         self._skip(found, damaged=True)
 
     def _fill(self, size: int) -> bool:
-        """Have `size` bytes in the buffer; False where the file ends before."""
+        """Read until the buffer has `size` bytes; False if the file ends before."""
         while len(self._buffer) < size:
             data = self._get(max(_READ, size - len(self._buffer)))
             if not data:

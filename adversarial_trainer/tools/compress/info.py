@@ -1,18 +1,16 @@
-"""`adversarial-trainer info`."""
+"""`adversarial-trainer info`: facts about a bitstream."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 from typing import Any, BinaryIO
 
-from adversarial_trainer.tools.compress.bitstream import BitstreamReader
+from .bitstream import BitstreamReader
+from .jobs import open_input
 
-from .bitrate import get_bitrate
-from .decode_command import damage
-from .jobs import PIPE
+_GAPS_LISTED = 20
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -20,7 +18,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "info",
         help="what is in an .atc file",
-        description="Read an .atc file to its end, check it, and say what is in it.",
+        description="Read an .atc file to its end, check it, and print its properties.",
         epilog="Exit status: 1 if it is damaged.",
     )
     parser.add_argument("input", metavar="FILE", help="an .atc file, or - for stdin")
@@ -29,33 +27,25 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print, and return the exit status. ValueError and OSError for what cannot be read."""
+    """Print and return the exit status; ValueError and OSError for what cannot be read."""
     try:
-        if args.input == PIPE:
-            facts = examine(sys.stdin.buffer)
-        else:
-            with open(args.input, "rb") as file:
-                facts = examine(file)
+        with open_input(args.input) as file:
+            facts = examine(file)
     except ValueError as error:
         raise ValueError(f"{args.input}: {error}") from error
-    if args.json:
-        print(json.dumps(facts, indent=1))
-    else:
-        print("\n".join(_lines(facts)))
+    print(json.dumps(facts, indent=1) if args.json else _format(facts))
     return 1 if facts["damage"] else 0
 
 
 def examine(file: BinaryIO) -> dict[str, Any]:
-    """Facts about a bitstream; FormatError if not even its header can be read."""
+    """Return facts about a bitstream, JSON values; FormatError for a damaged header."""
     reader = BitstreamReader(file, salvage=True)
     for _ in reader:
         pass
-    header = reader.header
+    header, rate = reader.header, reader.header.model_rate
+    seconds = reader.end / rate  # as far as it goes
     if reader.length is not None:
         seconds = reader.length / header.sample_rate
-    else:  # as far as it goes
-        seconds = reader.end / header.model_rate
-    rate = get_bitrate(header, seconds, reader.payload_bytes, reader.total_bytes)
     return {
         "header": asdict(header),
         "bits": header.bits,
@@ -67,30 +57,42 @@ def examine(file: BinaryIO) -> dict[str, Any]:
         "frames": reader.frames,
         "payload_bytes": reader.payload_bytes,
         "total_bytes": reader.total_bytes,
-        "kbps": rate._asdict(),
-        "gaps": [
-            [gap.start / header.model_rate, (gap.start + gap.samples) / header.model_rate]
-            for gap in reader.gaps
-        ],
-        "damage": damage(reader),
+        "kbps": header.kbps(seconds, reader.payload_bytes, reader.total_bytes),
+        "gaps": [[gap.start / rate, (gap.start + gap.samples) / rate] for gap in reader.gaps],
+        "damage": describe_damage(reader),
     }
 
 
-def _lines(facts: dict[str, Any]) -> list[str]:
+def describe_damage(reader: BitstreamReader) -> list[str]:
+    """Return lines on the damage in a bitstream that was read to its end."""
+    rate = reader.header.model_rate
+    lines = [
+        f"lost: {gap.start / rate:.3f} s to {(gap.start + gap.samples) / rate:.3f} s"
+        for gap in reader.gaps[:_GAPS_LISTED]
+    ]
+    if len(reader.gaps) > _GAPS_LISTED:
+        lines.append(f"and {len(reader.gaps) - _GAPS_LISTED} more gaps")
+    if reader.damaged_bytes:
+        lines.append(f"{reader.damaged_bytes} bytes belong to no undamaged block")
+    if reader.length is None:
+        lines.append("the end is missing, and with it the length")
+    return lines
+
+
+def _format(facts: dict[str, Any]) -> str:
     header, kbps = facts["header"], facts["kbps"]
     length = "unknown" if facts["length"] is None else f"{facts['length']} samples"
-    channels = f"{header['channels']} -> {header['model_channels']}"
     rates = f"{header['sample_rate']} -> {header['model_rate']} Hz"
     rows = {
         "model": header["model"],
         "rate": f"{rates}, {facts['frame_rate']:.6g} frames/s",
-        "channels": f"{channels} in the model",
+        "channels": f"{header['channels']} -> {header['model_channels']} in the model",
         "length": f"{facts['seconds']:.3f} s, {length}",
         "codes": f"{header['codebooks']} codebooks of {header['cardinality']}",
         "blocks": f"{facts['blocks']}, {facts['entropy_coded_blocks']} entropy coded",
         "size": f"{facts['total_bytes']} bytes, {facts['payload_bytes']} in codes and scales",
         "kb/s": f"{kbps['nominal']:.4g} nominal, {kbps['payload']:.4g} in the codes, "
-        f"{kbps['total']:.4g} with all",
+        f"{kbps['total']:.4g} in all",
     }
     lines = [f"{name:<9} {value}" for name, value in rows.items()]
-    return [*lines, *(f"damage    {line}" for line in facts["damage"])]
+    return "\n".join([*lines, *(f"damage    {line}" for line in facts["damage"])])

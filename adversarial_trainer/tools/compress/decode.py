@@ -1,0 +1,197 @@
+"""`adversarial-trainer decode`: a bitstream to audio."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+
+import soundfile
+import torch
+
+from adversarial_trainer.audio import choose_format
+from adversarial_trainer.models.encodec import EncodecModel
+from adversarial_trainer.models.pretrained import Codec, load_codec
+from adversarial_trainer.models.streaming import (
+    EncodedChunk,
+    get_decoder,
+    get_encoder,
+    mix_channels,
+    write_blocks,
+)
+from adversarial_trainer.models.streaming.blocks import cut, resample_blocks
+from adversarial_trainer.models.streaming.resampler import resampled_length
+from adversarial_trainer.tools.arguments import add_device_argument, add_model_argument
+from adversarial_trainer.training.devices import get_device
+
+from .bitstream import BitstreamReader, Block, EntropyCoder, FormatError, Header, read_codes
+from .encode import get_coder, make_header
+from .info import describe_damage
+from .jobs import PIPE, Job, list_jobs, open_input, run_jobs
+from .wav_pipe import check_subtype, write_wav
+
+EPILOG = """\
+The audio has the rate and the length of the original, and the model's channels, or one if the
+original had one. Exit status: 1 if something was lost (--salvage), or files of a folder failed.
+"""
+# What a header's model determines.
+_OF_MODEL = ("model_rate", "model_channels", "cardinality", "hop", "separate", "scaled")
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `decode` to a command line."""
+    parser = commands.add_parser(
+        "decode",
+        help="audio of what encode wrote",
+        description="Decode an .atc file to audio, or all of them below a folder to a folder.",
+        epilog=EPILOG,
+    )
+    parser.add_argument("input", metavar="INPUT", help="an .atc file, a folder, or - for stdin")
+    parser.add_argument(
+        "output",
+        metavar="OUTPUT",
+        help="an audio file of any format that libsndfile writes, a folder (of wav files), or - "
+        "for a wav to stdout",
+    )
+    add_model_argument(parser)
+    parser.add_argument(
+        "--salvage",
+        action="store_true",
+        help="decode the undamaged parts of a damaged file, with silence in between",
+    )
+    parser.add_argument(
+        "--subtype", metavar="NAME", help="of the audio file, such as PCM_24 or FLOAT"
+    )
+    add_device_argument(parser)
+    parser.add_argument("--force", action="store_true", help="overwrite existing files")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Decode and return the exit status; ValueError and OSError for wrong arguments."""
+    jobs = list_jobs(args.input, args.output, {".atc"}, ".wav", args.force)
+    # Before the model is loaded.
+    if args.output == PIPE:
+        check_subtype(args.subtype or "PCM_16")
+    else:
+        _check_format(jobs[0].target, args.subtype)
+    codec = load_codec(args.model, get_device(args.device)).prepare()
+
+    def work(job: Job) -> int:
+        with open_input(job.source) as file:
+            reader = BitstreamReader(file, args.salvage)
+            audio, rate = decode_audio(codec, reader), reader.header.sample_rate
+            if job.target == PIPE:
+                channels, subtype = output_channels(reader.header), args.subtype or "PCM_16"
+                write_wav(sys.stdout.buffer, audio, rate, channels, subtype)
+            else:
+                write_blocks(job.target, audio, rate, args.subtype)
+        for line in describe_damage(reader):
+            print(f"{job.source}: {line}", file=sys.stderr)
+        return 0 if reader.complete else 1
+
+    return run_jobs(jobs, work, "decode")
+
+
+def _check_format(target: str, subtype: str | None) -> None:
+    """Raise ValueError if the target's format does not exist, or does not have the subtype."""
+    format_, chosen = choose_format(target, subtype)
+    if not soundfile.check_format(format_, chosen):
+        choices = ", ".join(sorted(soundfile.available_subtypes(format_)))
+        raise ValueError(f"--subtype {subtype}: {format_} files have {choices}")
+
+
+def decode_audio(codec: Codec, reader: BitstreamReader) -> Iterator[torch.Tensor]:
+    """Return the audio of a bitstream in blocks `[output_channels(reader.header), T]`.
+
+    The blocks between two gaps are decoded as a signal of their own, and gaps are silence, so that
+    everything stays at its time.
+
+    Args:
+        codec: the one that encoded it.
+        reader: at its beginning.
+
+    Raises:
+        ValueError: the bitstream was encoded with another model.
+    """
+    header = reader.header
+    _check_model(codec, header)
+    coder = None
+    if header.tables is not None:
+        coder = get_coder(codec.model, header.codebooks)
+        if coder.hash != header.tables:
+            raise ValueError(
+                f"its entropy tables are {header.tables}, and this model's {coder.hash}"
+            )
+    decoded = 0  # samples so far, at the model's rate
+
+    def pieces() -> Iterator[torch.Tensor]:
+        nonlocal decoded
+        for piece in _decode_blocks(codec.model, reader, coder):
+            decoded += piece.shape[-1]
+            yield piece[0]  # [1, C, T] -> [C, T]
+
+    def model_length() -> int:
+        return decoded if reader.length is None else header.model_samples(reader.length)
+
+    def length() -> int:
+        if reader.length is not None:
+            return reader.length
+        return resampled_length(decoded, header.model_rate, header.sample_rate)
+
+    audio = cut(pieces(), model_length, most=header.hop)
+    audio = resample_blocks(audio, header.model_rate, header.sample_rate)
+    audio = cut(audio, length, most=-(-header.sample_rate // header.model_rate))
+    return (mix_channels(block, output_channels(header)) for block in audio)
+
+
+def output_channels(header: Header) -> int:
+    """Return the channels of decoded audio: one if the original had one, else the model's."""
+    return 1 if header.channels == 1 else header.model_channels
+
+
+def _decode_blocks(
+    model: EncodecModel, reader: BitstreamReader, coder: EntropyCoder | None
+) -> Iterator[torch.Tensor]:
+    """Yield audio `[1, C, T]` at the model's rate, in whole frames."""
+    parameter, rate = next(model.parameters()), reader.header.model_rate
+    decoder, started = get_decoder(model), False
+    for item in reader:
+        if isinstance(item, Block):
+            codes, scale = read_codes(reader.header, item, coder)
+            chunk = EncodedChunk(
+                torch.from_numpy(codes)[None].to(parameter.device),
+                None if scale is None else parameter.new_tensor([[scale]]),
+            )
+            yield decoder.push(chunk)
+            started = True
+            continue
+        if started:
+            yield decoder.finish()
+            decoder.reset()
+            started = False
+        for begin in range(0, item.samples, rate):
+            yield parameter.new_zeros(1, model.channels, min(rate, item.samples - begin))
+    if started:
+        yield decoder.finish()
+    if not reader.blocks:
+        raise FormatError("it has no undamaged block")
+
+
+def _check_model(codec: Codec, header: Header) -> None:
+    """Raise ValueError if the header is of another model, or contradicts the one it names."""
+    model = codec.model
+    if header.model != codec.hash:
+        raise ValueError(
+            f"it was encoded with the model {header.model}, and this one is {codec.hash}"
+        )
+    if header.codebooks > model.total_codebooks:
+        raise ValueError(f"it has {header.codebooks} codebooks, the model {model.total_codebooks}")
+    expected = make_header(codec, get_encoder(model), header.sample_rate, header.channels)
+    names = [*_OF_MODEL, *(("segment", "stride") if header.separate else ())]
+    wrong = [name for name in names if getattr(header, name) != getattr(expected, name)]
+    if wrong:
+        values = ", ".join(
+            f"{name}={getattr(header, name)} instead of {getattr(expected, name)}" for name in wrong
+        )
+        raise ValueError(f"its header contradicts the model that it names: {values}")
