@@ -22,7 +22,7 @@ LAYERS = [
     ["quantization"],
     ["modules"],
     ["checkpoint", "distrib", "audio", "credentials", "job_files", "ddp_workers"],
-    ["registry", "resampling", "light_flashy", "signals"],
+    ["registry", "light_flashy", "signals"],
     [PACKAGE],  # adversarial_trainer/__init__.py, which every other one runs
 ]
 LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import get_worker_info
 
 from adversarial_trainer import audio
-from adversarial_trainer.resampling import reduced, resample_margin
+from adversarial_trainer.audio import rate_ratio, resample_margin
 
 from .decoding import SkipLog, decode, reason_of, usable_frames
 from .manifest import AudioMeta
@@ -161,7 +161,7 @@ class SegmentDataset:
         The result is that stretch of the whole file converted, start in samples of the result.
         """
         with audio.open_audio(path) as file:
-            low, high = reduced(file.samplerate, self.sample_rate)
+            low, high = rate_ratio(file.samplerate, self.sample_rate)
             margin = resample_margin(low, high)
             frames = usable_frames(file, duration)
             total = -(-frames * high // low)  # samples after resampling, rounded up

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 
 from adversarial_trainer import audio
-from adversarial_trainer.resampling import resample_margin
+from adversarial_trainer.audio import resample_margin
 
 from .decoding import SkipLog, decode, reason_of, usable_frames
 from .manifest import AudioMeta

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from adversarial_trainer.audio import resample
 from adversarial_trainer.modules.pairs import check_pair
-from adversarial_trainer.resampling import resample
 
 
 class Metric(nn.Module):

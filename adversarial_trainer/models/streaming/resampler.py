@@ -6,12 +6,12 @@ import math
 
 import torch
 
-from adversarial_trainer.resampling import reduced, resample, resample_margin
+from adversarial_trainer.audio import rate_ratio, resample, resample_margin
 
 
 def resampled_length(length: int, from_rate: int, to_rate: int) -> int:
     """Samples that `resample` makes of `length`."""
-    low, high = reduced(from_rate, to_rate)
+    low, high = rate_ratio(from_rate, to_rate)
     return -(-length * high // low)
 
 
@@ -23,7 +23,7 @@ class StreamingResampler:
     """
 
     def __init__(self, from_rate: int, to_rate: int) -> None:
-        self.low, self.high = reduced(from_rate, to_rate)
+        self.low, self.high = rate_ratio(from_rate, to_rate)
         # After so many inputs the outputs lie again where inputs do; pieces begin there.
         self.margin = math.ceil(resample_margin(self.low, self.high) / self.low) * self.low
         self.reset()

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adversarial_trainer.resampling import resample
+from adversarial_trainer.audio import resample
 
 RATE = 48000  # Hz, of Opus; other rates are resampled here, by filters without delay
 LOWEST = 6.0  # kb/s of a stream; encoders refuse lower rates, or do not keep to them

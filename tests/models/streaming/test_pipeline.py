@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recipes import audio, codec, pieces
 
-from adversarial_trainer.audio import AudioError, read
+from adversarial_trainer.audio import AudioError, read, resample
 from adversarial_trainer.models.streaming import (
     SegmentedDecoder,
     SegmentedEncoder,
@@ -24,7 +24,6 @@ from adversarial_trainer.models.streaming import (
     reconstruct_stream,
     write_blocks,
 )
-from adversarial_trainer.resampling import resample
 
 SMALL = ["model.seanet.n_filters=2", "model.seanet.dimension=8"]
 MONO = ["tiny", *SMALL]

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recipes import pieces
 
+from adversarial_trainer.audio import resample
 from adversarial_trainer.models.streaming import StreamingResampler
 from adversarial_trainer.models.streaming.resampler import resampled_length
-from adversarial_trainer.resampling import resample
 
 RATES = [4_000, 8_000, 11_025, 16_000, 24_000, 44_100, 48_000, 96_000, 192_000]
 

@@ -8,9 +8,9 @@ import soundfile
 import torch
 from scipy import signal
 
+from adversarial_trainer.audio import resample
 from adversarial_trainer.data import demo
 from adversarial_trainer.data.scan_cache import Entry
-from adversarial_trainer.resampling import resample
 from adversarial_trainer.tools.doctor.bandwidth import BandwidthMeter
 from adversarial_trainer.tools.doctor.examine import examine
 from adversarial_trainer.tools.doctor.findings import NARROW

@@ -7,8 +7,8 @@ import pytest
 import soundfile
 import torch
 
+from adversarial_trainer.audio import resample
 from adversarial_trainer.data import demo
-from adversarial_trainer.resampling import resample
 from adversarial_trainer.tools.doctor import Diagnosis, diagnose
 from adversarial_trainer.tools.doctor.duplicates import MIN_COMMON, connected, similar_pairs
 from adversarial_trainer.tools.doctor.fingerprint import SKETCH, Fingerprinter

@@ -1,3 +1,5 @@
+"""The resampling filter against tones, its formula and julius."""
+
 import julius
 import numpy as np
 import pytest
@@ -5,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adversarial_trainer.resampling import resample
+from adversarial_trainer.audio import resample
 
 
 def noise(channels: int, length: int, seed: int = 0) -> torch.Tensor:
@@ -13,8 +15,9 @@ def noise(channels: int, length: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(channels, length, generator=generator) * 1.6 - 0.8
 
 
-def tone(frequency: float, rate: int, seconds: float = 1.0) -> torch.Tensor:
-    time = torch.arange(round(seconds * rate), dtype=torch.float64) / rate
+def tone(frequency: float, rate: int) -> torch.Tensor:
+    """A second of it."""
+    time = torch.arange(rate, dtype=torch.float64) / rate
     return torch.sin(2 * torch.pi * frequency * time).float()[None]
 
 
@@ -24,24 +27,21 @@ def level(wav: torch.Tensor) -> float:
     return float(10 * torch.log10(middle.square().mean() * 2 + 1e-30))
 
 
-@pytest.mark.parametrize("rates", [(44_100, 24_000), (48_000, 24_000), (44_101, 24_000)])
-def test_what_lies_above_nyquist_is_removed(rates: tuple[int, int]) -> None:
-    """torchaudio's defaults let 12.6 kHz through at -10 dB."""
-    for frequency in (12_300, 12_600, 16_000, 20_000):
-        assert level(resample(tone(frequency, rates[0]), *rates)) < -80
-
-
 @pytest.mark.parametrize(
     "rates",
-    [(44_100, 24_000), (24_000, 44_100), (48_000, 16_000), (8_000, 24_000), (44_101, 24_000)],
+    [(44_100, 24_000), (48_000, 24_000), (24_000, 44_100), (8_000, 24_000), (8_009, 4_001)],
 )
-def test_the_passband_is_kept(rates: tuple[int, int]) -> None:
+def test_pass_band_and_stop_band(rates: tuple[int, int]) -> None:
+    """torchaudio's defaults let 12.6 of 12 kHz through at -10 dB. The last pair is scipy's."""
     nyquist = min(rates) / 2
     for share in (0.01, 0.3, 0.6, 0.9):
         source = tone(share * nyquist, rates[0])
         expected = tone(share * nyquist, rates[1])
         difference = resample(source, *rates)[..., : expected.shape[-1]] - expected
         assert level(difference) < (-45 if share == 0.9 else -80)  # in phase, too
+    for frequency in (1.025 * nyquist, 1.05 * nyquist, 1.6 * nyquist):
+        if frequency < rates[0] / 2:
+            assert level(resample(tone(frequency, rates[0]), *rates)) < -80
 
 
 def test_images_of_upsampling_are_removed() -> None:
@@ -87,7 +87,10 @@ def test_bad_rates(rates: tuple[int, int]) -> None:
 @pytest.mark.parametrize("rates", [(44_100, 24_000), (48_000, 24_000), (24_000, 48_000), (3, 2)])
 @pytest.mark.parametrize("length", [1, 146, 147, 1000])
 def test_resample_is_its_formula(rates: tuple[int, int], length: int) -> None:
-    """Output k is the sum over inputs i of wav[i] h(i / from - k / to), for each signal alone."""
+    """Output k is the sum over inputs i of wav[i] h(i / from - k / to), for each signal alone.
+
+    To 1e-7, because torchaudio has the window's beta in float32.
+    """
     wav = torch.randn(2, 3, length, dtype=torch.float64)
     out = resample(wav, *rates)
     k = np.arange(out.shape[-1])
@@ -96,8 +99,7 @@ def test_resample_is_its_formula(rates: tuple[int, int], length: int) -> None:
     window = np.i0(14.769656459379492 * np.sqrt((1 - (time / 64) ** 2).clip(0)))
     weights = np.sinc(time) * window * (abs(time) <= 64)
     expected = wav.numpy() @ weights * (cutoff / rates[0] / np.i0(14.769656459379492))
-    np.testing.assert_allclose(out.numpy(), expected, atol=1e-12)
-    assert resample(wav[:0], *rates).shape == (0, 3, out.shape[-1])
+    np.testing.assert_allclose(out.numpy(), expected, atol=1e-7)
 
 
 def test_gradients_of_resample() -> None:

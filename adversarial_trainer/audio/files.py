@@ -1,8 +1,4 @@
-"""Read, write and convert waveforms.
-
-Waveforms are float tensors `[C, T]` with nominal range [-1, 1]. Files go through soundfile:
-torchaudio has had no reader of its own since 2.9.
-"""
+"""Read and write audio files with soundfile; torchaudio has had no reader since 2.9."""
 
 from __future__ import annotations
 
@@ -20,23 +16,18 @@ import numpy as np
 import soundfile
 import torch
 
-from adversarial_trainer.resampling import resample
-
 logger = logging.getLogger(__name__)
 
-# What a scan takes for audio: the extensions of formats that libsndfile reads by itself.
+# Extensions of audio files: the formats that libsndfile reads by itself.
 EXTENSIONS = frozenset(
     ".wav .flac .ogg .oga .opus .mp3 .aiff .aif .aifc .au .snd .caf .w64 .rf64".split()
 )
-# Extensions whose libsndfile format has another name, with the codec inside where it matters.
+# Extensions whose libsndfile format has another name, with the default subtype if it is not PCM.
 _FORMATS = {
     ".opus": ("OGG", "OPUS"), ".oga": ("OGG", "VORBIS"), ".ogg": ("OGG", "VORBIS"),
     ".aif": ("AIFF", None), ".aifc": ("AIFF", None), ".snd": ("AU", None),
 }  # fmt: skip
 _PCM_BITS = {"PCM_S8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
-# Samples per read: a header can declare any length and up to 1024 channels, but memory is used only
-# where something is decoded. Large, because libsndfile's Opus slips between one read and the next.
-_BLOCK = 1 << 26
 
 
 class AudioError(ValueError):
@@ -51,7 +42,7 @@ class AudioError(ValueError):
 
 
 class AudioInfo(NamedTuple):
-    """What the header says: rate in Hz, frames (samples per channel), duration in seconds."""
+    """Contents of a header: rate in Hz, frames (samples per channel), duration in seconds."""
 
     sample_rate: int
     channels: int
@@ -71,7 +62,8 @@ def open_audio(path: str | Path) -> Iterator[soundfile.SoundFile]:
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise AudioError(path, "not a regular file")
     try:
-        file = soundfile.SoundFile(_name(path))
+        # As bytes, because soundfile cannot encode names that are not UTF-8.
+        file = soundfile.SoundFile(os.fsencode(path))
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: a headerless .raw
         reason = str(error).strip().rsplit("': ", 1)[-1]
         if not os.access(path, os.R_OK):
@@ -91,38 +83,21 @@ def open_audio(path: str | Path) -> Iterator[soundfile.SoundFile]:
 
 
 def read_frames(file: soundfile.SoundFile, start: int = 0, frames: int | None = None) -> np.ndarray:
-    """Frames `start` to `start + frames` of an open file, fewer where it ends; float32 `[n, C]`."""
+    """Read frames `start` to `start + frames`, fewer at the file's end; float32 `[n, C]`."""
     left = max(0, file.frames - start)
-    left = left if frames is None else min(left, frames)
-    if left == 0:
-        return np.zeros((0, file.channels), np.float32)
-    if file.tell() != start:
-        first = start
-        if file.subtype == "VORBIS":
-            # libsndfile misses by up to 2048 frames where it seeks in the last page.
-            first = min(start, max(0, file.frames - (1 << 16)))
+    count = left if frames is None else min(left, frames)
+    if count and file.tell() != start:
+        # libsndfile's seek in Vorbis is wrong by up to 2048 frames in the last page.
+        last = file.frames - (1 << 16) if file.subtype == "VORBIS" else start
+        first = max(0, min(start, last))
         file.seek(first)
         if first < start:
-            file.read(start - first, dtype="float32")
-    blocks = []
-    step = max(1, _BLOCK // file.channels)
-    while left > 0:
-        block = _read_block(file, min(step, left))
-        if not len(block):
-            break
-        blocks.append(block)
-        left -= len(block)
-    if not blocks:
-        return np.zeros((0, file.channels), np.float32)
-    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-
-
-def _read_block(file: soundfile.SoundFile, frames: int) -> np.ndarray:
+            file.read(start - first)
     if file.subtype == "PCM_16" and file.format != "FLAC":
-        # libsndfile divides by 2^15 one by one: .13 ms a second of audio, against .05 here.
-        integers = file.read(frames, dtype="int16", always_2d=True)
+        # 2.6 times as fast as libsndfile's own conversion.
+        integers = file.read(count, dtype="int16", always_2d=True)
         return np.multiply(integers, np.float32(2**-15), dtype=np.float32)
-    return file.read(frames, dtype="float32", always_2d=True)
+    return file.read(count, dtype="float32", always_2d=True)
 
 
 def info(path: str | Path) -> AudioInfo:
@@ -136,7 +111,7 @@ def read(
 ) -> tuple[torch.Tensor, int]:
     """Read a file, or only the segment from `start` for `duration`, both in seconds.
 
-    Both are rounded to the nearest frame. What lies beyond the end is left out, not padded.
+    Both are rounded to the nearest frame. A segment that reaches beyond the end is shortened.
 
     Returns:
         `(wav, sample_rate)` with `wav` float32 of shape `[C, T]`.
@@ -150,16 +125,11 @@ def read(
     return torch.from_numpy(data.T.copy()), rate  # [T, C] -> [C, T]
 
 
-def _name(path: str | Path) -> str | bytes:
-    # Bytes, because soundfile's own encoding of names fails where they are not UTF-8.
-    return os.fsencode(path) if os.name == "posix" else str(path)
-
-
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Give a temporary name beside `path` that becomes `path` if the block succeeds.
+    """Yield a temporary name in the folder of `path`, renamed to `path` if the block succeeds.
 
-    Readers see the old file or the new one, never half of it. Parent folders are made.
+    Readers see the old file or the new one, never a part of it. Makes missing parent folders.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -172,12 +142,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def choose_format(path: str | Path, subtype: str | None = None) -> tuple[str, str]:
-    """libsndfile's format and subtype for the extension of a path.
+    """Return libsndfile's format and subtype for the extension of a path.
 
     Args:
         subtype: None for PCM_16 in wav, flac and the like, Vorbis or Opus inside ogg.
     Raises:
-        ValueError: there is no such format; names those that there are.
+        ValueError: the extension is unknown.
     """
     suffix = Path(path).suffix.lower()
     format_, default = _FORMATS.get(suffix, (suffix[1:].upper(), None))
@@ -191,9 +161,10 @@ def choose_format(path: str | Path, subtype: str | None = None) -> tuple[str, st
 
 
 def to_subtype(data: np.ndarray, subtype: str) -> np.ndarray:
-    """Samples as libsndfile takes them without scaling: for n-bit PCM the n highest bits.
+    """Convert float samples to integers for n-bit PCM; return them unchanged for other subtypes.
 
-    It would itself scale by 2^(n-1) - 1, and divide by 2^(n-1) when reading.
+    The n highest bits hold the value, which libsndfile stores as it is. Its own conversion scales
+    by 2^(n-1) - 1, which is not what its reader divides by.
     """
     if subtype not in _PCM_BITS:
         return data
@@ -204,24 +175,18 @@ def to_subtype(data: np.ndarray, subtype: str) -> np.ndarray:
 
 
 def write(
-    path: str | Path,
-    wav: torch.Tensor,
-    sample_rate: int,
-    subtype: str | None = None,
-    clip: str = "clamp",
+    path: str | Path, wav: torch.Tensor, sample_rate: int, subtype: str | None = None
 ) -> None:
     """Write `wav`, `[C, T]`, in the format of the path's extension; atomic.
+
+    Samples beyond [-1, 1] are limited, with a warning, unless the subtype is a float.
 
     Args:
         subtype: a soundfile subtype; by default PCM_16 for wav, flac and the like, Vorbis or Opus
             inside ogg. Samples of an n-bit file read with `read` come back bit for bit.
-        clip: what to do with samples beyond [-1, 1]: `clamp` cuts them off, `rescale` divides the
-            whole wav by its peak. Both log a warning. Float subtypes keep them as they are.
     """
     if wav.dim() != 2 or wav.shape[0] < 1:
         raise ValueError(f"wav must have shape [channels, time], got {tuple(wav.shape)}")
-    if clip not in ("clamp", "rescale"):
-        raise ValueError(f"Unknown clip {clip!r}. Choices: clamp, rescale")
     format_, subtype = choose_format(path, subtype)
     data = wav.detach().to("cpu", torch.float64).numpy().T  # [C, T] -> [T, C]
     peak = float(np.abs(data).max(initial=0.0))
@@ -229,38 +194,16 @@ def write(
         raise ValueError(f"{path}: cannot write NaN or Inf samples")
     if peak > 1 and subtype not in ("FLOAT", "DOUBLE"):
         count = int((np.abs(data) > 1).sum())
-        logger.warning("%s: %d samples beyond [-1, 1], peak %.3f (%s)", path, count, peak, clip)
-        data = data / peak if clip == "rescale" else data.clip(-1, 1)
+        logger.warning("%s: limited %d samples beyond [-1, 1], peak %.3f", path, count, peak)
+        data = data.clip(-1, 1)
     data = to_subtype(data, subtype)
     with replacing(path) as temporary:
         try:
             with soundfile.SoundFile(
-                _name(temporary), "w", sample_rate, wav.shape[0], subtype, format=format_
+                os.fsencode(temporary), "w", sample_rate, wav.shape[0], subtype, format=format_
             ) as file:
                 # In blocks: libsndfile's Vorbis encoder overflows the stack on long ones.
                 for begin in range(0, len(data), 1 << 16):
                     file.write(np.ascontiguousarray(data[begin : begin + (1 << 16)]))
         except (soundfile.SoundFileError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: {error}") from error
-
-
-def convert_channels(wav: torch.Tensor, channels: int) -> torch.Tensor:
-    """Change the channels of `[..., C, T]`: the mean for mono, copies from mono.
-
-    Raises ValueError for anything else (there is no one way from 6 channels to 2).
-    """
-    have = wav.shape[-2]
-    if have == channels:
-        return wav
-    if channels == 1:
-        return wav.mean(dim=-2, keepdim=True)
-    if have == 1 and channels > 1:
-        return wav.expand(*wav.shape[:-2], channels, -1).contiguous()
-    raise ValueError(f"cannot turn {have} channels into {channels}: only mono converts both ways")
-
-
-def convert(wav: torch.Tensor, from_rate: int, to_rate: int, channels: int) -> torch.Tensor:
-    """Resample `[..., C, T]` and change its channels, on whichever side is less work."""
-    if wav.shape[-2] > channels:
-        return resample(convert_channels(wav, channels), from_rate, to_rate)
-    return convert_channels(resample(wav, from_rate, to_rate), channels)

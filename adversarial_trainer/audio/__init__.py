@@ -1,0 +1,35 @@
+"""Read, write, resample and convert waveforms: float tensors `[C, T]`, nominally in [-1, 1]."""
+
+from .files import (
+    EXTENSIONS,
+    AudioError,
+    AudioInfo,
+    choose_format,
+    info,
+    open_audio,
+    read,
+    read_frames,
+    replacing,
+    to_subtype,
+    write,
+)
+from .resampling import convert, convert_channels, rate_ratio, resample, resample_margin
+
+__all__ = [
+    "EXTENSIONS",
+    "AudioError",
+    "AudioInfo",
+    "choose_format",
+    "convert",
+    "convert_channels",
+    "info",
+    "open_audio",
+    "rate_ratio",
+    "read",
+    "read_frames",
+    "replacing",
+    "resample",
+    "resample_margin",
+    "to_subtype",
+    "write",
+]
