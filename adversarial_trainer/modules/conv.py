@@ -69,10 +69,13 @@ def pad1d(
         return _pad(x, paddings, mode, value)
     length = x.shape[-1]
     missing = torch.sym_max(torch.sym_max(left, right) + 1 - length, 0)
-    # A graph for ONNX must hold for inputs of any length, also those that miss nothing.
+    # A graph for ONNX must hold for inputs of any length, also for those that miss nothing.
     if torch.onnx.is_in_onnx_export() or missing > 0:
-        x = _pad(x, (0, missing), "constant")
-    return _pad(x, paddings, "reflect")[..., : left + length + right]
+        end = length + missing - 1
+        index = torch.arange(-left, length + right, device=x.device)
+        index = end - (end - index.abs()).abs()
+        return F.pad(x, (0, missing)).index_select(-1, index)
+    return _pad(x, paddings, "reflect")
 
 
 def _pad(x: Tensor, paddings: tuple[int, int], mode: str, value: float = 0.0) -> Tensor:
@@ -87,6 +90,12 @@ def unpad1d(x: Tensor, paddings: tuple[int, int]) -> Tensor:
     if left < 0 or right < 0 or left + right > x.shape[-1]:
         raise ValueError(f"cannot remove {paddings} samples from a length of {x.shape[-1]}")
     return x[..., left : x.shape[-1] - right]
+
+
+def is_hooked(module: nn.Module) -> bool:
+    """Return whether `module` has hooks."""
+    backward = module._backward_hooks or module._backward_pre_hooks
+    return bool(module._forward_hooks or module._forward_pre_hooks or backward)
 
 
 class StreamableConv1d(StreamingModule):
@@ -189,7 +198,8 @@ class StreamableConv1d(StreamingModule):
     def _paddings_of(self, length: int) -> tuple[int, int]:
         """Samples to add (left, right) to a signal of `length`, so that the last window is full."""
         left, right = self.paddings
-        return left, right + -(-length // self.stride) * self.stride - length
+        frames = (length + self.stride - 1) // self.stride
+        return left, right + frames * self.stride - length
 
 
 class StreamableConvTranspose1d(StreamingModule):

@@ -10,7 +10,6 @@ from .codec import (
 )
 from .files import read_blocks, reconstruct_file, write_blocks
 from .interface import ChunkDecoder, ChunkEncoder, EncodedChunk, Latency
-
 from .pipeline import (
     EncodedStream,
     decode_stream,
@@ -29,7 +28,6 @@ __all__ = [
     "EncodedChunk",
     "EncodedStream",
     "Latency",
-
     "SegmentedDecoder",
     "SegmentedEncoder",
     "StreamingDecoder",
