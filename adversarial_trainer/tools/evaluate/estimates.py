@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 
-class Estimate(NamedTuple):
+@dataclass(frozen=True)
+class Estimate:
     """Mean over `count` files with its 95 % confidence interval; NaN where there is none."""
 
     mean: float

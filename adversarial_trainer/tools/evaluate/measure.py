@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -15,7 +16,7 @@ from adversarial_trainer.metrics import CodebookUsage
 from adversarial_trainer.models.encodec import EncodecModel
 
 from .results import Results, collect
-from .scoring import MODEL, OPUS, Scorer, System, Task
+from .scoring import MODEL, OPUS, FileScores, Scorer, System, Task
 from .workers import Workers
 
 # Values of a code that are counted. The "code" of a model without codebooks is a whole vector.
@@ -70,7 +71,7 @@ def evaluate(
             yield task if jobs == 1 else _on_cpu(task)
 
     with ExitStack() as stack:
-        score = partial(map, scorer)
+        score: Callable[[Iterable[Task]], Iterable[FileScores]] = partial(map, scorer)
         if jobs > 1:
             score = stack.enter_context(Workers(scorer, jobs))
         hidden = None if distrib.is_rank_zero() else True
@@ -88,4 +89,4 @@ def evaluate(
 
 def _on_cpu(task: Task) -> Task:
     fakes = {system: fake.cpu() for system, fake in task.fakes.items()}
-    return task._replace(real=task.real.cpu(), fakes=fakes)
+    return replace(task, real=task.real.cpu(), fakes=fakes)

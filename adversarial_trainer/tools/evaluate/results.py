@@ -79,6 +79,11 @@ class Results:
         """Names of the systems, in order."""
         return list(dict.fromkeys(row.system.name for row in self.rows))
 
+    @property
+    def codebook_use(self) -> list[str]:
+        """What of `CODEBOOK_USE` is known."""
+        return [key for key in CODEBOOK_USE if any(key in row.use for row in self.rows)]
+
     def rows_of(self, system: str) -> list[Row]:
         """Return the rows of a system by its name."""
         return [row for row in self.rows if row.system.name == system]
@@ -114,7 +119,7 @@ class Results:
                 {
                     **dict(zip(("system", "codebooks", "bandwidth"), row.system, strict=True)),
                     "measured": row.measured,
-                    "metrics": {k: _nulls(v._asdict()) for k, v in row.metrics.items()},
+                    "metrics": {k: _nulls(dataclasses.asdict(v)) for k, v in row.metrics.items()},
                     **_nulls({key: row.use.get(key, math.nan) for key in CODEBOOK_USE}),
                 }
                 for row in self.rows
@@ -155,10 +160,9 @@ class Results:
             Row(
                 System(str(row["system"]), row["codebooks"], float(row["bandwidth"])),
                 {
-                    name: Estimate(
-                        *(_number(row["metrics"][name][key]) for key in Estimate._fields)
-                    )
-                    for name in measures.keys() & row["metrics"].keys()
+                    name: _estimate(row["metrics"][name])
+                    for name in measures
+                    if name in row["metrics"]
                 },
                 None if row["measured"] is None else float(row["measured"]),
                 {key: float(row[key]) for key in CODEBOOK_USE if row.get(key) is not None},
@@ -227,6 +231,11 @@ def _codebook_use(books: Sequence[Mapping[str, float]], model: EncodecModel) -> 
 def _nulls(values: Mapping[str, float]) -> dict[str, float | None]:
     """Values for JSON, which has no NaN."""
     return {key: value if math.isfinite(value) else None for key, value in values.items()}
+
+
+def _estimate(data: Mapping[str, Any]) -> Estimate:
+    mean, low, high = (_number(data[key]) for key in ("mean", "low", "high"))
+    return Estimate(mean, low, high, int(data["count"]))
 
 
 def _number(value: Any) -> float:

@@ -68,7 +68,8 @@ class Score(NamedTuple):
     measured: float | None = None
 
 
-class FileScores(NamedTuple):
+@dataclass(frozen=True)
+class FileScores:
     """Scores of one file, which is number `index` in the list of files."""
 
     index: int
@@ -77,7 +78,8 @@ class FileScores(NamedTuple):
     scores: Sequence[Score]
 
 
-class Task(NamedTuple):
+@dataclass(frozen=True)
+class Task:
     """A file to score.
 
     Attributes:

@@ -21,7 +21,7 @@ SIZE = (5.0, 2.9)  # inches of 72 points
 SVG = "{http://www.w3.org/2000/svg}"
 XLINK = "http://www.w3.org/1999/xlink"
 # Matplotlib's settings: text stays text, and the same chart gives the same bytes.
-SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "report", "font.size": 10}
+SETTINGS: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "report", "font.size": 10}
 # Colours that stand for variables of page.css, which differ in light and dark mode.
 GRID, GUIDE = "#c0de98", "#c0de99"
 VARIABLES = {GRID: "--line", GUIDE: "--soft"} | {f"#c0de{i:02}": f"--c{i}" for i in range(COLOURS)}

@@ -25,11 +25,12 @@ def numbers_of(runs: Runs, *groups: str) -> list[Chart]:
                 meant = meaning(stage, name)
                 if meant.group in groups:
                     found.setdefault(key_of(name), meant)
-    if "d_real" in found and found.pop("d_fake", None):
+    if "d_real" in found and found.pop("d_fake", None) is not None:
         found["d_real"] = found["d_real"]._replace(title="D(real), solid, and D(fake), dashed")
     charts = []
     for key, meant in found.items():
-        lines = _of_run(*runs.values(), key) if len(runs) == 1 else _of_runs(runs, key, meant)
+        single = next(iter(runs.values())) if len(runs) == 1 else None
+        lines = _of_runs(runs, key, meant) if single is None else _of_run(single, key)
         limits = (0.0, 1.0) if meant.unit == "share" else None
         title, caption = sentence(meant.title), _caption(key, meant)
         charts.append(draw_chart(title, lines, caption, "epoch", limits, meant.guide))

@@ -128,23 +128,21 @@ def read_run(folder: Path, history: History | None = None) -> Run:
     """
     run = Run(folder)
 
-    def read(what: str, name: str, parse: Callable[[str], T], default: T) -> T:
+    def read(what: str, name: str, parse: Callable[[str], T]) -> T | None:
         try:
             return parse((folder / name).read_text(encoding="utf-8"))
         except FileNotFoundError:
             run.missing.append(f"{what}: there is no {name}.")
         except DAMAGES as error:
             run.missing.append(f"{what}: {name} is damaged ({type(error).__name__}: {error}).")
-        return default
+        return None
 
-    run.config_text, run.config = read(
-        "The configuration", ".hydra/config.yaml", _configuration, ("", {})
-    )
-    run.overrides = read("The command line", ".argv.json", _overrides, [])
-    run.parameters, run.starts = read(
-        "Commit, parameter counts and dates", "provenance.json", _provenance, ({}, [])
-    )
-    run.history = read("The history of training", "history.json", _history, [])
+    configuration = read("The configuration", ".hydra/config.yaml", _configuration)
+    run.config_text, run.config = configuration or ("", {})
+    run.overrides = read("The command line", ".argv.json", _overrides) or []
+    provenance = read("Commit, parameter counts and dates", "provenance.json", _provenance)
+    run.parameters, run.starts = provenance or ({}, [])
+    run.history = read("The history of training", "history.json", _history) or []
     if history is not None:
         run.history = _finite(history)
     if run.epochs is not None and len(run.history) < run.epochs:
@@ -158,7 +156,7 @@ def read_run(folder: Path, history: History | None = None) -> Run:
     for run.evaluation_epoch, evaluation in epoch_folders(folder / "evaluation"):
         name = f"evaluation/{evaluation.name}/evaluation.json"
         if (folder / name).exists():
-            run.evaluation = read("The evaluation", name, _evaluation, None)
+            run.evaluation = read("The evaluation", name, _evaluation)
         if run.evaluation is not None:
             break
     else:
@@ -169,7 +167,8 @@ def read_run(folder: Path, history: History | None = None) -> Run:
 def _configuration(text: str) -> tuple[str, dict[str, Any]]:
     if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
         raise ValueError("it has aliases, which a run does not write")
-    return text, flatten(yaml.safe_load(text) or {})
+    values = yaml.safe_load(text)
+    return text, flatten(values) if values else {}
 
 
 def _overrides(text: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 import os
 import signal
@@ -54,7 +55,7 @@ def test_two_processes_give_the_same_numbers_and_pass_errors_on() -> None:
         for scores in workers(tasks()):
             for score, expected in zip(scores.scores, alone[scores.index].scores, strict=True):
                 assert score.metrics == pytest.approx(expected.metrics, rel=1e-5)
-        broken = [task._replace(real=task.real[:, :-1]) for task in tasks()]
+        broken = [dataclasses.replace(task, real=task.real[:, :-1]) for task in tasks()]
         with pytest.raises(ValueError, match=r"\[1, 1, 16000\].*\[1, 1, 15999\]"):
             list(workers(broken))
     assert not multiprocessing.active_children()
