@@ -1,7 +1,8 @@
-"""What every solver does: epochs, stages, state, loggers."""
+"""The life of a run, whatever it trains: epochs of stages, state, signals, logs."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
@@ -9,63 +10,75 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from dora import get_xp
-from omegaconf import DictConfig
+import flashy
+import torch
+from omegaconf import DictConfig, OmegaConf
 
 from adversarial_trainer import checkpoint, distrib
-from adversarial_trainer.light_flashy import StateManager, flashy
-from adversarial_trainer.models.builders import to_params
+from adversarial_trainer.data import Batch, TrainBatches
+from adversarial_trainer.training.devices import get_device
 
 from .averager import Averager
+from .bad_steps import diverged
 from .best import is_best
-from .builders import config_yaml, get_like
 from .changes import check_changes
 from .interruption import Interrupted, Interruption
-from .loggers import ResultLogger, init_loggers
+from .loggers import RunLogger
+from .precision import STORED, check_precision
 from .state import GeneratorState, RankStates, UnfinishedEpoch
 from .summary import Progress
+from .waiting import track_data_wait
 
 logger = logging.getLogger(__name__)
+
+
+class SaveError(OSError):
+    """A run has ended whose last state is not on disk."""
 
 
 class BaseSolver(flashy.BaseSolver):
     """Runs epochs of stages, logs them, and saves and restores all state.
 
-    A subclass builds its parts in `__init__` and registers those with memory
-    (`register_stateful`), and says what an epoch is in `run_epoch`.
+    A subclass builds its parts in `__init__`, registers those with memory (`register_stateful`),
+    and implements `run_epoch`, `train_step` and `show`.
     """
 
     def __init__(self, cfg: DictConfig) -> None:
-        # Not flashy's own __init__, which stores OmegaConf objects in the checkpoint, where
-        # torch.load(weights_only=True) refuses them, and makes a folder for its local logger.
-        self.stateful = StateManager()
-        self.xp = get_xp()
-        self.register_stateful("history")
-        self._current_stage: str | None = None
-        self._current_formatter: flashy.Formatter | None = None
-        self._start_epoch()
+        super().__init__()
+        # Flashy stores the OmegaConf object, which torch.load(weights_only=True) refuses, and
+        # leaves an empty folder for its local logger, which needs torchcodec and torchvision.
+        self.stateful.sources.clear()
+        with contextlib.suppress(OSError):
+            (self.folder / "outputs").rmdir()
         self.cfg = cfg
-        self.like = get_like(cfg)
-        self.config_text = config_yaml(cfg)
+        self.device = get_device(cfg.device)
+        check_precision(cfg.precision, self.device)
+        # For `.to(like)`: the device and type of training.
+        self.like = torch.zeros(0, device=self.device, dtype=STORED[cfg.precision])
+        self.config_text = OmegaConf.to_yaml(cfg, resolve=True)
         self.sig = self.xp.sig
-        self.register_stateful("config_text", "sig", write_only=True)
         self.shared_generator = distrib.shared_generator(cfg.seed)
         self.shared_state = GeneratorState(self.shared_generator)
         self.updates = 0
+        self.bad_steps_in_row = 0
         self.unfinished = UnfinishedEpoch()
         self.averager = Averager()
         self.ranks = RankStates(self.averager)
-        self.register_stateful("shared_state", "updates", "unfinished", "ranks")
+        self.register_stateful("config_text", "sig", write_only=True)
+        self.register_stateful("history", "shared_state", "updates", "bad_steps_in_row")
+        self.register_stateful("unfinished", "ranks")
         self.interruption = Interruption()
-        # Whether any rank's process was asked to end, known to all alike.
-        self.stop_agreed = False
         self.logger = logger
-        self.result_logger: ResultLogger = ResultLogger(logger)
+        self.result_logger = RunLogger(logger)
 
-    # -- to be written by a solver
+    # -- implemented by a subclass
 
     def run_epoch(self) -> None:
-        """The stages of one epoch, each through `run_stage`."""
+        """Run the stages of one epoch, each through `run_stage`."""
+        raise NotImplementedError
+
+    def train_step(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Do one update; return its metrics, none for a skipped one."""
         raise NotImplementedError
 
     def start(self) -> None:
@@ -78,31 +91,21 @@ class BaseSolver(flashy.BaseSolver):
     # -- life of a run
 
     def prepare(self) -> None:
-        """What is needed before the first update: the state so far, and loggers."""
+        """Restore the last checkpoint, if there is one, and open the loggers."""
         self.restored = self.restore()
-        logging_cfg = self.cfg.logging
-        init_loggers(
-            self.result_logger,
-            self.folder,
-            self.xp.sig,
-            tensorboard=logging_cfg.tensorboard,
-            wandb=logging_cfg.wandb,
-            project=logging_cfg.wandb_project,
-            name=logging_cfg.wandb_name,
-            group=logging_cfg.wandb_group,
-        )
-        self.log_hyperparams(to_params(self.cfg))
+        self.result_logger.open(self.folder, self.sig, self.cfg)
 
     def run(self) -> dict[str, Any]:
-        """Train to `optim.epochs`. Returns the metrics of the last epoch, by stage.
+        """Train to `optim.epochs`; return the metrics of the last epoch, by stage.
 
         Raises:
             Interrupted: a signal has asked for the end; the state is saved.
+            FloatingPointError: too many updates in a row were skipped; the state is saved.
             SaveError: the last state could not be saved.
         """
-        self.logger.info("Run %s in %s", self.xp.sig, self.folder)
+        self.logger.info("Run %s in %s", self.sig, self.folder)
         if self.restored:
-            self.logger.info("Goes on from %s", self._place())
+            self.logger.info("Resuming from %s", self._position())
         else:
             self.start()
         if self.epoch > self.cfg.optim.epochs:
@@ -117,52 +120,77 @@ class BaseSolver(flashy.BaseSolver):
                     self.run_epoch()
                     saved = self.commit()
             except (Interrupted, FloatingPointError):
-                saved = self.save()
-                if saved:
+                if self.save():
                     self.logger.info(
-                        "Saved at %s; the same command goes on from there", self._place()
+                        "Saved at %s; the same command resumes from there", self._position()
                     )
                 raise
         if not saved:
             raise SaveError(f"The last state of the run could not be saved to {self.folder}.")
         return self.history[-1] if self.history else {}
 
-    def _place(self) -> str:
-        """How far the run is, in words."""
+    def _position(self) -> str:
         done, total = self.unfinished.done, self.cfg.optim.updates_per_epoch
         if not done:
             return f"epoch {self.epoch - 1}, update {self.updates}"
         return f"epoch {self.epoch}, update {self.updates} ({done} of the {total} in this epoch)"
+
+    def train_updates(self, batches: TrainBatches) -> dict[str, float]:
+        """Run `train_step` from where the epoch stands to its end; return the epoch's averages."""
+        epoch, total = self.unfinished, len(batches)
+        epoch.before = dict(self._pending_metrics)
+        progress = self.progress("train", total, epoch.done)
+        recent = Averager()
+        began = time.monotonic() - epoch.seconds
+        if epoch.done < total:
+            batches.set_position(self.epoch, epoch.done)
+            for batch in track_data_wait(batches, epoch):
+                metrics = self.train_step(batch)
+                self.averager.update(metrics, len(batch))
+                recent.update(metrics, len(batch))
+                epoch.bad_steps += not metrics
+                epoch.done += 1
+                epoch.seconds = time.monotonic() - began
+                if progress.step():
+                    progress.log(recent.averages)
+                    recent = Averager()
+                self.after_update()
+        averages = self.averager.over_ranks()
+        return {**averages, "bad_steps": epoch.bad_steps, "duration": epoch.seconds}
+
+    def after_update(self) -> None:
+        """Save if that is due, and end the run if it diverges or all ranks agree to stop."""
+        if self.bad_steps_in_row >= self.cfg.optim.max_bad_steps:
+            raise diverged(self.bad_steps_in_row)
+        self.agree_to_stop()
+        every = self.cfg.checkpoint.every_updates
+        if every and self.updates % every == 0:
+            self.save()
+
+    @property
+    def history_so_far(self) -> list[dict[str, Any]]:
+        """Metrics of the epochs that are done, and of this one's stages that are done."""
+        return [*self.history, dict(self._pending_metrics)]
 
     @property
     def stop_requested(self) -> bool:
         """Whether this process was asked to end."""
         return self.interruption.signum is not None
 
-    def after_update(self) -> None:
-        """Saves if that is due; raises `Interrupted` if the ranks agree that they are to stop."""
-        if self.stop_agreed:
-            raise Interrupted(self.interruption)
-        every = self.cfg.checkpoint.every_updates
-        if every and self.updates % every == 0:
-            self.save()
-
     def agree_to_stop(self) -> None:
-        """Raises `Interrupted` on all ranks if any was asked to end. Every rank calls it."""
-        (self.stop_agreed,) = distrib.any_true([self.stop_requested])
-        if self.stop_agreed:
+        """Raise `Interrupted` on all ranks if any was asked to end. Every rank calls it."""
+        (stop,) = distrib.any_true([self.stop_requested])
+        if stop:
             raise Interrupted(self.interruption)
 
     def is_due(self, stage: str) -> bool:
-        """Whether `stage` runs in this epoch: each `<stage>.every`, and at the last; 0: never."""
+        """Whether `stage` runs in this epoch: each `<stage>.every`, and the last; 0: never."""
         every = self.cfg[stage].every
         return every > 0 and (self.epoch % every == 0 or self.epoch == self.cfg.optim.epochs)
 
     def run_stage(self, stage_name: str, method: Callable[..., Any], *args: Any, **kw: Any) -> Any:
         """Run `method` and log the metrics that it returns, with its `duration` in seconds unless
-        it says that itself.
-
-        Not flashy's own: JSON and `weights_only` loading take plain floats only.
+        it gives that itself. Unlike flashy's, all are floats: JSON and torch.load take no others.
         """
         self._current_stage = stage_name
         self._current_formatter = self.get_formatter(stage_name)
@@ -177,19 +205,19 @@ class BaseSolver(flashy.BaseSolver):
         return metrics
 
     @contextmanager
-    def dispensable(self, what: str) -> Iterator[None]:
-        """For what a full disk may prevent, and training goes on."""
+    def optional(self, what: str) -> Iterator[None]:
+        """Log an OSError (a full disk) inside and go on: training matters more than `what`."""
         try:
             yield
         except OSError as exc:
             self.logger.error("%s not written: %s. Training goes on.", what, exc)
 
     def log_metrics(self, stage_name: str, *args: Any, **kwargs: Any) -> None:
-        with self.dispensable(f"Metrics of {stage_name}"):
+        with self.optional(f"Metrics of {stage_name}"):
             super().log_metrics(stage_name, *args, **kwargs)
 
     def progress(self, stage_name: str, total: int, done: int = 0) -> Progress:
-        """For lines in the course of a stage of `total` updates, of which some are done."""
+        """Log lines in the course of a stage of `total` updates, `done` of them before."""
         title = f"{stage_name.capitalize()} | Epoch {self.epoch}"
         every = self.cfg.logging.every
         return Progress(self.logger, title, total, every, self.get_formatter(stage_name), done)
@@ -197,18 +225,24 @@ class BaseSolver(flashy.BaseSolver):
     # -- state
 
     def commit(self, save_checkpoint: bool = True) -> bool:
-        """End the epoch: its metrics into the history, the state to disk; whether it is there."""
+        """End the epoch: add its metrics to the history and save; return whether that worked."""
         epoch = self.epoch
-        self.history.append(_finite(self._pending_metrics))
+        # JSON has no NaN and Inf; the log shows them.
+        self.history.append(
+            {
+                stage: {name: value for name, value in metrics.items() if math.isfinite(value)}
+                for stage, metrics in self._pending_metrics.items()
+            }
+        )
         self._start_epoch()
         self.averager.clear()
         self.unfinished = UnfinishedEpoch()
         return self.save(epoch) if save_checkpoint else True
 
     def save(self, epoch: int | None = None) -> bool:
-        """The state to disk, by rank 0. Every rank calls it, and learns whether it is there.
+        """Write the checkpoint, by rank 0. Every rank calls it and learns whether it is on disk.
 
-        A disk that does not take it is reported; the checkpoint before is still there then.
+        A failure is logged; the checkpoint before is still there then.
 
         Args:
             epoch: one that has just ended, for the checkpoints that are kept.
@@ -231,49 +265,34 @@ class BaseSolver(flashy.BaseSolver):
         return error is None
 
     def _end_epoch(self, epoch: int) -> None:
-        """What is done, by rank 0, when the checkpoint of an epoch's end is on disk. Doing it again
-        does no harm."""
+        """Keep copies of the checkpoint of an epoch's end, and write the history. By rank 0; may be
+        repeated."""
         path, kept = self.checkpoint_path, self.cfg.checkpoint
-        with self.dispensable(f"Copies of the checkpoint of epoch {epoch}"):
+        with self.optional(f"Copies of the checkpoint of epoch {epoch}"):
             checkpoint.keep_copy(path, epoch, kept.keep_last, kept.keep_every)
             if kept.best is not None and is_best(self.history, kept.best, kept.best_mode):
                 checkpoint.keep_as(path, "best")
-        with self.dispensable("The history"):
+        with self.optional("The history"):
             self.xp.link.update_history(self.history)
 
     def restore(self) -> bool:
-        """Load the newest checkpoint that is whole, if there is one.
+        """Load the newest intact checkpoint; return whether there is one.
 
         Raises:
             ValueError: all are damaged, or the configuration has changed.
         """
-        found = None
-        if distrib.is_rank_zero():
-            found = checkpoint.load_newest(self.checkpoint_path)
+        found = checkpoint.load_newest(self.checkpoint_path) if distrib.is_rank_zero() else None
         path = distrib.broadcast_object(None if found is None else found[0])
         if path is None:
             return False
         state = checkpoint.load(path) if found is None else found[1]
         for line in check_changes(state["config_text"], self.cfg, path):
             self.logger.warning("Changed, as resume.allow_changes allows: %s", line)
-        unknown = state.keys() ^ self.stateful.sources.keys()
-        if unknown:
-            raise ValueError(f"{path} does not fit this version: {', '.join(sorted(unknown))}.")
+        different = state.keys() ^ self.stateful.sources.keys()
+        if different:
+            raise ValueError(f"{path} does not fit this version: {', '.join(sorted(different))}.")
         self.load_state_dict(state)
         self._pending_metrics.update(self.unfinished.before)
         if distrib.is_rank_zero() and self.history and not self.unfinished.done:
-            # It was killed after the checkpoint, perhaps.
-            self._end_epoch(len(self.history))
+            self._end_epoch(len(self.history))  # the run may have been killed before it was done
         return True
-
-
-class SaveError(OSError):
-    """A run has ended whose last state is not on disk."""
-
-
-def _finite(epoch: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
-    """Without NaN and Inf, which JSON lacks: the log has them."""
-    return {
-        stage: {name: value for name, value in metrics.items() if math.isfinite(value)}
-        for stage, metrics in epoch.items()
-    }

@@ -1,4 +1,4 @@
-"""Which epoch is the best so far."""
+"""The best epoch so far."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ History = Sequence[Mapping[str, Mapping[str, float]]]
 
 
 def is_best(history: History, metric: str, mode: str) -> bool:
-    """Whether no epoch before the last one had as good a value.
+    """Whether the last epoch has the best value of `metric` so far.
 
-    Says so in the log, and where the epoch lacks the metric although its stage ran.
+    Logs it, and logs an error if the epoch lacks the metric although its stage ran.
 
     Args:
         history: metrics by stage, of each epoch.
-        metric: as in `valid.mel`.
-        mode: 'min' or 'max', what is good.
+        metric: stage and name, such as `valid.mel`.
+        mode: 'min' or 'max': which values are better.
     """
     stage, _, name = metric.partition(".")
     last = history[-1].get(stage)

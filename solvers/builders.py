@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import nn
 
 from adversarial_trainer.adversarial import (
@@ -22,24 +22,15 @@ from adversarial_trainer.adversarial.discriminators import (
 )
 from adversarial_trainer.losses import LOSSES, Balancer
 from adversarial_trainer.models.builders import naming, to_params
+from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.registry import parameter_names, shown
 from adversarial_trainer.training import OPTIMIZERS, SCHEDULES, Schedule, keep_options
-from adversarial_trainer.training.devices import get_device
-
-from .precision import STORED, check_precision
 
 # Names under `losses` that are not modules of LOSSES.
 ADVERSARIAL_LOSSES = ("adv", "feat")
 PENALTY = "penalty"
 # Keys under `optim` that are the training loop's and not the optimizer's.
 LOOP_KEYS = ("epochs", "updates_per_epoch", "max_norm", "max_bad_steps", "ema")
-
-
-def get_like(cfg: DictConfig) -> torch.Tensor:
-    """An empty tensor on the device and of the type of training: for `.to(like)`."""
-    device = get_device(cfg.device)
-    check_precision(cfg.precision, device)
-    return torch.zeros(0, device=device, dtype=STORED[cfg.precision])
 
 
 def get_optimizer(params: Any, cfg: DictConfig, key: str = "optim") -> torch.optim.Optimizer:
@@ -168,6 +159,13 @@ def get_adversarial_loss(
         )
 
 
-def config_yaml(cfg: DictConfig) -> str:
-    """The configuration as YAML, for a checkpoint: plain text, nothing to unpickle."""
-    return OmegaConf.to_yaml(cfg, resolve=True)
+def compiled_parts(model: EncodecModel, adversarial: AdversarialLoss | None) -> list[nn.Module]:
+    """The modules that `compile=true` compiles: encoder, decoder, each sub-discriminator."""
+    parts = [model.encoder, model.decoder]
+    if adversarial is not None:
+        for module in adversarial.adversary.modules():
+            if isinstance(module, MultiDiscriminator) and not isinstance(
+                module, JointDiscriminator
+            ):
+                parts += module.discriminators
+    return parts

@@ -1,4 +1,4 @@
-"""Parts of the codec that keep the weights they have."""
+"""Parts of the codec that keep their weights in training (`freeze`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PARTS = ("encoder", "quantizer", "decoder")
 
 
 def check_freeze(parts: Sequence[str], continue_from: str | None) -> None:
-    """ValueError if `freeze` names what there is not, or leaves nothing to learn."""
+    """ValueError if `freeze` names an unknown part, or leaves nothing to learn."""
     given = f"freeze={shown(list(parts))}"
     for part in parts:
         if part not in PARTS:
@@ -25,19 +25,19 @@ def check_freeze(parts: Sequence[str], continue_from: str | None) -> None:
 
 
 def freeze(model: EncodecModel, parts: Sequence[str]) -> None:
-    """Take encoder or decoder out of training. The quantizer, which has no gradient, is the
-    solver's to hold."""
+    """Exclude the weights of `parts` from training. A quantizer has none: the solver leaves out its
+    update."""
     for part in _modules(model, parts):
         part.requires_grad_(False)
 
 
-def hold(model: EncodecModel, parts: Sequence[str]) -> None:
-    """Put what is frozen back into eval mode, where no buffer moves, after `model.train()`."""
+def set_frozen_eval(model: EncodecModel, parts: Sequence[str]) -> None:
+    """Put frozen parts into eval mode, where no buffer moves. After `model.train()`."""
     for part in _modules(model, parts):
         part.eval()
 
 
-def trained(module: nn.Module) -> list[nn.Parameter]:
+def trainable_parameters(module: nn.Module) -> list[nn.Parameter]:
     """The parameters that learn."""
     return [p for p in module.parameters() if p.requires_grad]
 

@@ -1,4 +1,4 @@
-"""What a run does when a signal asks it to end."""
+"""Signals that ask a run to end: it saves its state after the current update."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ logger = logging.getLogger(__name__)
 
 
 class Interrupted(Exception):
-    """The run ends early, as a signal has asked for; its state is saved.
+    """The run ends early because of a signal; its state is saved.
 
     Attributes:
-        interruption: to be left with `leave`.
+        interruption: whose `leave` ends the process.
     """
 
     def __init__(self, interruption: Interruption) -> None:
@@ -30,11 +30,10 @@ class Interrupted(Exception):
 
 
 class Interruption:
-    """Inside this context a signal is taken note of, nothing more, and the second one too.
+    """Context in which stop signals are only recorded.
 
     Attributes:
-        signum: the first signal that came; None until then. Where it came to another rank alone,
-            that is for the solver to find out.
+        signum: the first signal that this process got; None until then.
     """
 
     def __init__(self) -> None:
@@ -42,8 +41,8 @@ class Interruption:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interruption:
-        # Elsewhere, as in a notebook's thread, Python does not let us; there signals do what they
-        # usually do.
+        # Python allows handlers in the main thread only; in a notebook's thread signals keep their
+        # usual effect.
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._note) for number in STOP_SIGNALS}
         return self
@@ -59,7 +58,7 @@ class Interruption:
 
     @property
     def name(self) -> str:
-        """SIGTERM, for instance."""
+        """Name of the signal, such as SIGTERM."""
         return "a signal to another rank" if self.signum is None else _name(self.signum)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
@@ -68,18 +67,18 @@ class Interruption:
             logger.warning("%s: the run saves its state after this update, and ends", self.name)
 
     def leave(self) -> NoReturn:
-        """End the process in the way that whoever started it understands.
+        """End the process with the status that its launcher expects.
 
-        In a job of submitit its own handler is called, which queues the job again; but not where
-        SIGTERM means that the job was cancelled or that SLURM queues it again by itself. Elsewhere
-        the status is 128 and the signal's number, as of a process that it has ended.
+        In a submitit job its own handler is called, which requeues the job; not if SIGTERM means
+        that the job was cancelled, or that SLURM requeues it by itself. Elsewhere the status is
+        128 + the signal's number, as of a process that the signal has ended.
         """
         signum = signal.SIGTERM if self.signum is None else self.signum
         requeue = self._requeue()
         if requeue is None:
             sys.exit(128 + signum)
         if signum != signal.SIGTERM or _runs_on():
-            # Leaves by itself on the first rank. The others wait for their end: SLURM comes.
+            # It exits by itself on the first rank; SLURM then ends the others.
             requeue(signum, None)
         sys.exit(0)
 
@@ -97,8 +96,8 @@ def _name(signum: int) -> str:
 
 
 def _runs_on() -> bool:
-    """Whether SLURM still takes this job for a running one: it is asked to end, as before a
-    preemption, but nobody has ended it."""
+    """Whether SLURM still lists this job as running: asked to end, as before a preemption, but not
+    cancelled."""
     job = os.environ.get("SLURM_JOB_ID")
     if job is None or shutil.which("squeue") is None:
         return False
@@ -106,6 +105,6 @@ def _runs_on() -> bool:
     try:
         result = subprocess.run(line, capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired) as exc:
-        logger.warning("Not queued again: %s", exc)
+        logger.warning("Not requeued: %s", exc)
         return False
     return result.stdout.split() == ["RUNNING"]

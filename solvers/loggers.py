@@ -1,30 +1,27 @@
-"""Flashy's experiment loggers with their faults mended.
+"""Where a run's metrics, audio and pictures go: the text log, TensorBoard and wandb.
 
-Flashy 0.0.2's TensorBoard logger opens a file on every rank and takes `log_audio`'s first two
-arguments in another order than it is called with; its wandb logger asks the wandb server about the
-run before it starts, so offline runs fail, drops scalars when media are off, and passes media to
-the wrong function. Its local logger wants torchcodec and torchvision for media and keeps nothing
-else, so there is none here: the solver writes wav and PNG files itself.
+Flashy 0.0.2's own loggers need torchcodec and torchvision, open a TensorBoard file on every rank,
+fail offline with wandb, and swap arguments of media.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+import flashy
 import torch
+from omegaconf import DictConfig
 
 from adversarial_trainer import distrib
 from adversarial_trainer.config_files import flatten
-from adversarial_trainer.light_flashy import ExperimentLogger, flashy
-from adversarial_trainer.light_flashy import TensorboardLogger as FlashyTensorboardLogger
+from adversarial_trainer.models.builders import to_params
 from adversarial_trainer.tools.report import panel
 
 # Charts of several metrics in TensorBoard's Custom Scalars tab: title -> pattern of names.
-BALANCE = {
+CHARTS = {
     "D(real) and D(fake), training": r"train_gan/d_(real|fake)/.*",
     "accuracy of the discriminators, training": r"train_gan/d_acc(/.*)?",
     "share of the raw gradient": r"train_gradient/ratio_.*",
@@ -34,192 +31,129 @@ BALANCE = {
 }
 
 
-class TensorboardLogger(FlashyTensorboardLogger):
-    """Flashy's, with names in groups, `log_audio`'s arguments in the order in which it is called,
-    the configuration in the run's own event file instead of one more folder at each start, and the
-    balance of the GAN on one page (Custom Scalars)."""
+class TensorboardLogger:
+    """TensorBoard's event files, the configuration in its HParams tab."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        charts = {title: ["Multiline", [pattern]] for title, pattern in BALANCE.items()}
-        self.writer.add_custom_scalars({"GAN balance": charts})
-
-    def log_metrics(
-        self, prefix: str | list[str], metrics: dict[str, Any], step: int | None = None
-    ) -> None:
-        """Scalars by the names that `panel` gives them."""
-        for key, value in metrics.items():
-            self.writer.add_scalar(panel(str(prefix), key), value, step)
-
-    def log_report(self, path: Path, step: int) -> None:
-        """Where the page is; TensorBoard shows no HTML."""
-        self.writer.add_text("report", f"[{path.name}]({path.as_uri()}), in `{path.parent}`", step)
-
-    def log_hyperparams(
-        self, params: dict[str, Any] | Namespace, metrics: dict | None = None
-    ) -> None:
-        """The configuration, for the HParams tab."""
+    def __init__(self, folder: Path, params: dict[str, Any]) -> None:
+        # Its C++ parts print start-up notes that say nothing about the run.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        from torch.utils.tensorboard import SummaryWriter
         from torch.utils.tensorboard.summary import hparams
 
+        self.writer = SummaryWriter(str(folder))
+        charts = {title: ["Multiline", [pattern]] for title, pattern in CHARTS.items()}
+        self.writer.add_custom_scalars({"GAN balance": charts})
         plain = (bool, int, float, str)
         values = {
             key: value if isinstance(value, plain) else str(value)
             for key, value in flatten(params).items()
         }
-        for summary in hparams(values, metrics or {}):
+        # Not `add_hparams`, which makes one more folder at each start.
+        for summary in hparams(values, {}):
             self.writer.file_writer.add_summary(summary)
 
-    def log_audio(  # type: ignore[override]
-        self,
-        prefix: str,
-        key: str,
-        audio: torch.Tensor,
-        sample_rate: int,
-        step: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().log_audio(key=key, prefix=prefix, audio=audio, sample_rate=sample_rate, step=step)
+    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+        for name, value in metrics.items():
+            self.writer.add_scalar(name, value, step)
+
+    def log_audio(self, name: str, audio: torch.Tensor, sample_rate: int, step: int) -> None:
+        # TensorBoard takes one channel.
+        self.writer.add_audio(name, audio.mean(0), step, sample_rate)
+
+    def log_image(self, name: str, image: torch.Tensor, step: int) -> None:
+        self.writer.add_image(name, image, step)
+
+    def log_report(self, path: Path, step: int) -> None:
+        """Where the page is; TensorBoard shows no HTML."""
+        self.writer.add_text("report", f"[{path.name}]({path.as_uri()}), in `{path.parent}`", step)
 
 
-class WandbLogger(ExperimentLogger):
+class WandbLogger:
     """Weights & Biases, online or offline (`WANDB_MODE=offline`).
 
-    The run's id is the experiment's signature, so a resumed run goes on in the same place.
+    The run's id is the experiment's signature: a resumed run continues in the same place.
     """
 
-    def __init__(self, folder: Path, signature: str, **kwargs: Any) -> None:
+    def __init__(self, folder: Path, signature: str, params: dict[str, Any], **kwargs: Any) -> None:
         import wandb
 
         self.wandb = wandb
-        self.folder = folder
-        self.signature = signature
         self.run = wandb.init(id=signature, dir=str(folder), resume="allow", **kwargs)
         # Epochs are the axis; wandb's own step counts calls.
         self.run.define_metric("epoch")
         self.run.define_metric("*", step_metric="epoch")
-
-    def log_hyperparams(
-        self, params: dict[str, Any] | Namespace, metrics: dict | None = None
-    ) -> None:
-        """The configuration, as nested dictionaries."""
         self.run.config.update(params, allow_val_change=True)
 
-    def log_metrics(
-        self, prefix: str | list[str], metrics: dict[str, Any], step: int | None = None
-    ) -> None:
-        """Scalars by the names that `panel` gives them: wandb makes a section of each group."""
-        self._log({panel(str(prefix), key): value for key, value in metrics.items()}, step)
+    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+        self.run.log({**metrics, "epoch": step})
+
+    def log_audio(self, name: str, audio: torch.Tensor, sample_rate: int, step: int) -> None:
+        samples = audio.t().clamp(-1, 1).numpy()
+        self.run.log({name: self.wandb.Audio(samples, sample_rate), "epoch": step})
+
+    def log_image(self, name: str, image: torch.Tensor, step: int) -> None:
+        self.run.log({name: self.wandb.Image(image.float() / 255), "epoch": step})
 
     def log_report(self, path: Path, step: int) -> None:
-        """The page itself, as media and so in the run's files."""
         # As it is: wandb's own style sheet would be one more file to load.
-        self._log({"report": self.wandb.Html(str(path), inject=False)}, step)
-
-    def log_audio(
-        self,
-        prefix: str | list[str],
-        key: str,
-        audio: torch.Tensor,
-        sample_rate: int,
-        step: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """A waveform `[C, T]`."""
-        samples = audio.t().clamp(-1, 1).numpy()
-        self._log({f"{prefix}/{key}": self.wandb.Audio(samples, sample_rate, **kwargs)}, step)
-
-    def log_image(
-        self,
-        prefix: str | list[str],
-        key: str,
-        image: torch.Tensor,
-        step: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """A picture `[3, H, W]` of bytes."""
-        self._log({f"{prefix}/{key}": self.wandb.Image(image.float() / 255, **kwargs)}, step)
-
-    def log_text(
-        self,
-        prefix: str | list[str],
-        key: str,
-        text: str,
-        step: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Preformatted text."""
-        self._log({f"{prefix}/{key}": self.wandb.Html(f"<pre>{text}</pre>")}, step)
-
-    def _log(self, values: dict[str, Any], step: int | None) -> None:
-        self.run.log(values if step is None else {**values, "epoch": step})
-
-    @property
-    def with_media_logging(self) -> bool:
-        return True
-
-    @property
-    def save_dir(self) -> str:
-        return str(self.folder)
-
-    @property
-    def name(self) -> str:
-        return self.signature
+        self.run.log({"report": self.wandb.Html(str(path), inject=False), "epoch": step})
 
 
-class ResultLogger(flashy.ResultLogger):
-    """Flashy's, without escape codes in log files, and with no logger but those asked for."""
+class RunLogger:
+    """Stands in for flashy's ResultLogger: one log line for each stage, and the loggers asked for.
+
+    Metrics have the names that `panel` gives them: `<stage>_<group>/<name>`, which TensorBoard and
+    wandb show as a section for each group.
+    """
 
     def __init__(self, logger: logging.Logger) -> None:
-        # Not flashy's own __init__, which makes a local logger.
-        self._logger = logger
-        self._level = logging.INFO
-        self._delimiter = "|"
-        self._experiment_loggers: dict[str, ExperimentLogger] = {}
+        self.logger = logger
+        self.loggers: list[TensorboardLogger | WandbLogger] = []
 
-    def log_report(self, path: Path, step: int) -> None:
-        """Give a run's page to the loggers."""
-        for experiment_logger in self._experiment_loggers.values():
-            if isinstance(experiment_logger, TensorboardLogger | WandbLogger):
-                experiment_logger.log_report(path, step)
+    def open(self, folder: Path, signature: str, cfg: DictConfig) -> None:
+        """Start the loggers that `cfg.logging` asks for; on rank 0 only.
 
-    def _log_summary(
+        Args:
+            folder: of the run; TensorBoard's files go to `tensorboard/` there.
+            signature: of the run, wandb's id.
+        """
+        if not distrib.is_rank_zero():
+            return
+        options, params = cfg.logging, to_params(cfg)
+        if options.tensorboard:
+            self.loggers.append(TensorboardLogger(folder / "tensorboard", params))
+        if options.wandb:
+            named = {key: options[f"wandb_{key}"] for key in ("project", "name", "group")}
+            self.loggers.append(WandbLogger(folder, signature, params, **named))
+
+    def log_metrics(
         self,
         stage: str,
-        metrics: dict[str, Any],
-        step: int | None = None,
-        step_name: str = "epoch",
-        formatter: flashy.Formatter | None = None,
+        metrics: dict[str, float],
+        step: int,
+        step_name: str,
+        formatter: flashy.Formatter,
     ) -> None:
-        formatter = formatter or flashy.Formatter()
-        out = [f"{stage.capitalize()} summary"]
-        if step is not None:
-            out.append(f"{step_name.capitalize()} {step}")
-        out += [f"{key} {value}" for key, value in formatter(metrics).items()]
-        self._logger.log(self._level, " | ".join(out))
+        line = [f"{stage.capitalize()} summary", f"{step_name.capitalize()} {step}"]
+        line += [f"{key} {value}" for key, value in formatter(metrics).items()]
+        self.logger.info(" | ".join(line))
+        named = {panel(stage, name): value for name, value in metrics.items()}
+        for logger in self.loggers:
+            logger.log_metrics(named, step)
 
+    def log_audio(
+        self, stage: str, key: str, audio: torch.Tensor, sample_rate: int, step: int
+    ) -> None:
+        """A waveform `[C, T]`."""
+        for logger in self.loggers:
+            logger.log_audio(f"{stage}/{key}", audio, sample_rate, step)
 
-def init_loggers(
-    result_logger: ResultLogger,
-    folder: Path,
-    signature: str,
-    *,
-    tensorboard: bool,
-    wandb: bool,
-    **wandb_kwargs: Any,
-) -> None:
-    """Give `result_logger` the loggers asked for; on rank 0 only, elsewhere none.
+    def log_image(self, stage: str, key: str, image: torch.Tensor, step: int) -> None:
+        """A picture `[3, H, W]` of bytes."""
+        for logger in self.loggers:
+            logger.log_image(f"{stage}/{key}", image, step)
 
-    Args:
-        folder: of the run; TensorBoard's files go to `tensorboard/` there.
-        signature: of the run, wandb's id.
-        wandb_kwargs: for `wandb.init` (project, name, group).
-    """
-    loggers: dict[str, ExperimentLogger] = {}
-    if distrib.is_rank_zero():
-        if tensorboard:
-            # Its C++ parts print start-up notes that say nothing about the run.
-            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-            loggers["tensorboard"] = TensorboardLogger(folder / "tensorboard")
-        if wandb:
-            loggers["wandb"] = WandbLogger(folder, signature, **wandb_kwargs)
-    result_logger._experiment_loggers = loggers
+    def log_report(self, path: Path, step: int) -> None:
+        """A run's HTML page."""
+        for logger in self.loggers:
+            logger.log_report(path, step)

@@ -1,4 +1,4 @@
-"""Where a run comes from: `provenance.json` in its folder, written when it starts and goes on."""
+"""`provenance.json` in a run's folder: commit, versions and machine of each start."""
 
 from __future__ import annotations
 

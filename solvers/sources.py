@@ -1,4 +1,4 @@
-"""What each stage of a run reads."""
+"""Data of each stage of a run."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from adversarial_trainer.modules.data_init import data_dependent_init
 
 logger = logging.getLogger(__name__)
 
-# Training starts at epoch 1, so that the batches seen here are others.
+# Training starts at epoch 1: these batches are not used again.
 EPOCH = 0
 
 
@@ -26,7 +26,12 @@ def initialise_weights(
     batches: TrainBatches,
     like: torch.Tensor,
 ) -> None:
-    """Scale the layers of generator and discriminators to the first batch, of all ranks."""
+    """Scale the layers of generator and discriminators to the first batch of all ranks.
+
+    Args:
+        model, adversarial: None for one that keeps its weights.
+        like: has the device and type of training.
+    """
     if model is None and adversarial is None:
         return
     batches.set_position(EPOCH)
@@ -42,23 +47,20 @@ def initialise_weights(
 @torch.no_grad()
 def initialise_codebooks(model: EncodecModel, batches: TrainBatches, like: torch.Tensor) -> None:
     """Start the codebooks by k-means on the first batches, before any update."""
-    quantizer = model.quantizer
-    if quantizer.initialised:
-        return
     model.train()
     count = 0
-    # The quantizer makes do with what it has after some batches.
-    while not quantizer.initialised:
+    while not model.quantizer.initialised:  # it settles for the frames of some batches
         batches.set_position(EPOCH)
         for batch in batches:
             result = model(batch.wav.to(like))
-            if not result.x.isfinite().all():  # there would be no end to waiting for frames
+            if not result.x.isfinite().all():
                 raise FloatingPointError(
                     "The model's output is not finite before any update; with continue_from, "
-                    "look whether that run had diverged."
+                    "check whether that run had diverged."
                 )
-            quantizer.update(result)
+            model.quantizer.update(result)
             count += 1
-            if quantizer.initialised:
+            if model.quantizer.initialised:
                 break
-    logger.info("Codebooks started by k-means on %d batches", count)
+    if count:
+        logger.info("Codebooks started by k-means on %d batches", count)

@@ -1,4 +1,4 @@
-"""What a checkpoint holds beside the parts of the solver."""
+"""Parts of a checkpoint beside the modules: random generators, the unfinished epoch, the ranks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .averager import Averager
 
 
 class RandomState:
-    """The global random generators, as a part of a checkpoint."""
+    """State of Python's, numpy's and torch's global random generators."""
 
     def state_dict(self) -> dict[str, Any]:
         version, internal, gauss = random.getstate()
@@ -35,13 +35,13 @@ class RandomState:
             ("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, cached)
         )
         torch.set_rng_state(state["torch"])
-        # A run may go on with another number of devices.
+        # A run may be resumed with another number of devices.
         if len(state["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(state["cuda"])
 
 
 class GeneratorState:
-    """A generator that all ranks share, as a part of a checkpoint."""
+    """State of the generator that all ranks share."""
 
     def __init__(self, generator: torch.Generator) -> None:
         self.generator = generator
@@ -54,15 +54,14 @@ class GeneratorState:
 
 
 class UnfinishedEpoch:
-    """How far the epoch is, as a part of a checkpoint.
+    """How far the current epoch is.
 
     Attributes:
-        done: updates, from its start; bad ones count.
-        bad_steps: those that were left out.
-        seconds: that they took, in all lives of the run.
-        waiting: seconds of them in which this rank waited for data (of the first one, once the run
-            goes on from a checkpoint).
-        before: metrics of the stages before the training.
+        done: updates done, skipped ones included.
+        bad_steps: updates that were skipped.
+        seconds: training time, over all starts of the run.
+        waiting: seconds of it in which this rank waited for data (rank 0's after a resume).
+        before: metrics of stages that ran before the training stage.
     """
 
     def __init__(self) -> None:
@@ -80,10 +79,11 @@ class UnfinishedEpoch:
 
 
 class RankStates:
-    """Random generators and sums of metrics of each rank, gathered for the checkpoint.
+    """Each rank's own state, gathered for the checkpoint that rank 0 writes: global random
+    generators and the sums of the epoch's metrics.
 
-    A run that is resumed with another number of ranks adds the sums up, and takes the generators of
-    rank 0; nothing that is learned depends on either.
+    A run resumed with another number of ranks adds up the sums and takes rank 0's generators;
+    training depends on neither.
     """
 
     def __init__(self, averager: Averager) -> None:
@@ -92,7 +92,7 @@ class RankStates:
         self._gathered: list[dict[str, Any]] = []
 
     def gather(self) -> None:
-        """Every rank calls it, before the first one asks for the state."""
+        """Collect the states of all ranks. Every rank calls it before rank 0 saves."""
         mine = {"random": self.random.state_dict(), "averager": self.averager.state_dict()}
         self._gathered = distrib.gather_objects(mine)
 

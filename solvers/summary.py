@@ -1,22 +1,27 @@
-"""Texts about a run, for people."""
+"""Text about a run: progress lines, tables, the description of what is trained."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import flashy
 from omegaconf import DictConfig
 from torch import nn
 
 from adversarial_trainer.adversarial import AdversarialLoss
-from adversarial_trainer.light_flashy import flashy
 from adversarial_trainer.models.encodec import EncodecModel
 
 
 class LineFormatter(flashy.Formatter):
-    """Metrics of one line of the log: those of `shown`, in that order, shortly."""
+    """Formatter of one log line: the metrics there is room for, in a fixed order.
+
+    Args:
+        losses: names of the training losses.
+        quality: names of the evaluation's metrics.
+    """
 
     FORMATS = {
         "duration": ".1f",
@@ -25,21 +30,23 @@ class LineFormatter(flashy.Formatter):
         "perplexity": ".1f",
         "grad_norm": ".3g",
     }
+    LAST = ("perplexity", "usage", "bitrate_efficiency", "grad_norm", "bad_steps", "duration")
 
-    def __init__(self, shown: Sequence[str]) -> None:
+    def __init__(self, losses: Iterable[str], quality: Iterable[str]) -> None:
+        shown = ["d_loss", "d_acc", *losses, *quality, *self.LAST, "data_wait"]
         super().__init__(self.FORMATS, include_keys=shown, include_formatted=False)
 
     def get_relevant_metrics(self, metrics: dict) -> dict:
-        """Those to show, in the order in which they were asked for."""
+        """The shown metrics, in that order."""
         return {key: metrics[key] for key in self.include_keys if key in metrics}
 
 
 class Progress:
-    """Lines `<title> | <done>/<total> | <rate> | <metrics>` in the course of an epoch.
+    """Log lines `<title> | <done>/<total> | <speed> | <metrics>` in the course of an epoch.
 
     Args:
         total: updates of the epoch.
-        every: updates from one line to the next; the last has none, a summary follows.
+        every: updates between two lines; none at the last, where a summary follows.
         done: updates done before.
     """
 
@@ -61,7 +68,7 @@ class Progress:
         self._since = (done, time.perf_counter())
 
     def step(self) -> bool:
-        """Count an update; whether a line is due."""
+        """Count an update; return whether a line is due."""
         self.done += 1
         return self.done % self.every == 0 and self.done < self.total
 
@@ -82,7 +89,7 @@ def parameter_count(module: nn.Module) -> str:
 
 
 def table(rows: Iterable[Iterable[str]], header: Iterable[str]) -> list[str]:
-    """Lines of a table, the first column to the left and the others to the right."""
+    """Lines of a table, the first column left-aligned and the others right-aligned."""
     cells = [list(header), *(list(row) for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     return [
@@ -100,7 +107,7 @@ def describe(
     adversarial: AdversarialLoss | None,
     weights: Mapping[str, float],
 ) -> str:
-    """What a configuration trains: modules, sizes, bandwidths, discriminators, loss weights."""
+    """Description of what is trained: modules, sizes, bandwidths, discriminators, loss weights."""
     lines = [str(model), "", f"Generator: {parameter_count(model)}"]
     lines.append(f"  encoder: {parameter_count(model.encoder)}")
     lines.append(f"  decoder: {parameter_count(model.decoder)}")
@@ -130,9 +137,9 @@ def describe(
 
 
 def discriminator_table(metrics: Mapping[str, float]) -> list[str]:
-    """Who is winning: for each sub-discriminator its mean on real and on fake, and its accuracy.
+    """Table of each sub-discriminator's mean logits on real and on fake audio, and its accuracy.
 
-    .5 is guessing; near 1 for long, the generator learns nothing from it any more.
+    An accuracy of .5 is guessing; near 1 for long, the generator learns nothing from it.
     """
     names = [key[len("d_acc/") :] for key in metrics if key.startswith("d_acc/")]
     if not names:

@@ -1,4 +1,4 @@
-"""How long training waits for its data."""
+"""The time that training waits for its data."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .state import UnfinishedEpoch
 
 logger = logging.getLogger(__name__)
 
-# Share of an epoch's time above which a line says what to do, and the seconds that are worth one:
-# the workers' start and the first batches are always waited for.
-WORTH_A_WORD, WORTH_SECONDS = 0.1, 10.0
+# A share of an epoch's time, and seconds, above which a warning says what to do. The workers' start
+# and the first batches are always waited for.
+WARNING_SHARE, WARNING_SECONDS = 0.1, 10.0
 
 
-def timed(batches: Iterable[Batch], epoch: UnfinishedEpoch) -> Iterator[Batch]:
-    """The batches; `epoch.waiting` grows by the seconds between asking for one and having it."""
+def track_data_wait(batches: Iterable[Batch], epoch: UnfinishedEpoch) -> Iterator[Batch]:
+    """Yield the batches; add the seconds that each was waited for to `epoch.waiting`."""
     iterator = iter(batches)
     while True:
         began = time.monotonic()
@@ -31,11 +31,11 @@ def timed(batches: Iterable[Batch], epoch: UnfinishedEpoch) -> Iterator[Batch]:
 
 
 def data_wait(epoch: UnfinishedEpoch, num_workers: int) -> float:
-    """The share of the epoch's time that the rank which waited longest has waited for data. Every
-    rank calls it; a large one is warned about."""
+    """Share of the epoch's time spent waiting for data, by the rank that waited longest; a warning
+    where it is large. Every rank calls it."""
     waiting = max(distrib.gather_objects(epoch.waiting))
     share = min(1.0, waiting / epoch.seconds) if epoch.seconds else 0.0
-    if share > WORTH_A_WORD and waiting > WORTH_SECONDS:
+    if share > WARNING_SHARE and waiting > WARNING_SECONDS:
         logger.warning(
             "%.0f%% of the epoch's %.0f s were spent waiting for data. More dataset.num_workers "
             "(now %d) help where there are cores; and files in wav, mono where the codec is, at "

@@ -6,25 +6,27 @@ import logging
 from pathlib import Path
 
 from omegaconf import DictConfig
-from torch import nn
 
+from adversarial_trainer.adversarial import AdversarialLoss
 from adversarial_trainer.config_files import flatten
 from adversarial_trainer.models.builders import to_params
+from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.models.pretrained import Weights, fit, read_weights
 
 logger = logging.getLogger(__name__)
 
 
-def load_into(cfg: DictConfig, runs: Path, model: nn.Module, adversary: nn.Module | None) -> bool:
-    """Give a codec, and discriminators, the weights of what `cfg.continue_from` names.
+def load_into(
+    cfg: DictConfig, runs: Path, model: EncodecModel, adversarial: AdversarialLoss | None
+) -> bool:
+    """Load the weights that `cfg.continue_from` names into a codec and its discriminators.
 
     The codec's averaged weights are taken where the source has them. Discriminators that the
     source lacks, or has in another shape, stay as they are, with a warning.
 
     Args:
         cfg: a whole configuration.
-        runs: where signatures are looked up.
-        adversary: the discriminators that are to continue; None: none.
+        runs: folder where signatures are looked up.
 
     Returns:
         Whether the discriminators were loaded.
@@ -36,11 +38,14 @@ def load_into(cfg: DictConfig, runs: Path, model: nn.Module, adversary: nn.Modul
     source = weights.info["path"]
     message = f"continue_from={source}: generator does not fit this configuration"
     fit(model, weights.model, message)
+    if "quantizer" in cfg.freeze and not model.quantizer.initialised:
+        raise ValueError(f"freeze=[quantizer]: the codebooks of {source} have no values yet.")
     logger.info("Weights from %s", source)
     for line in differences(weights, cfg):
         logger.warning("%s was another codec: %s", source, line)
-    if adversary is None:
+    if adversarial is None or not cfg.continue_discriminators:
         return False
+    adversary = adversarial.adversary
     before = {key: value.clone() for key, value in adversary.state_dict().items()}
     try:
         if not weights.discriminators:
@@ -55,7 +60,7 @@ def load_into(cfg: DictConfig, runs: Path, model: nn.Module, adversary: nn.Modul
 
 
 def differences(weights: Weights, cfg: DictConfig) -> list[str]:
-    """What makes another codec of the same shapes: padding, causality, rates, activations."""
+    """Settings that make a different codec of the same shapes: padding, causality, activations."""
     theirs, ours = (
         {
             key: value

@@ -118,8 +118,8 @@ def test_two_processes_equal_one(tmp_path: Path, audio: Path, how: str) -> None:
     assert evaluated[0].keys() == evaluated[1].keys()
     assert evaluated[0]["mel"] == pytest.approx(evaluated[1]["mel"], rel=1e-9)
 
-    assert "Goes on from epoch 1, update 3" in alone(two, 2)
-    assert "Goes on from epoch 1, update 3" in together(one, 2)
+    assert "Resuming from epoch 1, update 3" in alone(two, 2)
+    assert "Resuming from epoch 1, update 3" in together(one, 2)
     check_equal(checkpoint_of(two), checkpoint_of(one))
 
 

@@ -181,14 +181,14 @@ def test_a_run_goes_on_as_if_nothing_had_happened(
     """No update lost, none repeated: the end is the same, bit for bit."""
     log = (cluster.folder(name) / "solver.log.0").read_text()
     if name in ("timed_out", "terminated"):  # the others have KillWait to save, if that is enough
-        assert re.search(rf"Goes on from epoch 2, update \d+ \(\d+ of the {EPOCH} in", log)
+        assert re.search(rf"Resuming from epoch 2, update \d+ \(\d+ of the {EPOCH} in", log)
     # On a slow machine time may run out more than once.
     most = 20 if name == "timed_out" else 1
-    assert 1 <= log.count("Goes on from") <= most
+    assert 1 <= log.count("Resuming from") <= most
     assert log.count("Train summary | Epoch 1") == log.count("Train summary | Epoch 2") == 1
     assert differences(cluster.state(name), cluster.state(undisturbed)) == []
     lives = cluster("sacct", "-X", "-D", "-n", "-P", "-j", cluster.job(name)).splitlines()
-    ends = log.count("Goes on from")
+    ends = log.count("Resuming from")
     assert len(lives) == (1 if name == "cancelled" else ends + 1), lives
 
 

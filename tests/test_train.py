@@ -94,7 +94,7 @@ def test_from_the_first_epoch_to_the_last_and_on(
 
     # More epochs are the same run, which goes on.
     last = call([*argv, "optim.epochs=3"])
-    assert "Goes on from epoch 2, update 6" in capsys.readouterr().err
+    assert "Resuming from epoch 2, update 6" in capsys.readouterr().err
     longer = json.loads((run / "history.json").read_text())
     assert longer[:2] == history and longer[2:] == [last]
     assert [path.name for path in run.glob("checkpoint_[0-9]*")] == ["checkpoint_3.th"]

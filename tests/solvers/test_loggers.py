@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import struct
 from collections.abc import Iterator
@@ -12,13 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from micro import RATE, make_solver
+from micro import RATE, make_cfg, make_solver
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 
 from adversarial_trainer import distrib
 from adversarial_trainer.tools.report import panel
-from solvers.loggers import BALANCE, ResultLogger, TensorboardLogger, WandbLogger, init_loggers
+from solvers.loggers import CHARTS, RunLogger, TensorboardLogger, WandbLogger
 
 STAGES = ["evaluate.every=1", "generate.every=1", "optim.epochs=2"]
 
@@ -31,7 +32,7 @@ def test_tensorboard(tmp_path: Path, audio: Path) -> None:
             tmp_path, audio, "logging.tensorboard=true", *STAGES, f"optim.epochs={epochs}"
         )
         last = solver.run()
-        solver.result_logger._experiment_loggers["tensorboard"].writer.close()
+        solver.result_logger.loggers[0].writer.close()
     folder = solver.folder / "tensorboard"
     assert all(path.is_file() for path in folder.iterdir()) and len(list(folder.iterdir())) == 2
     events = EventAccumulator(str(folder), {"scalars": 0, "audio": 0, "images": 0}).Reload()
@@ -46,7 +47,7 @@ def test_tensorboard(tmp_path: Path, audio: Path) -> None:
     # Each chart of the layout has scalars, by the names that are there.
     (layout,) = events.Tensors("custom_scalars__config__")[-1].tensor_proto.string_val
     charts = layout_pb2.Layout.FromString(layout).category[0].chart
-    assert [chart.title for chart in charts] == list(BALANCE)
+    assert [chart.title for chart in charts] == list(CHARTS)
     for chart in charts:
         (pattern,) = chart.multiline.tag
         shown = {tag for tag in tags["scalars"] if re.fullmatch(pattern, tag)}
@@ -93,7 +94,7 @@ def test_wandb_offline(tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv(f"WANDB_{name}", value)
     solver = make_solver(tmp_path, audio, "logging.wandb=true", *STAGES, "optim.epochs=1")
     last = solver.run()
-    logger = solver.result_logger._experiment_loggers["wandb"]
+    (logger,) = solver.result_logger.loggers
     assert isinstance(logger, WandbLogger)
     logger.run.finish()
 
@@ -125,15 +126,15 @@ def test_wandb_offline(tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPa
 def test_other_ranks_log_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """PITFALLS 25: each rank opened an event file."""
     monkeypatch.setattr(distrib, "is_rank_zero", lambda: False)
-    logger = ResultLogger(None)  # type: ignore[arg-type]
-    init_loggers(logger, tmp_path, "sig", tensorboard=True, wandb=True)
-    assert logger._experiment_loggers == {} and not list(tmp_path.iterdir())
+    logger = RunLogger(logging.getLogger("test"))
+    logger.open(tmp_path, "sig", make_cfg("logging.tensorboard=true", "logging.wandb=true"))
+    assert logger.loggers == [] and not list(tmp_path.iterdir())
     logger.log_audio("generate", "a", torch.zeros(1, 9), RATE, 1)
 
 
 def test_stereo_audio(tmp_path: Path) -> None:
-    logger = TensorboardLogger(tmp_path)
-    logger.log_audio("generate", "a", torch.stack([torch.ones(8) * 0.5, torch.zeros(8)]), RATE, 3)
+    logger = TensorboardLogger(tmp_path, {})
+    logger.log_audio("generate/a", torch.stack([torch.ones(8) * 0.5, torch.zeros(8)]), RATE, 3)
     logger.writer.close()
     events = EventAccumulator(str(tmp_path)).Reload()
     (event,) = events.Audio("generate/a")

@@ -15,7 +15,7 @@ import torch
 from micro import differences, make_solver, without_durations
 
 from adversarial_trainer import checkpoint
-from solvers import CompressionSolver, Interrupted, SaveError
+from solvers import CompressionSolver, Interrupted, SaveError, stages
 
 UPDATES = 4  # in an epoch
 RUN = [
@@ -46,8 +46,9 @@ def call_before(
     number: int,
     what: Callable[[CompressionSolver], None],
 ) -> None:
-    """Have `what` called at the beginning of the call number `number` of a solver's method."""
-    original = getattr(CompressionSolver, method)
+    """Call `what` at the beginning of call number `number` of a solver's method or stage."""
+    owner: Any = CompressionSolver if hasattr(CompressionSolver, method) else stages
+    original = getattr(owner, method)
     calls = 0
 
     def replaced(solver: CompressionSolver, *args: Any) -> Any:
@@ -57,7 +58,7 @@ def call_before(
             what(solver)
         return original(solver, *args)
 
-    monkeypatch.setattr(CompressionSolver, method, replaced)
+    monkeypatch.setattr(owner, method, replaced)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,7 @@ def test_a_signal_saves_and_ends(
     epoch = 1 + (updates - 1) // UPDATES
     done = updates - (epoch - 1) * UPDATES
     where = f"epoch {epoch}, update {updates} ({done} of the {UPDATES} in this epoch)"
-    assert f"Saved at {where}; the same command goes on from there" in caplog.messages
+    assert f"Saved at {where}; the same command resumes from there" in caplog.messages
 
     solver = make_solver(tmp_path, audio, *RUN)
     steps = []
@@ -104,7 +105,7 @@ def test_a_signal_saves_and_ends(
     solver.train_step = lambda batch: steps.append(1) or step(batch)  # type: ignore[func-returns-value, method-assign, assignment]
     with caplog.at_level(20):
         solver.run()
-    assert f"Goes on from {where}" in caplog.messages
+    assert f"Resuming from {where}" in caplog.messages
     assert len(steps) == 2 * UPDATES - updates
     assert differences(state_of(tmp_path), state_of(undisturbed)) == []
 
@@ -154,7 +155,7 @@ def test_a_damaged_checkpoint_is_noticed(
         make_solver(tmp_path, audio, *argv).run()
     (told,) = [record.message for record in caplog.records if record.levelname == "ERROR"]
     assert str(run / "checkpoint.th") in told
-    assert f"Goes on from epoch 1, update 4 (4 of the {UPDATES} in this epoch)" in caplog.messages
+    assert f"Resuming from epoch 1, update 4 (4 of the {UPDATES} in this epoch)" in caplog.messages
     assert (run / "checkpoint.th.damaged").exists()
     assert differences(state_of(tmp_path), state_of(undisturbed)) == []
 

@@ -157,4 +157,4 @@ def test_a_lost_loader_process_is_an_error_in_a_line(tmp_path: Path, audio: Path
     assert output.count("error: A loader process was killed, or had no memory or no room") == 1
     assert "Traceback" not in output
     if how == "killed":
-        assert "Goes on from epoch 1, update" in dora_run(*command(tmp_path, audio, *ARGV))
+        assert "Resuming from epoch 1, update" in dora_run(*command(tmp_path, audio, *ARGV))

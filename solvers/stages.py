@@ -1,0 +1,105 @@
+"""Stages of an epoch of `CompressionSolver`; all but `train` run inside `solver.inference()`."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from adversarial_trainer import distrib
+from adversarial_trainer.tools.report import write_report
+
+from . import provenance
+from .averager import Averager
+from .generation import generate_samples
+from .summary import discriminator_table
+from .waiting import data_wait
+
+if TYPE_CHECKING:
+    from .compression import CompressionSolver
+
+logger = logging.getLogger(__name__)
+
+
+def train(solver: CompressionSolver) -> dict[str, float]:
+    """One epoch of updates; returns the averages of their metrics."""
+    skips = solver.data.train.skips
+    before = skips.total
+    averages = solver.train_updates(solver.data.train)
+    if replaced := sum(distrib.gather_objects(skips.total - before)):
+        logger.warning("%d draws of files that broke since the scan fell to others", replaced)
+    averages["data_wait"] = data_wait(solver.unfinished, solver.cfg.dataset.num_workers)
+    averages["lr"] = solver.optimizer.param_groups[0]["lr"]
+    if solver.adversarial is not None:
+        averages["d_lr"] = solver.adversarial.optimizer.param_groups[0]["lr"]
+        for line in discriminator_table(averages):
+            logger.info(line)
+    return averages
+
+
+def valid(solver: CompressionSolver) -> dict[str, float]:
+    """Losses on segments that are the same at each epoch."""
+    averager = Averager()
+    for batch in solver.data.valid or ():
+        real = batch.wav.to(solver.like, non_blocking=True)
+        fake = solver.model(real).x
+        metrics = {name: loss(fake, real) for name, loss in solver.losses.items()}
+        if solver.adversarial is not None and solver.adversarial.active:
+            adv, feat = solver.adversarial(fake, real)
+            given = {"adv": adv, "feat": feat}
+            metrics.update({name: loss for name, loss in given.items() if name in solver.weights})
+            metrics.update(solver.adversarial.metrics)
+        averager.update(metrics, len(real))
+    solver.agree_to_stop()
+    return averager.over_ranks()
+
+
+def evaluate(solver: CompressionSolver) -> dict[str, float]:
+    """Metrics on whole files."""
+    results = solver.evaluation(
+        solver.model, solver.data.evaluate, solver.like, stop=lambda: solver.stop_requested
+    )
+    solver.agree_to_stop()
+    if distrib.is_rank_zero():
+        with solver.optional("The evaluation's files"):
+            epoch = solver.epoch if solver.updates else 0  # 0: before the first update
+            solver.evaluation.write(results, solver.model, solver.folder, solver.sig, epoch)
+    return results.flat()
+
+
+def generate(solver: CompressionSolver) -> None:
+    """Write reconstructions of the first few files, with their originals and spectrograms."""
+    if distrib.is_rank_zero():
+        folder = solver.folder / "samples" / str(solver.epoch)
+        with solver.optional("Samples"):
+            samples = generate_samples(
+                solver.model, solver.data.generate, folder, solver.generate_counts, solver.like
+            )
+            for sample in samples:
+                for name, wav in sample.waves.items():
+                    key = f"{sample.name}/{name}"
+                    solver.log_audio("generate", key, wav, solver.cfg.sample_rate)
+                solver.log_image("generate", f"{sample.name}/spectrograms", sample.picture)
+            logger.info("Samples of %d files in %s", len(samples), folder)
+    solver.agree_to_stop()
+
+
+def write_page(solver: CompressionSolver) -> None:
+    """The run's page, from what is in its folder and this epoch's metrics so far."""
+    if not solver.cfg.generate.report or not distrib.is_rank_zero():
+        return
+    with solver.optional("The report"):
+        path = write_report(solver.folder, history=solver.history_so_far)
+        solver.result_logger.log_report(path, solver.epoch)
+        logger.info("Report: %s", path)
+
+
+def record_provenance(solver: CompressionSolver) -> None:
+    """Write commit, machine and sizes of this start to `provenance.json`."""
+    if not distrib.is_rank_zero():
+        return
+    modules = {"codec": solver.model, "encoder": solver.model.encoder}
+    modules["decoder"] = solver.model.decoder
+    if solver.adversarial is not None:
+        modules["discriminators"] = solver.adversarial.adversary
+    with solver.optional("Where the run comes from"):
+        provenance.record(solver.folder, solver.epoch, solver.device, modules)

@@ -1,0 +1,155 @@
+"""NaN and Inf in a training step: each side skips its own update; the log names the first value."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from micro import ROOT, command, differences, make_solver, without_durations
+from ranks import run_ranks
+from spoiling import FAULTS, batches, spoilt_step, started, state_of
+
+from adversarial_trainer import checkpoint
+from adversarial_trainer.data import Batch
+from solvers import CompressionSolver
+
+REMEMBERS = ["optim.ema.decay=0.9", "adversarial.probability=1", "optim.max_bad_steps=1000"]
+# State of the generator that only a good step may change.
+GENERATOR = (".model.", ".optimizer.", ".ema.", ".modules.0.")
+DISCRIMINATORS = (".adversarial.adversary.", ".adversarial.optimizer.")
+
+
+@pytest.fixture(scope="module")
+def solver(tmp_path_factory: pytest.TempPathFactory, audio: Path) -> CompressionSolver:
+    """After one good update: optimizers and averages have state."""
+    solver = started(tmp_path_factory.mktemp("run"), audio, *REMEMBERS)
+    assert solver.train_step(batches(solver)[0])
+    return solver
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("name", FAULTS)
+def test_each_side_skips_its_own_update(
+    solver: CompressionSolver, caplog: pytest.LogCaptureFixture, name: str, value: float
+) -> None:
+    batch = batches(solver)[1]
+    before = state_of(solver)
+    caplog.clear()
+    metrics = spoilt_step(solver, batch, name, value)
+    changed = differences(before, state_of(solver))
+    first = FAULTS[name][1]
+    generator = [path for path in changed if path.startswith(GENERATOR)]
+    adversary = [path for path in changed if path.startswith(DISCRIMINATORS)]
+    assert ".updates" in changed
+    if first is None:  # the discriminators' fault alone
+        assert metrics and generator and not adversary
+    else:
+        assert metrics == {} and not generator
+        (record,) = caplog.records
+        message = record.getMessage()
+        named = f": {first} was the first value that is not finite; files:"
+        assert f"Skipping update {solver.updates}" in message and named in message
+        assert str(batch.infos[-1].path) in message
+        # A reconstruction that is not finite spoils the discriminators' gradient too.
+        assert bool(adversary) == (name in ("loss", "codec gradient"))
+    good = solver.train_step(batches(solver)[0])
+    assert solver.bad_steps_in_row == 0 and all(v.isfinite() for v in good.values())
+
+
+def test_counted_and_out_of_the_averages(tmp_path: Path, audio: Path) -> None:
+    solver = make_solver(tmp_path, audio, *REMEMBERS, "optim.epochs=1")
+    step, calls = solver.train_step, []
+
+    def train_step(batch: Batch) -> dict[str, torch.Tensor]:
+        calls.append(batch)
+        if len(calls) == 2:
+            batch = Batch(torch.full_like(batch.wav, math.nan), batch.infos)
+        return step(batch)
+
+    solver.train_step = train_step  # type: ignore[method-assign]
+    metrics = solver.run()["train"]
+    assert metrics["bad_steps"] == 1 and solver.updates == 3
+    assert all(math.isfinite(value) for value in metrics.values())
+
+
+def test_many_in_a_row_do_not_flood_the_log(
+    tmp_path: Path, audio: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    solver = started(tmp_path, audio, *REMEMBERS, "adversarial=none")
+    batch = batches(solver)[0]
+    caplog.clear()
+    for _ in range(10):
+        spoilt_step(solver, batch, "input")
+    rows = [r.getMessage() for r in caplog.records]
+    assert len(rows) == 5 and "(8 in a row)" in rows[-1]  # 1, 2, 3, 4, 8
+
+
+def test_the_command_line_ends_with_a_line_and_a_checkpoint(tmp_path: Path, audio: Path) -> None:
+    """A learning rate that makes the weights overflow: the run saves, says why, and ends."""
+    argv = command(
+        tmp_path, audio, "optim.lr=1e38", "optim.max_bad_steps=2", "optim.updates_per_epoch=9"
+    )
+    result = subprocess.run(
+        [sys.executable, "-m", "dora", "-P", "adversarial_trainer", "run", *argv],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        text=True,
+        capture_output=True,
+        timeout=200,
+    )
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    *_, last = result.stderr.strip().splitlines()
+    assert last.startswith("error: Training has diverged: 2 updates in a row were skipped")
+    (path,) = tmp_path.glob("xps/*/checkpoint.th")
+    state = checkpoint.load(path)
+    assert state["unfinished"]["bad_steps"] == state["bad_steps_in_row"] == 2
+
+
+def ranks_step(rank: int, folder: str, audio: str) -> dict[str, Any]:
+    """An epoch whose second batch is spoilt on the second rank only, as this rank sees it."""
+    torch.manual_seed(rank)
+    solver = make_solver(
+        Path(folder) / str(rank),  # its own: nothing here is written by the first rank alone
+        Path(audio),
+        *("dataset.batch_size=3", "adversarial=hifigan", "optim.ema.decay=0.9"),
+        *("adversarial.probability=0.5", "optim.epochs=1"),
+    )
+    torch.manual_seed(rank)  # ranks may differ in their own randomness (PITFALLS 7)
+    calls, seen = [0], []
+    step = type(solver).train_step
+
+    def train_step(batch: Batch) -> dict[str, torch.Tensor]:
+        calls[0] += 1
+        if calls[0] == 2 and rank == 1:
+            batch.wav[0, 0, 7] = float("inf")
+        metrics = step(solver, batch)
+        seen.append((bool(metrics), len(batch)))
+        return metrics
+
+    solver.train_step = train_step  # type: ignore[method-assign]
+    last = solver.run()
+    state = solver.state_dict()
+    names = ("model", "adversarial", "ema", "balancer", "optimizer")
+    return {
+        "seen": seen,
+        "state": {name: state[name] for name in names},
+        "metrics": without_durations([last]),
+    }
+
+
+def test_one_decision_on_all_ranks(tmp_path: Path, audio: Path) -> None:
+    """PITFALLS 26: a batch spoilt on one rank is skipped by all, which stay the same."""
+    first, second = run_ranks(ranks_step, str(tmp_path), str(audio))
+    assert [good for good, _ in first["seen"]] == [True, False, True]
+    assert [good for good, _ in second["seen"]] == [True, False, True]
+    assert (first["seen"][0][1], second["seen"][0][1]) == (1, 2)  # unequal shares
+    assert differences(first["state"], second["state"]) == []
+    assert differences(first["metrics"], second["metrics"]) == []
+    assert first["metrics"][0]["train"]["bad_steps"] == 1
