@@ -111,7 +111,9 @@ def describe(
     lines = [str(model), "", f"Generator: {parameter_count(model)}"]
     lines.append(f"  encoder: {parameter_count(model.encoder)}")
     lines.append(f"  decoder: {parameter_count(model.decoder)}")
-    rates = ", ".join(f"{model.bandwidth_of(n):g}" for n in model.quantizer.trained_counts)
+    rates = ", ".join(
+        f"{model.bandwidth_of(n):g}" for n in model.quantizer.supported_codebook_counts
+    )
     lines.append(
         f"  {model.sample_rate} Hz, {model.channels} channel(s), {model.frame_rate:g} frames/s, "
         f"{model.total_codebooks} codebooks of {model.cardinality}: {rates} kb/s"

@@ -91,7 +91,7 @@ class BaseQuantizer(nn.Module):
         return True
 
     @property
-    def trained_counts(self) -> list[int]:
+    def supported_codebook_counts(self) -> list[int]:
         """Numbers of codebooks it is trained to be used with, ascending."""
         return [self.total_codebooks]
 

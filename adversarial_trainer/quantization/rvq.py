@@ -151,7 +151,7 @@ class ResidualVectorQuantizer(BaseQuantizer):
         self.n_q = self._check_count(n)
 
     @property
-    def trained_counts(self) -> list[int]:
+    def supported_codebook_counts(self) -> list[int]:
         if not self.q_dropout or self.dropout_choices is None:
             return [self.max_n_q]
         return sorted({*self.dropout_choices, self.max_n_q})
@@ -188,24 +188,24 @@ class ResidualVectorQuantizer(BaseQuantizer):
             energy = energy + residual.square().sum()
         # Straight-through: adds exactly 0, with the gradient of the identity.
         quantized = quantized + (rows - rows.detach())
-        out = (
-            quantized.view(len(x), x.shape[2], self.dimension).transpose(1, 2).to(x.dtype)
-        )  # [B, D, T]
-        result = QuantizedResult(out, _stack_codes(codes, x), bandwidth, rows.new_zeros(()))
-
-        if self.training:
-            result.penalty = energy / max(n_q * rows.numel(), 1)
-            result.update = gather_statistics(
-                torch.stack(inputs),
-                torch.stack(codes),
-                energy.detach(),
-                self.bins,
-                self.max_replaced,
-                self.generator,
-            )
-            result.metrics = codebook_use(result.update.counts)
-        else:
-            result.metrics = codebook_use(count_codes(torch.stack(codes), self.bins, rows))
+        out = quantized.view(len(x), x.shape[2], self.dimension).transpose(1, 2)  # [B, D, T]
+        all_codes = torch.stack(codes)  # [K, B * T]
+        result = QuantizedResult(
+            out.to(x.dtype), _per_item(all_codes, x), bandwidth, rows.new_zeros(())
+        )
+        if not self.training:
+            result.metrics = codebook_use(count_codes(all_codes, self.bins, rows))
+            return result
+        result.penalty = energy / max(n_q * rows.numel(), 1)
+        result.update = gather_statistics(
+            torch.stack(inputs),
+            all_codes,
+            energy.detach(),
+            self.bins,
+            self.max_replaced,
+            self.generator,
+        )
+        result.metrics = codebook_use(result.update.counts)
         return result
 
     @torch.no_grad()
@@ -228,7 +228,7 @@ class ResidualVectorQuantizer(BaseQuantizer):
         for book in self.codebooks[: self.n_q]:
             codes.append(book.nearest(residual))
             residual = residual - book.lookup(codes[-1])
-        return _stack_codes(codes, x)
+        return _per_item(torch.stack(codes), x)
 
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
         self._require_start()
@@ -247,7 +247,7 @@ class ResidualVectorQuantizer(BaseQuantizer):
         return out.transpose(1, 2)  # [B, D, T]
 
     def _load_from_state_dict(self, *args: Any) -> None:
-        # As torch's documentation of modules says to; codebooks may be without a start again.
+        # Codebooks may be without a start again.
         self._initialised = False
         self._gathered.clear()
         super()._load_from_state_dict(*args)
@@ -294,6 +294,6 @@ class ResidualVectorQuantizer(BaseQuantizer):
         return rows.to(torch.promote_types(self.codebooks[0].embed.dtype, torch.float32))
 
 
-def _stack_codes(codes: list[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
-    """K codes `[B * T]` -> `[B, K, T]`."""
-    return torch.stack([code.view(len(x), x.shape[2]) for code in codes], dim=1)
+def _per_item(codes: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Codes `[K, B * T]` of `x` `[B, D, T]` -> `[B, K, T]`."""
+    return codes.view(len(codes), len(x), x.shape[2]).transpose(0, 1).contiguous()

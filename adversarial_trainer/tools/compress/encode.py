@@ -198,7 +198,7 @@ def set_bandwidth(model: EncodecModel, bandwidth: float | None) -> None:
     if not model.quantizer.discrete:
         raise ValueError("this model does not quantize: it has no codes to write")
     if bandwidth is None:
-        model.set_num_codebooks(max(model.quantizer.trained_counts))
+        model.set_num_codebooks(max(model.quantizer.supported_codebook_counts))
     else:
         model.set_target_bandwidth(bandwidth)
 

@@ -23,7 +23,7 @@ def codebook_counts(
     if wanted == "highest":
         return [model.num_codebooks]
     if wanted == "all":
-        return model.quantizer.trained_counts
+        return model.quantizer.supported_codebook_counts
     if isinstance(wanted, str) or not wanted:
         value = wanted or "[]"
         raise ValueError(f"{key}={value}: use all, highest or a list of codebook counts.")

@@ -78,7 +78,9 @@ def _bandwidths(codec: Codec, facts: dict[str, Any]) -> list[str]:
     if "evaluation" in facts:
         return _evaluated(facts["evaluation"])
     model = codec.model
-    rows = [[str(n), f"{model.bandwidth_of(n):.4g}"] for n in model.quantizer.trained_counts]
+    rows = [
+        [str(n), f"{model.bandwidth_of(n):.4g}"] for n in model.quantizer.supported_codebook_counts
+    ]
     blocks = [_table(["codebooks", "kb/s"], rows)]
     metrics = {k: v for k, v in facts.get("metrics", {}).items() if "/" not in k}
     metrics.pop("duration", None)

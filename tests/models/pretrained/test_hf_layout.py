@@ -80,7 +80,7 @@ def test_transformers_computes_what_we_do(solver: str, overrides) -> None:
     theirs = build(values)
     weights = to_hf_state_dict(ours.state_dict(), cfg)
     theirs.load_state_dict(weights)  # strict
-    counts = [n for n in ours.quantizer.trained_counts]
+    counts = [n for n in ours.quantizer.supported_codebook_counts]
     if cfg.quantizer.q_dropout and cfg.quantizer.dropout_choices is None:
         counts = list(range(1, cfg.quantizer.n_q + 1))
     assert codebook_counts(values) == counts
