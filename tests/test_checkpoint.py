@@ -1,0 +1,274 @@
+"""Saving checkpoints, wherever it is stopped, and which of them are kept."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from children import in_child
+from micro import differences
+
+from adversarial_trainer import checkpoint
+
+TYPES = [
+    *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16),
+    *(torch.uint32, torch.uint64, torch.float16, torch.bfloat16, torch.float32, torch.float64),
+    *(torch.complex64, torch.complex128, torch.float8_e4m3fn),
+]
+STATE = {
+    "model": {"w": torch.arange(3.0), "steps": torch.tensor(3), "none": torch.zeros(0, 2)},
+    "linear": torch.nn.Linear(2, 2).state_dict(),
+    "parameter": torch.nn.Parameter(torch.ones(2)),
+    "view": torch.arange(12.0).view(3, 4).t()[1:],
+    "rng": torch.get_rng_state(),
+    "updates": 2**70,
+    "config": "a: 1\n\N{SNOWMAN}",
+    "list": [1.0, -1, None, True, (1, (2, "x"))],
+}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "checkpoint.th"
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def value(path: Path) -> Any:
+    return checkpoint.load(path)["value"]
+
+
+# -- saving
+
+
+def test_round_trip(path: Path) -> None:
+    checkpoint.save(STATE, path)
+    state = checkpoint.load(path)
+    assert differences(state, STATE) == []
+    assert state["linear"]._metadata == STATE["linear"]._metadata  # type: ignore[attr-defined]
+    assert names(path.parent) == ["checkpoint.th"]
+
+
+def test_all_that_weights_only_takes_is_saved(path: Path) -> None:
+    plain = [{1, "x"}, {(1, 2): 3}, torch.Size([2]), torch.float8_e5m2, b"bytes", bytearray(b"x")]
+    tensors = [torch.zeros(2, dtype=dtype) for dtype in TYPES]
+    checkpoint.save({"plain": plain, "tensors": tensors, "sparse": torch.eye(2).to_sparse()}, path)
+    state = checkpoint.load(path)
+    assert state["plain"] == plain
+    assert [tensor.dtype for tensor in state["tensors"]] == TYPES
+    assert torch.equal(state["sparse"].to_dense(), torch.eye(2))
+
+
+@pytest.mark.parametrize(
+    "odd, told",
+    [(np.float64(1), "numpy._core.multiarray.scalar"), (Path("/a"), "pathlib.PosixPath")],
+)
+def test_what_cannot_be_loaded_is_not_saved(path: Path, odd: Any, told: str) -> None:
+    """It would be found out when the run has to be resumed from it."""
+    checkpoint.save({"value": 1}, path)
+    with pytest.raises(ValueError, match=f"Can't save {path}: it holds {told}, and only tensors"):
+        checkpoint.save({"value": [odd]}, path)
+    assert value(path) == 1 and names(path.parent) == ["checkpoint.th"]
+
+
+class Stopped(BaseException):
+    """The process ends at a call to the operating system."""
+
+
+@contextmanager
+def stopped_after(last: int, links: bool = True) -> Iterator[list[str]]:
+    """Let the first `last` calls to the operating system happen, whose names it yields."""
+    calls: list[str] = []
+
+    def replaced(name: str) -> Callable[..., Any]:
+        real = getattr(os, name)
+
+        def call(*args: Any) -> Any:
+            if len(calls) >= last:
+                raise Stopped
+            calls.append(name)
+            if name == "link" and not links:
+                raise OSError(errno.EPERM, "no hard links here")
+            return real(*args)
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("fsync", "link", "replace", "unlink"):
+            patch.setattr(os, name, replaced(name))
+        yield calls
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_stopped_at_each_call(tmp_path: Path, links: bool) -> None:
+    """The old state or the new one is there, and the run goes on with the next."""
+    for last in range(40):
+        path = tmp_path / str(last) / "checkpoint.th"
+        path.parent.mkdir()
+        for number in (1, 2):
+            checkpoint.save({"value": number}, path)
+            checkpoint.keep_copy(path, number, keep_last=1)
+        finished = False
+        with stopped_after(last, links) as calls, suppress(Stopped):
+            checkpoint.save({"value": 3}, path)
+            checkpoint.keep_copy(path, 3, keep_last=1)
+            finished = True
+        for other in path.parent.glob("*.th"):
+            assert value(other) in (1, 2, 3), calls
+        found = checkpoint.load_newest(path)
+        assert found is not None and found[0] == path and found[1]["value"] in (2, 3), calls
+        checkpoint.save({"value": 4}, path)
+        assert value(path) == 4 and not list(path.parent.glob("*.tmp"))
+        if finished:
+            assert found[1]["value"] == 3
+            return
+    raise AssertionError("it never finishes")
+
+
+def test_flushed_before_and_after_the_rename(path: Path) -> None:
+    checkpoint.save({"value": 1}, path)
+    with stopped_after(100) as calls:
+        checkpoint.save({"value": 2}, path)
+    assert [name for name in calls if name != "unlink"] == [
+        *("fsync", "link", "replace", "replace", "fsync")
+    ]
+
+
+def test_what_a_killed_save_left_is_removed(path: Path) -> None:
+    checkpoint.save({"value": 1}, path)
+    for left in ("checkpoint.th", "checkpoint_1.th", "checkpoint_previous.th"):
+        (path.parent / f"{left}.tmp").write_bytes(b"half")
+    (path.parent / "other.tmp").write_bytes(b"not ours")
+    checkpoint.save({"value": 2}, path)
+    assert names(path.parent) == ["checkpoint.th", "checkpoint_previous.th", "other.tmp"]
+
+
+BIG = {"value": 3, "weights": torch.zeros(1_000_000)}
+
+
+def test_a_file_too_large(path: Path) -> None:
+    """By the limit of a process, which is how a quota looks."""
+    checkpoint.save({"value": 1}, path)
+    checkpoint.save({"value": 2}, path)
+    before = {name: (path.parent / name).read_bytes() for name in names(path.parent)}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for limit in (0, 10_000, 4_000_000):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+        try:
+            with pytest.raises(OSError, match="File too large") as error:
+                checkpoint.save(BIG, path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert error.value.errno == errno.EFBIG
+        assert f"Can't save {path}: File too large (needs 4.0 MB, " in str(error.value)
+        assert {name: (path.parent / name).read_bytes() for name in names(path.parent)} == before
+    checkpoint.save(BIG, path)
+    assert value(path) == 3 and value(checkpoint.previous_path(path)) == 2
+
+
+def on_a_small_disk(folder: Path) -> Any:
+    libc = ctypes.CDLL(None, use_errno=True)
+    new_mounts, new_user, private = 0x00020000, 0x10000000, 1 << 18 | 1 << 14
+    flags = new_mounts if os.getuid() == 0 else new_mounts | new_user
+    if libc.unshare(flags) or libc.mount(b"none", b"/", None, private, None):
+        return None
+    if libc.mount(b"tmpfs", os.fsencode(folder), b"tmpfs", 0, b"size=6m"):
+        return None
+    path = folder / "checkpoint.th"
+    checkpoint.save({"value": 1}, path)
+    checkpoint.save(BIG, path)
+    with pytest.raises(OSError, match="No space left on device") as error:
+        checkpoint.save({**BIG, "value": 4}, path)
+    states = value(path), value(checkpoint.previous_path(path))
+    checkpoint.previous_path(path).unlink()
+    checkpoint.save({"value": 5}, path)
+    return str(error.value), states, value(path)
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    """A file system of 6 MB, which takes one checkpoint of 4 MB and not two."""
+    result = in_child(on_a_small_disk, tmp_path)
+    if result is None:
+        pytest.skip("this machine lets nobody mount a file system")
+    assert len(result) == 3, result
+    message, states, last = result
+    assert "checkpoint.th: No space left on device (needs 4.0 MB, 2." in message, message
+    assert (states, last) == ((3, 1), 5)
+
+
+# -- rotation
+
+
+def keep(path: Path, epochs: range, keep_last: int, keep_every: int = 0) -> list[int]:
+    """Save and keep copies; returns the epochs of which there is a copy in the end."""
+    for epoch in epochs:
+        checkpoint.save({"value": epoch}, path)
+        checkpoint.keep_copy(path, epoch, keep_last, keep_every)
+    kept = [int(copy.stem.partition("_")[2]) for copy in checkpoint.copies(path)]
+    assert [value(copy) for copy in checkpoint.copies(path)] == kept
+    return kept
+
+
+@pytest.mark.parametrize(
+    "keep_last, keep_every, kept",
+    [(0, 0, []), (3, 0, [9, 10, 11]), (0, 5, [5, 10]), (3, 4, [4, 8, 9, 10, 11]), (1, 11, [11])],
+)
+def test_the_last_ones_and_each_so_many_are_kept(
+    path: Path, keep_last: int, keep_every: int, kept: list[int]
+) -> None:
+    """In the order of numbers: 9 is older than 10."""
+    assert keep(path, range(1, 12), keep_last, keep_every) == kept
+    copies = [f"checkpoint_{epoch}.th" for epoch in kept]
+    assert names(path.parent) == sorted(["checkpoint.th", "checkpoint_previous.th", *copies])
+
+
+def test_settings_may_change(path: Path) -> None:
+    """What was kept for ever stays; what was to rotate out does."""
+    others = ["checkpoint_3.th.bak", "other_1.th", "checkpoint_1_2.th", "checkpoint_best.th"]
+    for name in others:
+        (path.parent / name).touch()
+    assert keep(path, range(1, 6), 3) == [3, 4, 5]
+    assert keep(path, range(6, 11), 2, 4) == [8, 9, 10]
+    assert keep(path, range(11, 13), 1, 6) == [8, 12]
+    assert keep(path, range(13, 15), 0) == [8, 12]
+    assert set(others) < set(names(path.parent))
+    for wrong in ({"keep_last": -1}, {"keep_last": 1, "keep_every": -1}):
+        with pytest.raises(ValueError, match=r"checkpoint.keep_(last|every) must be >= 0, got -1"):
+            checkpoint.keep_copy(path, 9, **wrong)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_copy_does_not_change_at_the_next_save(
+    path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    if not links:
+
+        def refuse(*args: object) -> None:
+            raise OSError(errno.EPERM, "no hard links here")
+
+        monkeypatch.setattr(os, "link", refuse)
+    copy, best = (path.with_name(f"checkpoint_{name}.th") for name in ("1", "best"))
+    checkpoint.save({"value": "old"}, path)
+    for _ in range(2):  # again, as a run does that was stopped right after
+        checkpoint.keep_copy(path, 1, 2, 1)
+        checkpoint.keep_as(path, "best")
+        assert path.samefile(copy) == path.samefile(best) == links
+    checkpoint.save({"value": "new"}, path)
+    previous = checkpoint.previous_path(path)
+    assert [value(p) for p in (copy, best, previous, path)] == ["old", "old", "old", "new"]
+    checkpoint.keep_as(path, "best")
+    assert [value(p) for p in (copy, best, previous, path)] == ["old", "new", "old", "new"]
+    for name in ("previous", "1", "../best"):
+        with pytest.raises(ValueError, match="cannot be kept as"):
+            checkpoint.keep_as(path, name)
