@@ -11,9 +11,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import torch
 from dora import Sheep
 from dora.main import DecoratedMain
 from dora.xp import XP
@@ -24,44 +25,12 @@ POLL = 0.2  # seconds between two looks at the processes
 GRACE = 10.0  # seconds a run has to end when it is asked to
 
 
-class Devices:
-    """Shares GPUs out: a run gets the one with the fewest runs; among equals, the longest idle.
-
-    Args:
-        names: as in CUDA_VISIBLE_DEVICES; none where runs use the CPU.
-    """
-
-    def __init__(self, names: Iterable[str]) -> None:
-        self.load = dict.fromkeys(names, 0)
-
-    def take(self) -> str | None:
-        """The GPU for another run; None where there is none."""
-        if not self.load:
-            return None
-        name = min(self.load, key=self.load.__getitem__)  # the first of those with the least
-        self.load[name] = self.load.pop(name) + 1
-        return name
-
-    def give_back(self, name: str | None) -> None:
-        """A run on `name` has ended."""
-        if name is not None:
-            self.load[name] -= 1
-
-
-def visible_gpus(environ: Mapping[str, str], count: int) -> list[str]:
-    """Those of the `count` GPUs of this machine that CUDA_VISIBLE_DEVICES leaves."""
-    given = environ.get("CUDA_VISIBLE_DEVICES")
+def visible_gpus() -> list[str]:
+    """This machine's GPUs, or those of them that CUDA_VISIBLE_DEVICES names."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is None:
-        return [str(index) for index in range(count)]
-    names = [name.strip() for name in given.split(",")]
-    return [name for name in names if name and name != "-1"]
-
-
-def threads_for(jobs: int) -> int | None:
-    """CPU threads for each of `jobs` runs at a time; None: as many as a run takes of itself."""
-    if jobs <= 1:
-        return None
-    return max(1, cores() // jobs)
+        return [str(index) for index in range(torch.cuda.device_count())]
+    return [name.strip() for name in given.split(",") if name.strip() not in ("", "-1")]
 
 
 class LocalRun(Sheep):
@@ -74,11 +43,10 @@ class LocalRun(Sheep):
         self.gpu: str | None = None
         self.started = 0.0
         self.elsewhere: str | None = None  # who else runs it
-        self._log_start = 0
 
     @property
     def log(self) -> Path:
-        """What the `dora run`s of this runner printed, one after another."""
+        """Output of all `dora run`s of this experiment by a local runner."""
         return self.xp.folder / "run.log"
 
     @property
@@ -107,15 +75,26 @@ class LocalRun(Sheep):
         return self.state() in ("COMPLETED", "FAILED")
 
     def command(self, main: DecoratedMain) -> list[str]:
-        """The command line that runs it."""
+        """Command line of the process."""
         dora = [sys.executable, "-m", "dora", "-P", main.package, "--main_module", main.main_module]
         return [*dora, "run", "--", *self.xp.argv]
 
     def start(self, main: DecoratedMain, gpu: str | None, threads: int | None) -> bool:
-        """Start the process; False if another one runs this experiment (see `elsewhere`)."""
-        if (job := self._slurm_job()) is not None:
-            self.elsewhere = job
+        """Start the process; False if another one runs this experiment (see `elsewhere`).
+
+        Args:
+            main: Dora's main function, which `dora run` will find again.
+            gpu: for CUDA_VISIBLE_DEVICES; None leaves the variable alone.
+            threads: CPU threads; None leaves the number to the run.
+        """
+        self.elsewhere = self._slurm_job()
+        if self.elsewhere:
             return False
+        environ = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        if gpu is not None:
+            environ["CUDA_VISIBLE_DEVICES"] = gpu
+        if threads is not None:
+            environ.setdefault("OMP_NUM_THREADS", str(threads))
         self.xp.folder.mkdir(parents=True, exist_ok=True)
         with open(self.log, "ab") as log:
             # The process inherits the lock with its output, and keeps it until it ends, also if
@@ -125,16 +104,10 @@ class LocalRun(Sheep):
             except BlockingIOError:
                 self.elsewhere = "another local runner"
                 return False
+            self.failure.unlink(missing_ok=True)
             command = self.command(main)
             log.write(f"$ {shlex.join(command)}\n".encode())
             log.flush()
-            self._log_start = log.tell()
-            self.failure.unlink(missing_ok=True)
-            environ = {**os.environ, "PYTHONUNBUFFERED": "1"}
-            if gpu is not None:
-                environ["CUDA_VISIBLE_DEVICES"] = gpu
-            if threads is not None:
-                environ.setdefault("OMP_NUM_THREADS", str(threads))
             # In a session of its own: Ctrl-C is for this runner, which ends what it started.
             self.process = subprocess.Popen(
                 command,
@@ -152,42 +125,22 @@ class LocalRun(Sheep):
         """Whether the process has ended since it was started; notes a failure."""
         if self.process is None or (status := self.process.poll()) is None:
             return False
-        self._signal(signal.SIGKILL)  # loader processes that it left behind
+        self.signal(signal.SIGKILL)  # loader processes that it left behind
         self.process = None
         if not self.is_finished():
             how = f"exit status {status}" if status >= 0 else signal.Signals(-status).name
             self.failure.write_text(f"{how} after {self.epochs()} epochs\n")
         return True
 
-    def interrupt(self) -> None:
-        """Ask the process to end."""
-        self._signal(signal.SIGTERM)
-
-    def kill(self, timeout: float) -> None:
-        """End the process by force if it has not ended in `timeout` seconds. No failure."""
-        if self.process is None:
-            return
-        try:
-            self.process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            pass
-        finally:
-            self._signal(signal.SIGKILL)
-            self.process.wait()
-            self.process = None
-
-    def last_lines(self, count: int = 10) -> list[str]:
-        """The end of what the last process printed."""
-        with open(self.log, "rb") as log:
-            log.seek(self._log_start)
-            lines = log.read().decode(errors="replace").splitlines()
-        return lines[-count:]
-
-    def _signal(self, number: signal.Signals) -> None:
-        """To the process and all it started."""
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the process and all that it started."""
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, number)
+
+    def last_lines(self, count: int = 10) -> list[str]:
+        """The end of the log."""
+        return self.log.read_text(errors="replace").splitlines()[-count:]
 
     def _slurm_job(self) -> str | None:
         """The job that SLURM has for this experiment now."""
@@ -203,50 +156,61 @@ def run_all(
     runs: Sequence[LocalRun],
     main: DecoratedMain,
     jobs: int,
-    devices: Devices,
+    gpus: Sequence[str],
     report: Callable[[LocalRun | None], None],
     update_every: float,
 ) -> None:
-    """Run all of `runs`, each once, `jobs` at a time.
+    """Run all of `runs`, each once, `jobs` at a time, each on the GPU with the fewest of them.
 
     Args:
         runs: those to run.
-        main: Dora's main function, which `dora run` will find again.
+        main: Dora's main function.
         jobs: processes at a time.
-        devices: GPUs to share out.
+        gpus: names for CUDA_VISIBLE_DEVICES; empty where runs use the CPU.
         report: called with each run that has started or ended, or was left out, and every
             `update_every` seconds with None.
+
     Raises:
         KeyboardInterrupt: all processes have been ended by then.
     """
     waiting, running = list(runs), list[LocalRun]()
+    at_a_time = min(jobs, len(runs))
+    threads = max(1, cores() // at_a_time) if at_a_time > 1 else None
     reported = time.monotonic()
-    threads = threads_for(min(jobs, len(runs)))
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
-                run, gpu = waiting.pop(0), devices.take()
+                run = waiting.pop(0)
+                gpu = min(gpus, key=[other.gpu for other in running].count, default=None)
                 running.append(run)  # before it starts: an interruption must find it
                 if not run.start(main, gpu, threads):
                     running.remove(run)
-                    devices.give_back(gpu)
                 report(run)
             time.sleep(POLL)
             for run in [run for run in running if run.poll()]:
                 running.remove(run)
-                devices.give_back(run.gpu)
                 report(run)
                 reported = time.monotonic()
             if time.monotonic() - reported >= update_every:
                 report(None)
                 reported = time.monotonic()
     finally:
+        end_all(running)
+
+
+def end_all(running: Sequence[LocalRun]) -> None:
+    """Ask processes to end; by force after `GRACE` seconds, or at a second Ctrl-C. No failure."""
+    processes = [run.process for run in running if run.process is not None]
+    for run in running:
+        run.signal(signal.SIGTERM)
+    deadline = time.monotonic() + GRACE
+    try:
+        while any(process.poll() is None for process in processes):
+            if time.monotonic() >= deadline:
+                break
+            time.sleep(POLL)
+    finally:
         for run in running:
-            run.interrupt()
-        deadline = time.monotonic() + GRACE
-        try:
-            for run in running:
-                run.kill(max(0.0, deadline - time.monotonic()))
-        finally:  # also if somebody is impatient
-            for run in running:
-                run.kill(0.0)
+            run.signal(signal.SIGKILL)
+        for process in processes:
+            process.wait()

@@ -6,29 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
-from torch.nn.modules import activation as activations
 
-# torch.nn's activations, less those that need arguments, change the shape or mix positions.
-ACTIVATIONS = tuple(
-    sorted(
-        set(activations.__all__)
-        - {
-            "GLU",
-            "LogSoftmax",
-            "MultiheadAttention",
-            "Softmax",
-            "Softmax2d",
-            "Softmin",
-            "Threshold",
-        }
-    )
+# Those that need no arguments, keep the shape and treat each position by itself.
+ACTIVATIONS = (
+    *("CELU", "ELU", "GELU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh", "LeakyReLU"),
+    *("LogSigmoid", "Mish", "PReLU", "RReLU", "ReLU", "ReLU6", "SELU", "SiLU", "Sigmoid"),
+    *("Softplus", "Softshrink", "Softsign", "Tanh", "Tanhshrink"),
 )
 
 
 def get_activation(
     name: str, params: Mapping[str, Any] | None = None, key: str = "activation"
 ) -> nn.Module:
-    """Build `torch.nn.<name>(**params)`, for a name in `ACTIVATIONS`.
+    """Return `torch.nn.<name>(**params)`, for a name in `ACTIVATIONS`.
 
     Errors name the arguments `<key>` and `<key>_params`.
     """

@@ -71,12 +71,6 @@ def allow_graphs(count: int) -> None:
         setattr(torch._dynamo.config, name, count + getattr(torch._dynamo.config, name))
 
 
-def show_compilations() -> None:
-    """Let the log lines of `Compilations` appear on stderr, for a command without other ones."""
-    logging.basicConfig(format="%(message)s")
-    logger.setLevel(logging.INFO)
-
-
 class Compilations:
     """What torch.compile does in this process from now on.
 

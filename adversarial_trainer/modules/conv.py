@@ -1,5 +1,5 @@
-"""Convolutions with a norm, and 1d convolutions that pad by themselves: whatever the length T,
-a stride s gives ceil(T / s) frames and the matching transposed convolution s samples a frame.
+"""1d convolutions that pad by themselves: for any length T, a stride s gives ceil(T / s) frames and
+the matching transposed convolution s samples a frame.
 
 Names and state-dict layout are those of AudioCraft 1.3 and of the encodec package."""
 
@@ -11,44 +11,52 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from . import layout
-from .norm import apply_parametrization_norm, get_norm_module
+from .norm import NormConv1d, NormConv2d, NormConvTranspose1d
+from .streaming import State, StreamingModule, join, remember
+
+__all__ = [
+    "NormConv1d",
+    "NormConv2d",
+    "NormConvTranspose1d",
+    "SConv1d",
+    "SConvTranspose1d",
+    "StreamableConv1d",
+    "StreamableConvTranspose1d",
+    "get_extra_padding_for_conv1d",
+    "pad1d",
+    "pad_for_conv1d",
+    "unpad1d",
+]
 
 PAD_MODES = ("constant", "reflect", "replicate")
 
 
 def get_extra_padding_for_conv1d(
-    x: torch.Tensor, kernel_size: int, stride: int, padding_total: int = 0
+    x: Tensor, kernel_size: int, stride: int, padding_total: int = 0
 ) -> int:
-    """Samples to add at the end of `x` [..., T], which will get `padding_total` more, so that
-    the last window is full.
+    """Return how many samples to add at the end of `x` [..., T], which will get `padding_total`
+    more, so that the last window is full.
 
     Args:
         kernel_size: effective size, (kernel_size - 1) * dilation + 1 for a dilated kernel.
     """
-    return get_extra_padding(x.shape[-1], kernel_size, stride, padding_total)
-
-
-def get_extra_padding(length: int, kernel_size: int, stride: int, padding_total: int = 0) -> int:
-    """`get_extra_padding_for_conv1d` of a signal of `length` samples."""
+    length = x.shape[-1] + padding_total
     # In integers: a float division would round for long inputs.
-    hops = max(0, -((kernel_size - padding_total - length) // stride))
-    return hops * stride + kernel_size - padding_total - length
+    hops = max(0, -((kernel_size - length) // stride))
+    return hops * stride + kernel_size - length
 
 
-def pad_for_conv1d(
-    x: torch.Tensor, kernel_size: int, stride: int, padding_total: int = 0
-) -> torch.Tensor:
+def pad_for_conv1d(x: Tensor, kernel_size: int, stride: int, padding_total: int = 0) -> Tensor:
     """Add the zeros of `get_extra_padding_for_conv1d` at the end of `x` [..., T]."""
     return F.pad(x, (0, get_extra_padding_for_conv1d(x, kernel_size, stride, padding_total)))
 
 
 def pad1d(
-    x: torch.Tensor, paddings: tuple[int, int], mode: str = "constant", value: float = 0.0
-) -> torch.Tensor:
+    x: Tensor, paddings: tuple[int, int], mode: str = "constant", value: float = 0.0
+) -> Tensor:
     """Pad the last axis of `x` [B, C, T] by `paddings` (left, right), for any T >= 1.
 
     torch reflects at most T - 1 samples. A shorter input is first lengthened with zeros, as in
@@ -57,19 +65,27 @@ def pad1d(
     left, right = paddings
     if left < 0 or right < 0:
         raise ValueError(f"paddings must be >= 0, got {paddings}")
-    if left == right == 0:
-        return x
     if mode != "reflect":
-        return layout.pad(x, left, right, mode, value)
-    missing = max(0, max(left, right) - x.shape[-1] + 1)
-    if not missing:
-        return layout.pad(x, left, right, "reflect")
-    padded = F.pad(F.pad(x, (0, missing)), paddings, "reflect")
-    return padded[..., : padded.shape[-1] - missing]
+        return _pad(x, paddings, mode, value)
+    length = x.shape[-1]
+    missing = torch.sym_max(torch.sym_max(left, right) + 1 - length, 0)
+    # A graph for ONNX must hold for inputs of any length, also for those that miss nothing.
+    if torch.onnx.is_in_onnx_export() or missing > 0:
+        end = length + missing - 1
+        index = torch.arange(-left, length + right, device=x.device)
+        index = end - (end - index.abs()).abs()
+        return F.pad(x, (0, missing)).index_select(-1, index)
+    return _pad(x, paddings, "reflect")
 
 
-def unpad1d(x: torch.Tensor, paddings: tuple[int, int]) -> torch.Tensor:
-    """Drop `paddings` (left, right) samples from the last axis of `x`."""
+def _pad(x: Tensor, paddings: tuple[int, int], mode: str, value: float = 0.0) -> Tensor:
+    # In 2d, where torch keeps the memory layout that `models.inference` works in.
+    x = F.pad(x.unsqueeze(2), (*paddings, 0, 0), mode, value if mode == "constant" else None)
+    return x.squeeze(2)
+
+
+def unpad1d(x: Tensor, paddings: tuple[int, int]) -> Tensor:
+    """Remove `paddings` (left, right) samples from the last axis of `x`."""
     left, right = paddings
     if left < 0 or right < 0 or left + right > x.shape[-1]:
         raise ValueError(f"cannot remove {paddings} samples from a length of {x.shape[-1]}")
@@ -77,133 +93,12 @@ def unpad1d(x: torch.Tensor, paddings: tuple[int, int]) -> torch.Tensor:
 
 
 def is_hooked(module: nn.Module) -> bool:
-    """Whether something wants to be told when `module` is called, so that it must be."""
+    """Return whether `module` has hooks."""
     backward = module._backward_hooks or module._backward_pre_hooks
     return bool(module._forward_hooks or module._forward_pre_hooks or backward)
 
 
-def _fast(conv: nn.Conv1d | nn.ConvTranspose1d, x: torch.Tensor) -> torch.Tensor:
-    """`conv(x)`, in the faster way where there is one and the module is as it was made."""
-    settings = (conv.padding, conv.padding_mode, conv.output_padding)
-    # In training, one that this machine computes wrongly in bfloat16 has another forward.
-    replaced = "forward" in vars(conv) and torch.is_autocast_enabled(x.device.type)
-    if is_hooked(conv) or replaced or settings != ((0,), "zeros", (0,)):
-        return conv(x)
-    stride, dilation = conv.stride[0], conv.dilation[0]
-    pointwise = isinstance(conv, nn.Conv1d) and conv.kernel_size == (1,)
-    if pointwise and stride == conv.groups == 1 and trains_on_cpu(x):
-        return pointwise_conv(x, conv.weight[..., 0], conv.bias)
-    if not layout.pays(x):
-        return conv(x)
-    if isinstance(conv, nn.Conv1d):
-        return layout.conv1d(x, conv.weight, conv.bias, stride, dilation, conv.groups)
-    if dilation != 1 or conv.groups != 1:
-        return conv(x)
-    return layout.conv_transpose1d(x, conv.weight, conv.bias, stride)
-
-
-def trains_on_cpu(x: torch.Tensor) -> bool:
-    """Whether what pays in training on a CPU is to be done with `x`."""
-    return (
-        x.device.type == "cpu"
-        and torch.is_grad_enabled()
-        and not torch.jit.is_tracing()
-        and not torch.compiler.is_compiling()
-    )
-
-
-def pointwise_conv(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
-) -> torch.Tensor:
-    """A convolution with kernels of 1 as matrix products: [B, C, T] -> [B, O, T].
-
-    In bfloat16 in half of the time of torch's, forward and backward, in float32 5 % less.
-
-    Args:
-        weight: [O, C].
-    """
-    weights = weight.expand(len(x), -1, -1)
-    if bias is None:
-        return torch.bmm(weights, x)
-    return torch.baddbmm(bias[:, None], weights, x)
-
-
-class NormConv1d(nn.Module):
-    """`nn.Conv1d` in `conv`, then the norm of its output in `norm`.
-
-    Args:
-        causal: refuse norms that look ahead (the convolution itself does not pad).
-        norm: one of `norm.CONV_NORMALIZATIONS`.
-        norm_kwargs: arguments of the norm module.
-        args, kwargs: those of `nn.Conv1d`.
-    """
-
-    def __init__(
-        self,
-        *args: Any,
-        causal: bool = False,
-        norm: str = "none",
-        norm_kwargs: Mapping[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__()
-        self.conv = apply_parametrization_norm(nn.Conv1d(*args, **kwargs), norm)
-        self.norm = get_norm_module(self.conv, causal, norm, **(norm_kwargs or {}))
-        self.norm_type = norm
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.norm(self.convolve(x))
-
-    def convolve(self, x: torch.Tensor) -> torch.Tensor:
-        """`conv(x)`."""
-        return _fast(self.conv, x)
-
-
-class NormConv2d(nn.Module):
-    """`nn.Conv2d` in `conv`, then the norm of its output in `norm`. Arguments: `NormConv1d`."""
-
-    def __init__(
-        self,
-        *args: Any,
-        norm: str = "none",
-        norm_kwargs: Mapping[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__()
-        self.conv = apply_parametrization_norm(nn.Conv2d(*args, **kwargs), norm)
-        self.norm = get_norm_module(self.conv, False, norm, **(norm_kwargs or {}))
-        self.norm_type = norm
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.norm(self.convolve(x))
-
-    def convolve(self, x: torch.Tensor) -> torch.Tensor:
-        """`conv(x)`."""
-        return self.conv(x)
-
-
-class NormConvTranspose1d(nn.Module):
-    """`nn.ConvTranspose1d` in `convtr`, then the norm of its output in `norm`. Arguments:
-    `NormConv1d`."""
-
-    def __init__(
-        self,
-        *args: Any,
-        causal: bool = False,
-        norm: str = "none",
-        norm_kwargs: Mapping[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__()
-        self.convtr = apply_parametrization_norm(nn.ConvTranspose1d(*args, **kwargs), norm)
-        self.norm = get_norm_module(self.convtr, causal, norm, **(norm_kwargs or {}))
-        self.norm_type = norm
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.norm(_fast(self.convtr, x))
-
-
-class StreamableConv1d(nn.Module):
+class StreamableConv1d(StreamingModule):
     """1d convolution that pads its input: all on the left if causal, on both sides otherwise.
 
     With causal=True and pad_mode='constant' an output depends on no later sample. The reflection
@@ -259,23 +154,55 @@ class StreamableConv1d(nn.Module):
             norm=norm,
             norm_kwargs=norm_kwargs,
         )
+        self.out_channels = out_channels
         self.stride = stride
-        self.causal = causal
         self.pad_mode = pad_mode
+        padding = self.effective_kernel_size - stride
+        right = 0 if causal else padding // 2  # the left gets the odd one, as in encodec
+        self.paddings = (padding - right, right)
 
-    def paddings(self, length: int) -> tuple[int, int]:
-        """Samples (left, right) that an input of `length` is padded by; the left does not depend
-        on it."""
-        padding = self.effective_kernel_size - self.stride
-        extra = get_extra_padding(length, self.effective_kernel_size, self.stride, padding)
-        right = 0 if self.causal else padding // 2  # left gets the odd one, as in encodec
-        return padding - right, right + extra
+    def forward(self, x: Tensor) -> Tensor:
+        if self.effective_kernel_size == 1:
+            return self.conv(x)
+        return self.conv(pad1d(x, self._paddings_of(x.shape[-1]), self.pad_mode))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.conv(pad1d(x, self.paddings(x.shape[-1]), self.pad_mode))
+    def step(self, x: Tensor, state: State, last: bool) -> Tensor:
+        # `past`: input from position `start` on, to the outputs from `done` on.
+        past, start, done = state.get(self, (None, 0, 0))
+        past = join(past, x)
+        end = start + past.shape[-1]
+        if not last and end < self.needed(done + 1):
+            state[self] = remember(past, 0), start, done
+            return x.new_zeros(len(x), self.out_channels, 0)
+        left, right = self._paddings_of(end)
+        left, right = left if start == 0 else 0, right if last else 0
+        padded = pad1d(past, (left, right), self.pad_mode) if left or right else past
+        # The next window begins at this position of the signal, counted without padding.
+        begin = done * self.stride - self.paddings[0]
+        window = padded[..., begin - (start - left) :]
+        count = (window.shape[-1] - self.effective_kernel_size) // self.stride + 1
+        y = self.conv(window) if count > 0 else x.new_zeros(len(x), self.out_channels, 0)
+        done += y.shape[-1]
+        # Kept: the next window, and what the right padding will mirror.
+        mirrored = 0 if self.pad_mode == "constant" else self.paddings[1] + self.stride
+        keep = max(start, min(done * self.stride - self.paddings[0], end - mirrored))
+        state[self] = remember(past, keep - start), keep, done
+        return y
+
+    def needed(self, outputs: int) -> int:
+        left = self.paddings[0]
+        # The input that the left padding is made of comes before any output.
+        first = {"constant": 0, "replicate": 1, "reflect": left + 1}[self.pad_mode] if left else 0
+        return max(first, (outputs - 1) * self.stride + self.effective_kernel_size - left)
+
+    def _paddings_of(self, length: int) -> tuple[int, int]:
+        """Samples to add (left, right) to a signal of `length`, so that the last window is full."""
+        left, right = self.paddings
+        frames = (length + self.stride - 1) // self.stride
+        return left, right + frames * self.stride - length
 
 
-class StreamableConvTranspose1d(nn.Module):
+class StreamableConvTranspose1d(StreamingModule):
     """Transposed 1d convolution that trims its output to `stride` samples a frame.
 
     Shape: [B, in_channels, T] -> [B, out_channels, T * stride].
@@ -321,26 +248,31 @@ class StreamableConvTranspose1d(nn.Module):
             norm=norm,
             norm_kwargs=norm_kwargs,
         )
-        self.causal = causal
-        self.trim_right_ratio = trim_right_ratio
+        self.out_channels = out_channels
+        self.stride = stride
         padding = kernel_size - stride
         right = math.ceil(padding * trim_right_ratio) if causal else padding // 2
         self.trims = (padding - right, right)
+        self._context = math.ceil(kernel_size / stride) - 1  # earlier frames in an output
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         return unpad1d(self.convtr(x), self.trims)
 
+    def step(self, x: Tensor, state: State, last: bool) -> Tensor:
+        past, frames = state.get(self, (None, 0))  # the last frames, and how many came
+        past = join(past, x)
+        start, end = frames + x.shape[-1] - past.shape[-1], frames + x.shape[-1]
+        state[self] = remember(past, max(0, past.shape[-1] - self._context)), end
+        if past.shape[-1] == 0:
+            return x.new_zeros(len(x), self.out_channels, 0)
+        # Outputs in the untrimmed signal that no later frame adds to, from the first new one on.
+        trim = self.trims[0]
+        first, after = max(trim, frames * self.stride), end * self.stride + (trim if last else 0)
+        offset = start * self.stride
+        return self.convtr(past)[..., first - offset : max(first, after) - offset]
 
-def pointwise_of(layer: nn.Module) -> nn.Conv1d | None:
-    """The convolution that is all that `layer` does, where its kernel is 1 and nothing hears it."""
-    if not isinstance(layer, StreamableConv1d):
-        return None
-    conv, norm = layer.conv.conv, layer.conv.norm
-    parts = (layer, layer.conv, conv, norm)
-    if any(is_hooked(part) or "forward" in vars(part) for part in parts):
-        return None
-    plain = conv.kernel_size == conv.stride == (1,) and conv.groups == 1
-    return conv if plain and isinstance(norm, nn.Identity) else None
+    def needed(self, outputs: int) -> int:
+        return -(-(outputs + self.trims[0]) // self.stride)
 
 
 SConv1d = StreamableConv1d

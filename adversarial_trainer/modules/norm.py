@@ -1,5 +1,5 @@
-"""Normalisations of convolutions: weight and spectral norm (on the weight), layer and group norm
-(on the output), and the translation between the two layouts that torch has for the former."""
+"""Convolutions with a norm: weight and spectral norm (of the weight), layer and group norm
+(of the output), and the names of the former in torch's two styles."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-import torch
-from torch import nn
-from torch.nn.modules.conv import _ConvNd
+from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
-
-from .spectral_norm import spectral_norm
 
 CONV_NORMALIZATIONS = ("none", "weight_norm", "spectral_norm", "layer_norm", "time_group_norm")
 
 Module = TypeVar("Module", bound=nn.Module)
+Convolution = nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d
 
-# Old-style suffix (torch.nn.utils.weight_norm / spectral_norm, on the parameter `weight`)
-# to the suffix under torch.nn.utils.parametrizations.
-_WEIGHT_NORM_KEYS = {"weight_g": "original0", "weight_v": "original1"}
-_SPECTRAL_NORM_KEYS = {"weight_orig": "original", "weight_u": "0._u", "weight_v": "0._v"}
-_NEW_STYLE_KEY = re.compile(
-    r"^(?P<prefix>|.*\.)parametrizations\.weight\.(?P<suffix>original[01]?|0\._[uv])$"
-)
+# Names under torch.nn.utils.parametrizations, and those of the old-style torch.nn.utils.weight_norm
+# and spectral_norm.
+_OLD_NAMES = {
+    "parametrizations.weight.original0": "weight_g",
+    "parametrizations.weight.original1": "weight_v",
+    "parametrizations.weight.original": "weight_orig",
+    "parametrizations.weight.0._u": "weight_u",
+    "parametrizations.weight.0._v": "weight_v",
+}
+_NEW_STYLE = re.compile(r"(?:^|(?<=\.))parametrizations\.weight\.(?:original[01]?|0\._[uv])$")
 
 
 def check_norm(norm: str) -> None:
@@ -34,17 +34,12 @@ def check_norm(norm: str) -> None:
 
 
 def apply_parametrization_norm(module: Module, norm: str = "none") -> Module:
-    """Put weight or spectral norm on `module.weight`, in place; the other norms change nothing.
-
-    State dicts of the old-style `torch.nn.utils.weight_norm` and `spectral_norm` load as they are.
-    """
+    """Put weight or spectral norm on `module.weight`, in place; the other norms change nothing."""
     check_norm(norm)
     if norm == "weight_norm":
         parametrizations.weight_norm(module)
     elif norm == "spectral_norm":
-        spectral_norm(module)
-        # torch has such a hook for weight_norm only.
-        module.register_load_state_dict_pre_hook(_load_old_spectral_norm)
+        parametrizations.spectral_norm(module)
     return module
 
 
@@ -54,7 +49,7 @@ class ConvLayerNorm(nn.LayerNorm):
     Shape: [B, C, ...] -> [B, C, ...], with `normalized_shape` C.
     """
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         x = input.movedim(1, -1)  # [B, ..., C]
         return super().forward(x).movedim(-1, 1)  # [B, C, ...]
 
@@ -62,8 +57,8 @@ class ConvLayerNorm(nn.LayerNorm):
 def get_norm_module(
     module: nn.Module, causal: bool = False, norm: str = "none", **norm_kwargs: Any
 ) -> nn.Module:
-    """The module that normalises the output of the convolution `module`; an identity for
-    'none' and for the norms that act on the weight.
+    """Return the module that normalises the output of the convolution `module`: an identity for
+    'none' and for the norms of the weight.
 
     Args:
         causal: refuse a norm whose output depends on later samples.
@@ -82,7 +77,7 @@ def get_norm_module(
             "Choices for causal=True: "
             + ", ".join(n for n in CONV_NORMALIZATIONS if n != "time_group_norm")
         )
-    if not isinstance(module, _ConvNd):
+    if not isinstance(module, Convolution):
         raise ValueError(f"norm {norm!r} needs a convolution, got {type(module).__name__}")
     if norm == "layer_norm" and module.out_channels == 1:
         raise ValueError(f"norm 'layer_norm' over a single channel erases the signal; got {module}")
@@ -94,61 +89,97 @@ def get_norm_module(
         raise ValueError(f"norm {norm!r}: {error}") from error
 
 
+class NormConv1d(nn.Module):
+    """`nn.Conv1d` in `conv`, then the norm of its output in `norm`.
+
+    Args:
+        causal: refuse norms that look ahead (the convolution itself does not pad).
+        norm: one of `norm.CONV_NORMALIZATIONS`.
+        norm_kwargs: arguments of the norm module.
+        args, kwargs: those of `nn.Conv1d`.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        causal: bool = False,
+        norm: str = "none",
+        norm_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__()
+        self.conv = apply_parametrization_norm(nn.Conv1d(*args, **kwargs), norm)
+        self.norm = get_norm_module(self.conv, causal, norm, **(norm_kwargs or {}))
+        self.norm_type = norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(x))
+
+
+class NormConv2d(nn.Module):
+    """`nn.Conv2d` in `conv`, then the norm of its output in `norm`. Arguments: `NormConv1d`."""
+
+    def __init__(
+        self,
+        *args: Any,
+        norm: str = "none",
+        norm_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__()
+        self.conv = apply_parametrization_norm(nn.Conv2d(*args, **kwargs), norm)
+        self.norm = get_norm_module(self.conv, False, norm, **(norm_kwargs or {}))
+        self.norm_type = norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(x))
+
+
+class NormConvTranspose1d(nn.Module):
+    """`nn.ConvTranspose1d` in `convtr`, then the norm of its output in `norm`. Arguments:
+    `NormConv1d`."""
+
+    def __init__(
+        self,
+        *args: Any,
+        causal: bool = False,
+        norm: str = "none",
+        norm_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__()
+        self.convtr = apply_parametrization_norm(nn.ConvTranspose1d(*args, **kwargs), norm)
+        self.norm = get_norm_module(self.convtr, causal, norm, **(norm_kwargs or {}))
+        self.norm_type = norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.convtr(x))
+
+
 def fold_weight_norm(module: Module) -> Module:
     """Replace every weight norm in `module`, in place, by its weight: the same outputs, less
     work. For inference: state dicts then hold plain `weight` entries."""
     for child in module.modules():
-        if _has_norm(child, parametrizations._WeightNorm):
-            # Copies of a module share the class that torch made for its norm, and torch takes
-            # the norm away from that class: without one of its own, from all of them.
+        if "parametrizations.weight.original0" in dict(child.named_parameters()):
+            # Copies of a module share the class that torch made for its norm, and torch removes
+            # the norm from that class: without one of its own, from all of them.
             kind = type(child)
             child.__class__ = type(kind.__name__, kind.__bases__, dict(kind.__dict__))
             parametrize.remove_parametrizations(child, "weight", leave_parametrized=True)
     return module
 
 
-def export_old_style_keys(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def export_old_style_keys(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename parametrisation entries to those of the old-style `torch.nn.utils.weight_norm` and
     `spectral_norm`, which encodec, AudioCraft and transformers read. Other keys are kept."""
-    old_names = {
-        new: old for keys in (_WEIGHT_NORM_KEYS, _SPECTRAL_NORM_KEYS) for old, new in keys.items()
-    }
-    exported = {}
-    for key, value in state_dict.items():
-        match = _NEW_STYLE_KEY.match(key)
-        exported[match["prefix"] + old_names[match["suffix"]] if match else key] = value
-    return exported
+    return {_old_name(name): value for name, value in state_dict.items()}
 
 
-def convert_old_keys(
-    state_dict: Mapping[str, torch.Tensor], module: nn.Module
-) -> dict[str, torch.Tensor]:
-    """Inverse of `export_old_style_keys`, for the norms that `module` has. `load_state_dict` of
-    modules made by `apply_parametrization_norm` does the same by itself."""
-    converted = dict(state_dict)
-    for name, child in module.named_modules():
-        prefix = name + "." if name else ""
-        if _has_norm(child, parametrizations._WeightNorm):
-            _rename(converted, prefix, _WEIGHT_NORM_KEYS)
-        elif _has_norm(child, parametrizations._SpectralNorm):
-            _rename(converted, prefix, _SPECTRAL_NORM_KEYS)
-    return converted
+def convert_old_keys(state_dict: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
+    """Inverse of `export_old_style_keys`, for the norms that `module` has."""
+    new_names = {_old_name(name): name for name in module.state_dict()}
+    return {new_names.get(name, name): value for name, value in state_dict.items()}
 
 
-def _has_norm(module: nn.Module, kind: type[nn.Module]) -> bool:
-    if not parametrize.is_parametrized(module, "weight"):
-        return False
-    stack = module.parametrizations["weight"]  # type: ignore[index]
-    return isinstance(stack[0], kind)
-
-
-def _rename(state_dict: dict[str, Any], prefix: str, keys: Mapping[str, str]) -> None:
-    if all(prefix + old in state_dict for old in keys):
-        for old, new in keys.items():
-            state_dict[f"{prefix}parametrizations.weight.{new}"] = state_dict.pop(prefix + old)
-
-
-def _load_old_spectral_norm(
-    module: nn.Module, state_dict: dict[str, Any], prefix: str, *unused: Any
-) -> None:
-    _rename(state_dict, prefix, _SPECTRAL_NORM_KEYS)
+def _old_name(name: str) -> str:
+    return _NEW_STYLE.sub(lambda match: _OLD_NAMES[match[0]], name)

@@ -4,29 +4,90 @@ AudioCraft 1.3 and of the encodec package; the defaults are AudioCraft's."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from adversarial_trainer.registry import register
 
 from .activation import get_activation
-from .conv import StreamableConvTranspose1d
-from .elu_pad import run_layers
+from .conv import StreamableConv1d, StreamableConvTranspose1d
 from .lstm import StreamableLSTM
-from .seanet_blocks import SEANetBase, SEANetResnetBlock
-
-__all__ = ["SEANetDecoder", "SEANetEncoder", "SEANetResnetBlock"]
+from .streaming import State, StreamingModule, join, needed_by_layers, remember, step_layers
 
 
-@register("encoder", "seanet")
-class SEANetEncoder(SEANetBase):
-    """Waveform to latent frames.
+class SEANetResnetBlock(StreamingModule):
+    """Residual block: activations and convolutions through dim // compress channels, plus a skip.
 
-    Shape: [B, channels, T] -> [B, dimension, ceil(T / hop_length)], T >= 1; where ratios do not
-    divide T, each stage pads its input to a multiple of its own stride.
+    Shape: [B, dim, T] -> [B, dim, T].
+
+    Args:
+        kernel_sizes, dilations: one entry per convolution.
+        activation, activation_params: a name in `activation.ACTIVATIONS` and its arguments.
+        norm, norm_params, causal, pad_mode: see `StreamableConv1d`.
+        true_skip: add the input itself; otherwise the input through a 1x1 convolution (EnCodec).
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        kernel_sizes: Sequence[int] = (3, 1),
+        dilations: Sequence[int] = (1, 1),
+        activation: str = "ELU",
+        activation_params: Mapping[str, Any] | None = None,
+        norm: str = "none",
+        norm_params: Mapping[str, Any] | None = None,
+        causal: bool = False,
+        pad_mode: str = "reflect",
+        compress: int = 2,
+        true_skip: bool = True,
+    ) -> None:
+        super().__init__()
+        if len(kernel_sizes) != len(dilations):
+            raise ValueError(
+                "kernel_sizes and dilations must have one entry per convolution, got "
+                f"{list(kernel_sizes)} and {list(dilations)}"
+            )
+        if not 1 <= compress <= dim:
+            raise ValueError(
+                f"compress must be in [1, {dim}] (the block's channels, from n_filters on), "
+                f"got {compress}"
+            )
+        options: dict[str, Any] = dict(
+            norm=norm, norm_kwargs=norm_params, causal=causal, pad_mode=pad_mode
+        )
+        widths = [dim] + [dim // compress] * (len(kernel_sizes) - 1) + [dim]
+        layers: list[nn.Module] = []
+        for i, (kernel_size, dilation) in enumerate(zip(kernel_sizes, dilations, strict=True)):
+            layers += [
+                get_activation(activation, activation_params),
+                StreamableConv1d(
+                    widths[i], widths[i + 1], kernel_size, dilation=dilation, **options
+                ),
+            ]
+        self.block = nn.Sequential(*layers)
+        self.shortcut: nn.Module = nn.Identity()
+        if not true_skip:
+            self.shortcut = StreamableConv1d(dim, dim, kernel_size=1, **options)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.shortcut(x) + self.block(x)
+
+    def step(self, x: Tensor, state: State, last: bool) -> Tensor:
+        # The shortcut waits for the block, which may look ahead.
+        skip = join(state.get(self), step_layers([self.shortcut], x, state, last))
+        y = step_layers(self.block, x, state, last)
+        state[self] = remember(skip, y.shape[-1])
+        return skip[..., : y.shape[-1]] + y
+
+    def needed(self, outputs: int) -> int:
+        return needed_by_layers(self.block, outputs)
+
+
+class SEANetBase(StreamingModule):
+    """What the encoder and the decoder share: their arguments and the layers of one stage.
 
     Args:
         channels: audio channels.
@@ -42,9 +103,11 @@ class SEANetEncoder(SEANetBase):
         causal, pad_mode: see `StreamableConv1d`.
         true_skip, compress: see `SEANetResnetBlock`.
         lstm: number of LSTM layers at the frame rate, 0 for none.
-        disable_norm_outer_blocks: how many of the first blocks have no norm, in
-            [0, len(ratios) + 2].
+        disable_norm_outer_blocks: how many blocks have no norm, counted from the waveform, in
+            [0, len(ratios) + 2]: a convolution, one block per ratio, a convolution.
     """
+
+    model: nn.Sequential
 
     def __init__(
         self,
@@ -68,139 +131,172 @@ class SEANetEncoder(SEANetBase):
         lstm: int = 0,
         disable_norm_outer_blocks: int = 0,
     ) -> None:
-        super().__init__(
-            channels,
-            dimension,
-            n_filters,
-            n_residual_layers,
-            ratios,
-            activation,
-            activation_params,
-            norm,
-            norm_params,
-            residual_kernel_size,
-            dilation_base,
-            causal,
-            pad_mode,
-            true_skip,
-            compress,
-            lstm,
-            disable_norm_outer_blocks,
+        super().__init__()
+        minima = {
+            "channels": (channels, 1),
+            "dimension": (dimension, 1),
+            "n_filters": (n_filters, 1),
+            "n_residual_layers": (n_residual_layers, 0),
+            "dilation_base": (dilation_base, 1),
+            "lstm": (lstm, 0),
+        }
+        for key, (value, minimum) in minima.items():
+            if value < minimum:
+                raise ValueError(f"{key} must be >= {minimum}, got {value}")
+        if not ratios or min(ratios) < 1:
+            raise ValueError(f"ratios must be one or more integers >= 1, got {list(ratios)}")
+        if not 0 <= disable_norm_outer_blocks <= len(ratios) + 2:
+            raise ValueError(
+                f"disable_norm_outer_blocks must be in [0, {len(ratios) + 2}] "
+                f"(ratios + 2), got {disable_norm_outer_blocks}"
+            )
+        self.channels = channels
+        self.dimension = dimension
+        self.n_filters = n_filters
+        self.n_residual_layers = n_residual_layers
+        self.ratios = list(ratios)
+        self.hop_length = math.prod(ratios)
+        self.kernel_size = kernel_size
+        self.last_kernel_size = last_kernel_size
+        self.lstm = lstm
+        self.disable_norm_outer_blocks = disable_norm_outer_blocks
+        self._activation = (activation, activation_params)
+        self._norm = (norm, norm_params)
+        self._conv: dict[str, Any] = dict(causal=causal, pad_mode=pad_mode)
+        self._residual: dict[str, Any] = dict(
+            self._conv,
+            compress=compress,
+            true_skip=true_skip,
+            activation=activation,
+            activation_params=activation_params,
         )
-        self.ratios = list(reversed(ratios))
-        width = n_filters
-        layers = [self._conv1d(0, channels, width, kernel_size)]
+        self._residual_kernel_size = residual_kernel_size
+        self._dilation_base = dilation_base
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x)
+
+    def step(self, x: Tensor, state: State, last: bool) -> Tensor:
+        return step_layers(self.model, x, state, last)
+
+    def needed(self, outputs: int) -> int:
+        return needed_by_layers(self.model, outputs)
+
+    def _norm_of(self, block: int) -> tuple[str, Mapping[str, Any] | None]:
+        """Norm of the `block`-th of len(ratios) + 2 blocks, counted from the waveform."""
+        return ("none", None) if block < self.disable_norm_outer_blocks else self._norm
+
+    def _act(self) -> nn.Module:
+        return get_activation(*self._activation)
+
+    def _conv1d(
+        self, block: int, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1
+    ) -> nn.Module:
+        norm, params = self._norm_of(block)
+        options = dict(self._conv, norm=norm, norm_kwargs=params)
+        return StreamableConv1d(in_channels, out_channels, kernel_size, stride, **options)
+
+    def _lstm(self, width: int) -> list[nn.Module]:
+        return [StreamableLSTM(width, num_layers=self.lstm)] if self.lstm else []
+
+    def _residual_blocks(self, block: int, width: int) -> Iterator[nn.Module]:
+        norm, params = self._norm_of(block)
+        for j in range(self.n_residual_layers):
+            yield SEANetResnetBlock(
+                width,
+                [self._residual_kernel_size, 1],
+                [self._dilation_base**j, 1],
+                norm=norm,
+                norm_params=params,
+                **self._residual,
+            )
+
+
+@register("encoder", "seanet")
+class SEANetEncoder(SEANetBase):
+    """Waveform to latent frames.
+
+    Shape: [B, channels, T] -> [B, dimension, ceil(T / hop_length)], T >= 1; where ratios do not
+    divide T, each stage pads its input to a multiple of its own stride.
+
+    Args: those of `SEANetBase`.
+    """
+
+    kwargs_of = SEANetBase
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.ratios = list(reversed(self.ratios))
+        width = self.n_filters
+        layers = [self._conv1d(0, self.channels, width, self.kernel_size)]
         for block, ratio in enumerate(self.ratios, start=1):
-            layers += self._residual_layers(block, width)
+            layers += self._residual_blocks(block, width)
             layers += [self._act(), self._conv1d(block, width, 2 * width, 2 * ratio, ratio)]
             width *= 2
-        if lstm:
-            layers.append(StreamableLSTM(width, num_layers=lstm))
-        layers += [self._act(), self._conv1d(self.n_blocks - 1, width, dimension, last_kernel_size)]
+        layers += self._lstm(width)
+        last_block = len(self.ratios) + 1
+        layers += [
+            self._act(),
+            self._conv1d(last_block, width, self.dimension, self.last_kernel_size),
+        ]
         self.model = nn.Sequential(*layers)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return run_layers(self.model, x)
 
-
+@register("decoder", "seanet")
 @register("decoder", "seanet")
 class SEANetDecoder(SEANetBase):
     """Latent frames to waveform, the mirror of `SEANetEncoder`.
 
     Shape: [B, dimension, F] -> [B, channels, F * hop_length].
 
-    Args, where they differ from `SEANetEncoder`:
+    Args: those of `SEANetBase`, and
         final_activation, final_activation_params: after the last convolution, e.g. 'Tanh';
             None for none.
-        kernel_size, last_kernel_size: of the first (latent) and the last (waveform) convolution.
-        disable_norm_outer_blocks: how many of the last blocks have no norm; at least one with
-            norm='layer_norm'.
         trim_right_ratio: see `StreamableConvTranspose1d`.
     """
 
+    kwargs_of = SEANetBase
+
     def __init__(
         self,
-        channels: int = 1,
-        dimension: int = 128,
-        n_filters: int = 32,
-        n_residual_layers: int = 3,
-        ratios: Sequence[int] = (8, 5, 4, 2),
-        activation: str = "ELU",
-        activation_params: Mapping[str, Any] | None = None,
+        *args: Any,
         final_activation: str | None = None,
         final_activation_params: Mapping[str, Any] | None = None,
-        norm: str = "none",
-        norm_params: Mapping[str, Any] | None = None,
-        kernel_size: int = 7,
-        last_kernel_size: int = 7,
-        residual_kernel_size: int = 3,
-        dilation_base: int = 2,
-        causal: bool = False,
-        pad_mode: str = "reflect",
-        true_skip: bool = True,
-        compress: int = 2,
-        lstm: int = 0,
-        disable_norm_outer_blocks: int = 0,
         trim_right_ratio: float = 1.0,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            channels,
-            dimension,
-            n_filters,
-            n_residual_layers,
-            ratios,
-            activation,
-            activation_params,
-            norm,
-            norm_params,
-            residual_kernel_size,
-            dilation_base,
-            causal,
-            pad_mode,
-            true_skip,
-            compress,
-            lstm,
-            disable_norm_outer_blocks,
-        )
-        if norm == "layer_norm" and disable_norm_outer_blocks == 0:
+        super().__init__(*args, **kwargs)
+        if self._norm[0] == "layer_norm" and self.disable_norm_outer_blocks == 0:
             raise ValueError(
                 "norm='layer_norm' in the last convolution would normalise each "
-                f"sample over its {channels} audio channel(s) and so erase the "
+                f"sample over its {self.channels} audio channel(s) and so erase the "
                 "signal: give disable_norm_outer_blocks >= 1"
             )
         if final_activation is None and final_activation_params:
             raise ValueError(
                 f"final_activation_params without final_activation: {dict(final_activation_params)}"
             )
-        self.ratios = list(ratios)
-        width = n_filters * 2 ** len(self.ratios)
-        layers = [self._conv1d(self.n_blocks - 1, dimension, width, kernel_size)]
-        if lstm:
-            layers.append(StreamableLSTM(width, num_layers=lstm))
-        for i, ratio in enumerate(self.ratios):
-            block = len(self.ratios) - i
-            block_norm, block_norm_params = self._norm_of(block)
-            layers += [
-                self._act(),
-                StreamableConvTranspose1d(
-                    width,
-                    width // 2,
-                    2 * ratio,
-                    ratio,
-                    causal=causal,
-                    norm=block_norm,
-                    trim_right_ratio=trim_right_ratio,
-                    norm_kwargs=block_norm_params,
-                ),
-            ]
+        blocks = len(self.ratios)
+        width = self.n_filters * 2**blocks
+        layers = [self._conv1d(blocks + 1, self.dimension, width, self.kernel_size)]
+        layers += self._lstm(width)
+        for block, ratio in zip(range(blocks, 0, -1), self.ratios, strict=True):
+            norm, params = self._norm_of(block)
+            upsampling = StreamableConvTranspose1d(
+                width,
+                width // 2,
+                2 * ratio,
+                ratio,
+                causal=self._conv["causal"],
+                norm=norm,
+                trim_right_ratio=trim_right_ratio,
+                norm_kwargs=params,
+            )
             width //= 2
-            layers += self._residual_layers(block, width)
-        layers += [self._act(), self._conv1d(0, width, channels, last_kernel_size)]
+            layers += [self._act(), upsampling, *self._residual_blocks(block, width)]
+        layers += [self._act(), self._conv1d(0, width, self.channels, self.last_kernel_size)]
         if final_activation is not None:
             layers.append(
                 get_activation(final_activation, final_activation_params, "final_activation")
             )
         self.model = nn.Sequential(*layers)
-
-    def forward(self, z: torch.Tensor) -> torch.Tensor:
-        return run_layers(self.model, z)

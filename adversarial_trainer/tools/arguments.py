@@ -24,16 +24,6 @@ def whole_number(text: str) -> int:
     return int(text)
 
 
-def add_compile_argument(parser: argparse.ArgumentParser) -> None:
-    """`--compile`, for `Codec.prepare`."""
-    parser.add_argument(
-        "--compile",
-        action="store_true",
-        help="torch.compile encoder and decoder: takes a minute or more, pays for many files or "
-        "segments of one length",
-    )
-
-
 def add_device_argument(parser: argparse.ArgumentParser) -> None:
     """`--device`, for `devices.get_device`."""
     parser.add_argument(

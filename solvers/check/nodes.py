@@ -22,7 +22,7 @@ from adversarial_trainer.losses import LOSSES, Balancer
 from adversarial_trainer.metrics import METRICS
 from adversarial_trainer.models.builders import DECODERS, ENCODERS, MODELS
 from adversarial_trainer.quantization import QUANTIZERS
-from adversarial_trainer.registry import Registry, parameter_names, shown
+from adversarial_trainer.registry import Registry, parameter_names, parameters, shown
 from adversarial_trainer.training import OPTIMIZERS, SCHEDULES, ModuleEMA
 from solvers.builders import ADVERSARIAL_LOSSES, PENALTY
 
@@ -170,7 +170,9 @@ class Node(NamedTuple):
 def _hints(factory: Factory) -> Mapping[str, Any]:
     """Types of the arguments of a constructor or function, or of a declared group's keys."""
     own = inspect.isclass(factory) and factory.__init__ is not object.__init__
-    return typing.get_type_hints(factory.__init__ if own else factory, include_extras=True)
+    hints = typing.get_type_hints(factory.__init__ if own else factory, include_extras=True)
+    inner = getattr(factory, "kwargs_of", None)  # as in `registry.parameters`
+    return hints if inner is None else {**_hints(inner), **hints}
 
 
 def declared(key: str, cls: type, groups: str = "") -> Node:
@@ -193,10 +195,10 @@ def constructed(
         beside: keys that stand in the same group, for others.
         narrower: types, than the constructor's.
     """
-    hints, parameters = _hints(factory), inspect.signature(factory).parameters
+    hints, known = _hints(factory), parameters(factory)
     names = [name for name in parameter_names(factory) if name not in injected.split()]
     taken = {name: narrower.get(name, hints.get(name, Any)) for name in names}
-    needed = [name for name in names if parameters[name].default is inspect.Parameter.empty]
+    needed = [name for name in names if known[name].default is inspect.Parameter.empty]
     beside = beside or Node(key, {})
     return Node(key, {**beside.types, **taken}, beside.groups, [*beside.required, *needed])
 

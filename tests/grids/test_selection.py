@@ -51,7 +51,6 @@ def test_patterns_and_overrides(
     "argv, told",
     [
         (["optim.epoch=3"], "optim.epoch: no such key. Did you mean optim.epochs?"),
-        (["optim.epochs=-3"], "optim.epochs=-3: it must be a whole number >= 0."),
         (["-j", "0"], "-j 0: it must be >= 1."),
         (["4"], "4: the grid has runs 0 to 3."),
         (["mdp"], "no run of tiny fits mdp."),

@@ -210,37 +210,3 @@ def test_errors():
         unpad1d(torch.randn(1, 1, 3), (2, 2))
     with pytest.warns(UserWarning, match="stride=2.*dilation=2"):
         StreamableConv1d(1, 1, 3, stride=2, dilation=2)
-
-
-@pytest.mark.parametrize("bias", [True, False])
-def test_a_pointwise_convolution_is_a_product(bias, monkeypatch):
-    """In training on a CPU, also of a view such as a trimmed transposed convolution's output."""
-    layer = NormConv1d(3, 5, 1, bias=bias, norm="weight_norm").double()
-    x = torch.randn(2, 3, 9, dtype=torch.float64)[..., 1:].requires_grad_()
-    inputs = [x, *layer.parameters()]
-    expected = layer.conv(x)
-    monkeypatch.setattr(torch.nn.Conv1d, "forward", lambda *_: pytest.fail("not the product"))
-    y = layer(x)
-    torch.testing.assert_close(y, expected, rtol=1e-13, atol=1e-14)
-    weight = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)
-    ours = torch.autograd.grad((y * weight).sum(), inputs)
-    theirs = torch.autograd.grad((expected * weight).sum(), inputs)
-    for a, b in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
-
-
-@pytest.mark.parametrize(
-    "options", [{"kernel_size": 3}, {"stride": 2}, {"groups": 3}, {"padding": 1}]
-)
-def test_what_is_no_product_is_torchs(options):
-    layer = NormConv1d(3, 6, **{"kernel_size": 1, **options})
-    x = torch.randn(2, 3, 9)
-    assert torch.equal(layer(x), layer.conv(x))
-
-
-def test_a_forward_put_in_place_is_heard_under_autocast():
-    """As `precision=bf16` puts one into layers that the machine computes wrongly."""
-    layer = NormConv1d(3, 5, 1)
-    layer.conv.forward = lambda x: x * 0
-    with torch.autocast("cpu", torch.bfloat16):
-        assert not layer(torch.randn(2, 3, 9)).any()

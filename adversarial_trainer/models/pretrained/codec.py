@@ -14,7 +14,6 @@ from omegaconf import DictConfig
 from torch import nn
 
 from adversarial_trainer.models.builders import get_model
-from adversarial_trainer.models.compiled import compile_inference
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.models.inference import prepare_inference
 from adversarial_trainer.modules.norm import convert_old_keys
@@ -57,22 +56,13 @@ class Codec:
             digest.update(value.numpy().tobytes())
         return digest.hexdigest()
 
-    def prepare(self, compile: bool = False) -> Codec:
+    def prepare(self) -> Codec:
         """Make the model faster for inference, in place; it can then not be exported or trained.
 
         `hash` stays what it was: it is of the weights' names before.
-
-        Args:
-            compile: encoder and decoder by torch.compile, for lengths that come often; see
-                `compile_inference`. What streams the model does without it.
-
-        Raises:
-            ValueError: `compile` on a machine without a compiler.
         """
         _ = self.hash
         prepare_inference(self.model)
-        if compile:
-            compile_inference(self.model)
         return self
 
 

@@ -5,7 +5,6 @@ Nothing of transformers is needed.
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from adversarial_trainer.modules.seanet import SEANetDecoder, SEANetEncoder
 from adversarial_trainer.quantization import ResidualVectorQuantizer
+from adversarial_trainer.registry import parameters
 
 # Key of `EncodecConfig`: our key under `model.seanet`, the default there.
 _SEANET: dict[str, tuple[str, Any]] = {
@@ -145,8 +145,7 @@ def plain(node: Any) -> dict[str, Any]:
 
 
 def _defaults(constructor: Any) -> dict[str, Any]:
-    parameters = inspect.signature(constructor).parameters.values()
-    return {p.name: p.default for p in parameters}
+    return {name: p.default for name, p in parameters(constructor).items()}
 
 
 def half_of(constructor: Any, model: Mapping[str, Any], part: str) -> dict[str, Any]:

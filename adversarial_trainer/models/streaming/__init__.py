@@ -1,10 +1,15 @@
 """Codecs on signals that come piece by piece: live ones, and ones too long to be held whole."""
 
 from .channels import mix_channels
-from .codec import StreamingDecoder, StreamingEncoder, codec_latency
+from .codec import (
+    StreamingDecoder,
+    StreamingEncoder,
+    WholeSignalNeeded,
+    check_streamable,
+    codec_latency,
+)
 from .files import read_blocks, reconstruct_file, write_blocks
 from .interface import ChunkDecoder, ChunkEncoder, EncodedChunk, Latency
-from .layers import NotStreamable, WholeSignalNeeded
 from .pipeline import (
     EncodedStream,
     decode_stream,
@@ -23,13 +28,13 @@ __all__ = [
     "EncodedChunk",
     "EncodedStream",
     "Latency",
-    "NotStreamable",
     "SegmentedDecoder",
     "SegmentedEncoder",
     "StreamingDecoder",
     "StreamingEncoder",
     "StreamingResampler",
     "WholeSignalNeeded",
+    "check_streamable",
     "codec_latency",
     "decode_stream",
     "encode_stream",

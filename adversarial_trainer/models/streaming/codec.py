@@ -1,8 +1,9 @@
-"""Encoder and decoder that give, piece by piece, what the model makes of the whole signal."""
+"""Encoder and decoder that give, piece by piece, what the model gives for the whole signal."""
 
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.models.streaming.interface import (
@@ -12,29 +13,41 @@ from adversarial_trainer.models.streaming.interface import (
     Latency,
     hop_length,
 )
-from adversarial_trainer.models.streaming.layers import WholeSignalNeeded, streaming_layer
+from adversarial_trainer.modules.streaming import State, StreamingModule
 
 # Longer pieces are worked off in parts of so many frames, to bound the memory.
 _FRAMES = 128
 
 
+class WholeSignalNeeded(ValueError):
+    """A model that cannot work piece by piece."""
+
+
+def check_streamable(model: EncodecModel) -> None:
+    """Raise WholeSignalNeeded, with the reason, for a model that cannot work piece by piece."""
+    if model.renormalize:
+        raise WholeSignalNeeded("renormalize=True: an item's volume is only known at its end")
+    for half in ("encoder", "decoder"):
+        module = model.get_submodule(half)
+        if not isinstance(module, StreamingModule):
+            raise WholeSignalNeeded(f"{half}: a {type(module).__name__} has no method `step`")
+        for name, layer in module.named_modules(prefix=half):
+            if isinstance(layer, nn.GroupNorm):
+                raise WholeSignalNeeded(f"{name}: GroupNorm averages over the whole signal")
+
+
 class StreamingEncoder(ChunkEncoder):
-    """`EncodecModel.encode` of a signal of which only pieces are there at a time.
+    """`EncodecModel.encode` of a signal that comes in pieces.
 
     The frames of all chunks, one after another, are those of the whole signal. Equal to rounding:
     where two entries of a codebook are equally near to within it, another may be taken.
 
-    Args:
-        model: in evaluation mode. Its encoder's weights are used as they are now.
-
     Raises:
-        NotStreamable: part of the encoder looks at the whole signal.
+        WholeSignalNeeded: see `check_streamable`.
     """
 
     def __init__(self, model: EncodecModel) -> None:
-        if model.renormalize:
-            raise WholeSignalNeeded("renormalize=True: an item's volume is only known at its end")
-        self._layers = streaming_layer(model.encoder, "encoder")
+        check_streamable(model)
         super().__init__(model)
 
     @property
@@ -45,43 +58,37 @@ class StreamingEncoder(ChunkEncoder):
         return Latency(self.needed(1), steady, self.model.sample_rate)
 
     def needed(self, frames: int) -> int:
-        """Samples that must be pushed before `frames` (>= 1) frames have left."""
-        return self._layers.needed(frames)
+        """Return how many samples must be pushed before `frames` (>= 1) frames are out."""
+        return self.model.encoder.needed(frames)
 
     def reset(self) -> None:
         super().reset()
-        self._layers.reset()
+        self._state: State = {}
 
     def _encode(self, x: torch.Tensor, last: bool) -> list[EncodedChunk]:
         parts = x.split(_FRAMES * hop_length(self.model), -1)
-        latents = [self._layers.step(part, last) for part in parts]
-        z = torch.cat(latents, -1)
+        z = torch.cat([self.model.encoder.step(part, self._state, last) for part in parts], -1)
         return [EncodedChunk(self.model.quantizer.encode(z))] if z.shape[-1] else []
 
 
 class StreamingDecoder(ChunkDecoder):
-    """`EncodecModel.decode` of codes of which only pieces are there at a time; any pieces.
-
-    Args:
-        model: in evaluation mode. Its decoder's weights are used as they are now.
+    """`EncodecModel.decode` of codes that come in pieces, whatever the encoder's were.
 
     Raises:
-        NotStreamable: part of the decoder looks at the whole signal.
+        WholeSignalNeeded: see `check_streamable`.
     """
 
     def __init__(self, model: EncodecModel) -> None:
-        if model.renormalize:
-            raise WholeSignalNeeded("renormalize=True: an item's volume is only known at its end")
-        self._layers = streaming_layer(model.decoder, "decoder")
+        check_streamable(model)
         super().__init__(model)
 
     def needed(self, samples: int) -> int:
-        """Frames that must be pushed before `samples` (>= 1) samples have left."""
-        return self._layers.needed(samples)
+        """Return how many frames must be pushed before `samples` (>= 1) samples are out."""
+        return self.model.decoder.needed(samples)
 
     def reset(self) -> None:
         super().reset()
-        self._layers.reset()
+        self._state: State = {}
         self._empty: torch.Tensor | None = None  # latents [B, D, 0]
 
     def _decode(self, chunk: EncodedChunk) -> torch.Tensor:
@@ -91,17 +98,18 @@ class StreamingDecoder(ChunkDecoder):
         for part in chunk.codes.split(_FRAMES, -1):
             z = self.model.decode_latent(part)
             self._empty = z[..., :0].clone()
-            audio.append(self._layers.step(z, False))
+            audio.append(self.model.decoder.step(z, self._state, False))
         return torch.cat(audio, -1)
 
     def _flush(self) -> torch.Tensor:
         if self._empty is None:
             raise ValueError("nothing to decode: no frame was pushed")
-        return self._layers.step(self._empty, True)
+        return self.model.decoder.step(self._empty, self._state, True)
 
 
 def codec_latency(encoder: StreamingEncoder, decoder: StreamingDecoder) -> Latency:
-    """From audio in to audio out. A player that waits for the longer of the two never runs dry."""
+    """Return the latency from audio in to audio out. A player that waits for the longer of `first`
+    and `steady` never runs dry."""
     hop, far = hop_length(encoder.model), 1 << 20
     first = encoder.needed(decoder.needed(1))
     steady = max(

@@ -1,4 +1,4 @@
-"""What all codecs that work piece by piece have in common."""
+"""What codecs that work piece by piece have in common."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from adversarial_trainer.models.encodec import EncodecModel
 
 
 class EncodedChunk(NamedTuple):
-    """A stretch of a signal, encoded.
+    """Codes of a stretch of a signal.
 
     Attributes:
         codes: `[B, K, F]` (`[B, 1, D, F]` without quantization), frames last.
@@ -26,7 +26,7 @@ class Latency(NamedTuple):
 
     Attributes:
         first: samples of a new signal that must come in before anything comes out.
-        steady: once it runs, samples that must come in from the first one of what comes out on.
+        steady: from then on, samples between a sample's coming in and its coming out.
         sample_rate: in Hz.
     """
 
@@ -43,13 +43,30 @@ class Latency(NamedTuple):
         return 1000 * self.steady / self.sample_rate
 
 
-class ChunkEncoder:
-    """Audio in, piece by piece, of any length; chunks of codes out, as soon as they are known."""
+class _Chunked:
+    """State of one signal, which begins with `reset` and ends with `finish`."""
 
     def __init__(self, model: EncodecModel) -> None:
-        _check_eval(model)
+        if model.training:
+            raise ValueError("the model is in training mode; call model.eval() first")
         self.model = model
         self.reset()
+
+    def reset(self) -> None:
+        """Begin a new signal."""
+        self._finished = False
+
+    def _check_unfinished(self) -> None:
+        if self._finished:
+            raise RuntimeError("this signal is finished; call reset() to begin another")
+
+
+class ChunkEncoder(_Chunked):
+    """Audio in, piece by piece, of any length; chunks of codes out, as soon as they are known.
+
+    Args:
+        model: in evaluation mode.
+    """
 
     @property
     def latency(self) -> Latency:
@@ -57,72 +74,64 @@ class ChunkEncoder:
         raise NotImplementedError
 
     def reset(self) -> None:
-        """Begin a new signal."""
-        self._shape: tuple[int, int] | None = None
+        super().reset()
+        self._empty: torch.Tensor | None = None  # [B, C, 0] of this signal
         self._samples = 0
-        self._finished = False
 
     @torch.no_grad()
     def push(self, x: torch.Tensor) -> list[EncodedChunk]:
-        """The chunks that `x` completes.
+        """Return the chunks that `x` completes.
 
         Args:
             x: floats `[B, C, T]`, T >= 0; B the same for the whole signal.
         """
-        _check_unfinished(self._finished)
+        self._check_unfinished()
         if x.dim() != 3 or x.shape[1] != self.model.channels or not x.is_floating_point():
             raise ValueError(
                 f"audio must be floats of shape [B, C, T] with C={self.model.channels}, "
                 f"got {x.dtype} {list(x.shape)}"
             )
-        shape = (x.shape[0], x.shape[1])
-        if self._shape not in (None, shape):
+        if self._empty is not None and len(x) != len(self._empty):
             raise ValueError(
-                f"audio [B, C, T] must keep B and C, {self._shape}, for the whole signal; "
+                f"audio [B, C, T] must keep B={len(self._empty)} for the whole signal, "
                 f"got {list(x.shape)}"
             )
         check_finite(x, self._samples, self.model.sample_rate)
-        self._shape = shape
+        self._empty = x[..., :0].clone()
         self._samples += x.shape[-1]
         return self._encode(x, False)
 
     @torch.no_grad()
     def finish(self) -> list[EncodedChunk]:
-        """The last chunks, with the padding at the end of the signal. `reset` begins another."""
-        _check_unfinished(self._finished)
-        if self._shape is None or not self._samples:
+        """Return the last chunks, with the padding at the end of the signal."""
+        self._check_unfinished()
+        if self._empty is None or not self._samples:
             raise ValueError("nothing to encode: a signal needs at least one sample, got none")
         self._finished = True
-        parameter = next(self.model.parameters())
-        return self._encode(parameter.new_zeros(*self._shape, 0), True)
+        return self._encode(self._empty, True)
 
     def _encode(self, x: torch.Tensor, last: bool) -> list[EncodedChunk]:
         raise NotImplementedError
 
 
-class ChunkDecoder:
-    """The chunks of a `ChunkEncoder` in, in order; audio out, as soon as it is known."""
+class ChunkDecoder(_Chunked):
+    """The chunks of a `ChunkEncoder` in, in order; audio out, as soon as it is known.
 
-    def __init__(self, model: EncodecModel) -> None:
-        _check_eval(model)
-        self.model = model
-        self.reset()
-
-    def reset(self) -> None:
-        """Begin a new signal."""
-        self._finished = False
+    Args:
+        model: in evaluation mode.
+    """
 
     @torch.no_grad()
     def push(self, chunk: EncodedChunk) -> torch.Tensor:
-        """The audio `[B, C, T]`, T >= 0, that `chunk` completes."""
-        _check_unfinished(self._finished)
+        """Return the audio `[B, C, T]`, T >= 0, that `chunk` completes."""
+        self._check_unfinished()
         return self._decode(chunk)
 
     @torch.no_grad()
     def finish(self) -> torch.Tensor:
-        """The rest of the audio, `[B, C, T]`. The padding to a whole frame is included: cut the
-        whole to the original length. `reset` begins another signal."""
-        _check_unfinished(self._finished)
+        """Return the rest of the audio, `[B, C, T]`. The padding to a whole frame is included: cut
+        the whole to the original length."""
+        self._check_unfinished()
         audio = self._flush()
         self._finished = True
         return audio
@@ -135,30 +144,20 @@ class ChunkDecoder:
 
 
 def hop_length(model: EncodecModel) -> int:
-    """Samples a frame."""
+    """Return the samples of a frame."""
     return round(model.sample_rate / model.frame_rate)
 
 
 def check_finite(x: torch.Tensor, start: int, sample_rate: int) -> None:
-    """Raise ValueError that says where `x` [..., C, T], which begins at sample `start`, has NaN or
-    Inf: one such sample would spoil all that comes after it."""
+    """Raise ValueError if `x` [..., C, T], which begins at sample `start` of a signal, has NaN or
+    Inf, and say where: one such sample would spoil all that comes after it."""
     if x.isfinite().all():
         return
-    bad = ~x.isfinite().flatten(0, -3) if x.dim() > 2 else ~x.isfinite()[None]
-    time = int(bad.any(0).any(0).nonzero()[0])
-    item, channel = bad[..., time].nonzero()[0].tolist()
-    value = x.flatten(0, -3)[item, channel, time] if x.dim() > 2 else x[channel, time]
+    bad = (~x.isfinite()).flatten(0, -2)  # [... C, T]
+    time = int(bad.any(0).nonzero()[0])
+    row = int(bad[:, time].nonzero()[0])
     raise ValueError(
-        f"sample {start + time} of channel {channel} is {float(value)}, at "
-        f"{(start + time) / sample_rate:.6g} s (item {item} of the batch); audio must be finite"
+        f"sample {start + time} of channel {row % x.shape[-2]} is "
+        f"{float(x.flatten(0, -2)[row, time])}, at {(start + time) / sample_rate:.6g} s; "
+        "audio must be finite"
     )
-
-
-def _check_eval(model: EncodecModel) -> None:
-    if model.training:
-        raise ValueError("the model is in training mode; call model.eval() first")
-
-
-def _check_unfinished(finished: bool) -> None:
-    if finished:
-        raise RuntimeError("this signal is finished; call reset() to begin another")

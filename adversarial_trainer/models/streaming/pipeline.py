@@ -10,7 +10,12 @@ import torch
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.models.streaming.blocks import cut, reblock, resample_blocks
 from adversarial_trainer.models.streaming.channels import mix_channels
-from adversarial_trainer.models.streaming.codec import StreamingDecoder, StreamingEncoder
+from adversarial_trainer.models.streaming.codec import (
+    StreamingDecoder,
+    StreamingEncoder,
+    WholeSignalNeeded,
+    check_streamable,
+)
 from adversarial_trainer.models.streaming.interface import (
     ChunkDecoder,
     ChunkEncoder,
@@ -18,31 +23,29 @@ from adversarial_trainer.models.streaming.interface import (
     check_finite,
     hop_length,
 )
-from adversarial_trainer.models.streaming.layers import WholeSignalNeeded
 from adversarial_trainer.models.streaming.resampler import resampled_length
 from adversarial_trainer.models.streaming.segments import SegmentedDecoder, SegmentedEncoder
 
 _FRAMES = 128  # in a block for the encoder: enough for speed
 
 
+def needs_whole_signal(model: EncodecModel) -> bool:
+    """Return whether the model cannot work piece by piece; see `check_streamable`."""
+    try:
+        check_streamable(model)
+    except WholeSignalNeeded:
+        return True
+    return False
+
+
 def get_encoder(model: EncodecModel) -> ChunkEncoder:
-    """A `StreamingEncoder`, or for models that need whole signals a `SegmentedEncoder`."""
+    """Return a `StreamingEncoder`, or for models that need whole signals a `SegmentedEncoder`."""
     return SegmentedEncoder(model) if needs_whole_signal(model) else StreamingEncoder(model)
 
 
 def get_decoder(model: EncodecModel) -> ChunkDecoder:
-    """What decodes the chunks of `get_encoder(model)`."""
+    """Return what decodes the chunks of `get_encoder(model)`."""
     return SegmentedDecoder(model) if needs_whole_signal(model) else StreamingDecoder(model)
-
-
-def needs_whole_signal(model: EncodecModel) -> bool:
-    """Whether the model renormalizes, or encoder or decoder averages over the whole signal."""
-    try:
-        StreamingEncoder(model)
-        StreamingDecoder(model)
-    except WholeSignalNeeded:
-        return True
-    return False
 
 
 class EncodedStream(Iterator[EncodedChunk]):

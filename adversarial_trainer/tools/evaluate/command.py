@@ -12,10 +12,8 @@ from adversarial_trainer.data import AudioMeta, FileDataset, load_source
 from adversarial_trainer.metrics import METRICS
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.models.pretrained import Codec, load_codec
-from adversarial_trainer.modules.compiling import show_compilations
 from adversarial_trainer.registry import unknown_name
 from adversarial_trainer.tools.arguments import (
-    add_compile_argument,
     add_device_argument,
     add_model_argument,
     whole_number,
@@ -93,7 +91,6 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--force", action="store_true", help="let --out overwrite them")
     add_device_argument(parser)
-    add_compile_argument(parser)
     parser.set_defaults(run=run)
 
 
@@ -102,9 +99,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out and os.path.lexists(Path(args.out) / JSON) and not args.force:
         raise FileExistsError(f"--out {args.out!r} has an {JSON}; --force overwrites it")
     device = get_device(args.device)
-    if args.compile:
-        show_compilations()
-    codec = load_codec(args.model, device).prepare(args.compile)
+    codec = load_codec(args.model, device).prepare()
     model = codec.model
     counts = _counts(model, args.bandwidths)
     metas, source = _files(codec, args.data)

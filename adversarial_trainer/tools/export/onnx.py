@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import logging
 import warnings
@@ -14,14 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from adversarial_trainer.models.builders import get_model
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.models.pretrained import Codec
 from adversarial_trainer.modules.norm import fold_weight_norm
 from adversarial_trainer.quantization import ResidualVectorQuantizer
 
 from . import onnx_check
-from .onnx_layers import use_traceable_layers
 
 ENCODER, DECODER = "encoder.onnx", "decoder.onnx"
 NAMES = (ENCODER, DECODER, "README.md")
@@ -83,10 +82,7 @@ def write(codec: Codec, folder: Path, bandwidth: float | None = None) -> list[st
     count = codec.model.total_codebooks
     if bandwidth is not None:
         count = codec.model.codebooks_of(bandwidth)
-    model = get_model(codec.cfg).eval().requires_grad_(False)
-    model.load_state_dict(codec.model.state_dict())
-    fold_weight_norm(model)
-    use_traceable_layers(model)
+    model = fold_weight_norm(copy.deepcopy(codec.model))
     _export(model, count, folder, _metadata(codec, count))
     told = f"encoder: {count} codebooks, {codec.model.bandwidth_of(count):g} kb/s; opset {OPSET}"
     if not onnx_check.is_possible():

@@ -10,12 +10,12 @@ from adversarial_trainer.models.streaming import (
     EncodedChunk,
     StreamingDecoder,
     StreamingEncoder,
+    WholeSignalNeeded,
     codec_latency,
     get_decoder,
     get_encoder,
     needs_whole_signal,
 )
-from adversarial_trainer.models.streaming.layers import WholeSignalNeeded
 from adversarial_trainer.modules.norm import fold_weight_norm
 
 SMALL = [
@@ -158,19 +158,16 @@ def test_a_player_that_waits_never_runs_dry():
 
 @torch.no_grad()
 def test_the_state_does_not_grow():
-    # Pickled, a view has all of what it is a view of.
-    model = codec("tiny", "model.seanet.lstm=1", "model.seanet.norm=none")
+    model = codec("tiny", "model.seanet.lstm=1")
     encoder, decoder = StreamingEncoder(model), StreamingDecoder(model)
     sizes = []
-    for _ in range(5):
+    for _ in range(4):
         for chunk in encoder.push(torch.randn(1, 1, 8000)):
             decoder.push(chunk)
-        sizes.append(len(pickle.dumps((encoder._layers, decoder._layers))))
-    assert max(sizes[1:]) - min(sizes[1:]) < 1000
-    encoder.reset()
-    decoder.reset()
-    weights = len(pickle.dumps((encoder._layers, decoder._layers)))
-    assert sizes[-1] < weights + 100_000
+        # Pickled, a view has all of what it is a view of.
+        state = [*encoder._state.values(), *decoder._state.values()]
+        sizes.append(len(pickle.dumps(state)))
+    assert max(sizes[1:]) - min(sizes[1:]) < 1000 and sizes[-1] < 100_000
 
 
 def test_codecs_that_need_the_whole_signal():
@@ -178,10 +175,8 @@ def test_codecs_that_need_the_whole_signal():
     assert isinstance(get_encoder(codec("tiny")), StreamingEncoder)
     model = codec("encodec_48khz", "model.renormalize=false", "model.seanet.n_filters=2")
     assert needs_whole_signal(model)
-    with pytest.raises(WholeSignalNeeded, match="encoder.model.0: GroupNorm"):
+    with pytest.raises(WholeSignalNeeded, match="encoder.model.0.conv.norm: GroupNorm"):
         StreamingEncoder(model)
-    with pytest.raises(WholeSignalNeeded, match="decoder.model.0: GroupNorm"):
-        StreamingDecoder(model)
     model = codec("tiny", "model.causal=false", "model.renormalize=true")
     for kind in (StreamingEncoder, StreamingDecoder):
         with pytest.raises(WholeSignalNeeded, match="renormalize"):
@@ -200,7 +195,7 @@ def test_errors():
     with pytest.raises(ValueError, match="at least one sample"):
         encoder.finish()
     encoder.push(torch.zeros(1, 1, 100))
-    with pytest.raises(ValueError, match=r"keep B and C, \(1, 1\).*got \[2, 1, 5\]"):
+    with pytest.raises(ValueError, match=r"keep B=1 .*got \[2, 1, 5\]"):
         encoder.push(torch.zeros(2, 1, 5))
     x = torch.zeros(1, 1, 200)
     x[..., 60] = torch.nan

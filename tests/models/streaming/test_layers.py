@@ -7,15 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recipes import pieces
-from torch import nn
 
-from adversarial_trainer.models.streaming.layers import (
-    LAYERS,
-    NotStreamable,
-    StreamingLayer,
-    WholeSignalNeeded,
-    streaming_layer,
-)
 from adversarial_trainer.modules.conv import (
     PAD_MODES,
     StreamableConv1d,
@@ -23,27 +15,26 @@ from adversarial_trainer.modules.conv import (
 )
 from adversarial_trainer.modules.lstm import StreamableLSTM
 from adversarial_trainer.modules.seanet import SEANetDecoder, SEANetEncoder, SEANetResnetBlock
+from adversarial_trainer.modules.streaming import StreamingModule
 
 
 @torch.no_grad()
-def check(module: nn.Module, channels: int, length: int, longest: int, seed: int) -> None:
-    """Streamed equals whole, twice in a row, and outputs come neither late nor early."""
+def check(layer: StreamingModule, channels: int, length: int, longest: int, seed: int) -> None:
+    """Streamed equals whole, for each of two signals, and outputs come neither late nor early."""
     torch.manual_seed(seed)
-    module = module.double().eval()
-    layer = streaming_layer(module, "module")
+    layer = layer.double().eval()
     for run in range(2):
+        state = {}
         x = torch.randn(2, channels, length, dtype=torch.float64)
-        expected = module(x)
         seen, outputs = 0, []
         for piece in pieces(x, longest, seed + run):
-            outputs.append(layer.step(piece, False))
+            outputs.append(layer.step(piece, state, False))
             seen += piece.shape[-1]
-            left = sum(y.shape[-1] for y in outputs)
-            assert left == 0 or layer.needed(left) <= seen
-            assert layer.needed(left + 1) > seen
-        outputs.append(layer.step(x[..., :0], True))
-        torch.testing.assert_close(torch.cat(outputs, -1), expected, rtol=1e-11, atol=1e-11)
-        layer.reset()
+            out = sum(y.shape[-1] for y in outputs)
+            assert out == 0 or layer.needed(out) <= seen
+            assert layer.needed(out + 1) > seen
+        outputs.append(layer.step(x[..., :0], state, True))
+        torch.testing.assert_close(torch.cat(outputs, -1), layer(x), rtol=1e-11, atol=1e-11)
 
 
 LENGTHS = dict(length=st.integers(1, 60), longest=st.integers(1, 40), seed=st.integers(0, 99))
@@ -135,43 +126,16 @@ def test_seanet(ratios, causal, pad_mode, true_skip, lstm, residuals, trim, leng
     check(decoder, 4, length, longest, seed)
 
 
-def test_what_cannot_stream_is_named():
-    conv = nn.Sequential(nn.ELU(), nn.Conv1d(1, 1, 3))
-    with pytest.raises(NotStreamable, match=r"encoder\.1: cannot stream a Conv1d.*Streamable"):
-        streaming_layer(conv, "encoder")
-    seanet = SEANetEncoder(n_filters=2, dimension=4, ratios=[2], norm="time_group_norm")
-    with pytest.raises(WholeSignalNeeded, match=r"encoder\.model\.0: GroupNorm averages"):
-        streaming_layer(seanet, "encoder")
-    with pytest.raises(NotStreamable, match=r"block\.block\.0: ELU\(.*inplace"):
-        block = SEANetResnetBlock(4, activation_params={"inplace": True})
-        streaming_layer(block, "block")
-
-    class LookingAhead(StreamableConv1d):
-        pass
-
-    with pytest.raises(NotStreamable, match="LookingAhead"):
-        streaming_layer(LookingAhead(1, 1, 3), "x")
-
-
-def test_another_layer_can_be_added(monkeypatch):
-    class Gain(nn.Module):
-        def forward(self, x):
-            return 2 * x
-
-    monkeypatch.setitem(LAYERS, Gain, StreamingLayer)
-    check(nn.Sequential(Gain(), StreamableConv1d(1, 1, 3)), 1, 10, 3, seed=0)
-
-
 @torch.no_grad()
 def test_the_input_may_be_overwritten():
     """As a sound card's callback does with its buffer."""
     conv = StreamableConv1d(1, 1, 5, pad_mode="reflect")
-    layer = streaming_layer(conv, "conv")
+    state = {}
     x = torch.randn(1, 1, 40)
     buffer = torch.empty(1, 1, 2)
     outputs = []
     for start in range(0, 40, 2):
         buffer.copy_(x[..., start : start + 2])
-        outputs.append(layer.step(buffer, False))
-    outputs.append(layer.step(buffer[..., :0], True))
+        outputs.append(conv.step(buffer, state, False))
+    outputs.append(conv.step(buffer[..., :0], state, True))
     torch.testing.assert_close(torch.cat(outputs, -1), conv(x))
