@@ -14,10 +14,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
+import flashy.distrib
 import torch
 from torch import Tensor, distributed, nn
-
-from adversarial_trainer.light_flashy import flashy
 
 T = TypeVar("T")
 
