@@ -137,7 +137,7 @@ def test_each_sub_discriminator_is_done_before_the_next(method):
     log = []
     for index, sub in enumerate(adversary.discriminators):
         sub.register_forward_hook(lambda *_, i=index: log.append(f"forward {i}"))
-        sub.convs[0].register_full_backward_hook(lambda *_, i=index: log.append(f"backward {i}"))
+        sub.conv_post.register_full_backward_hook(lambda *_, i=index: log.append(f"backward {i}"))
     getattr(wrap(adversary), method)(*audio())
     assert [entry for i, entry in enumerate(log) if entry not in log[:i]] == [
         "forward 0",

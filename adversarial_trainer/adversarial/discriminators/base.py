@@ -1,8 +1,7 @@
-"""What all discriminators share, and several families of them in one."""
+"""Base class of discriminators, and several families of them as one."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
@@ -13,11 +12,11 @@ LogitsType = Tensor
 MultiDiscriminatorOutputType = tuple[list[LogitsType], list[FeatureMapType]]
 
 
-class MultiDiscriminator(ABC, nn.Module):
-    """A discriminator composed of sub-discriminators that look at the audio at different scales.
+class MultiDiscriminator(nn.Module):
+    """Discriminator composed of sub-discriminators that judge the audio at different scales.
 
     A subclass keeps its sub-discriminators in `self.discriminators`. They share no weights, so
-    each can be run, and trained, on its own with `forward_one`.
+    each can be run and trained on its own with `forward_one`.
 
     Shape:
         - input: audio [B, C, T]
@@ -27,27 +26,22 @@ class MultiDiscriminator(ABC, nn.Module):
     discriminators: nn.ModuleList
 
     @property
-    @abstractmethod
     def num_discriminators(self) -> int:
         """Number of sub-discriminators."""
+        return len(self.discriminators)
 
     @property
     def names(self) -> list[str]:
-        """A short name for each sub-discriminator, e.g. for metrics."""
+        """Short name of each sub-discriminator, for metrics."""
         return [f"sub{index + 1}" for index in range(self.num_discriminators)]
 
-    def sub_input(self, index: int, x: Tensor) -> Tensor:
-        """What sub-discriminator `index` is given when the whole is given `x` [B, C, T]."""
+    def preprocess(self, index: int, x: Tensor) -> Tensor:
+        """Return the input of sub-discriminator `index` for audio `x` [B, C, T]."""
         return x
 
-    def joins(self, index: int) -> bool:
-        """Whether sub-discriminator `index` is faster with fake and real audio in one batch, and
-        items of a batch do not change each other's logits, nor the number of passes its state."""
-        return False
-
     def forward_one(self, index: int, x: Tensor) -> tuple[LogitsType, FeatureMapType]:
-        """Logits and feature maps of sub-discriminator `index` alone, for `x` [B, C, T]."""
-        return self.discriminators[index](self.sub_input(index, x))
+        """Return logits and feature maps of sub-discriminator `index` alone, for `x` [B, C, T]."""
+        return self.discriminators[index](self.preprocess(index, x))
 
     def forward(self, x: Tensor) -> MultiDiscriminatorOutputType:
         outputs = [self.forward_one(index, x) for index in range(self.num_discriminators)]
@@ -90,13 +84,9 @@ class JointDiscriminator(MultiDiscriminator):
         family, local = self._order[index]
         return family.forward_one(local, x)
 
-    def joins(self, index: int) -> bool:
-        family, local = self._order[index]
-        return family.joins(local)
-
 
 def distinct(names: Iterable[str]) -> list[str]:
-    """The same names with repeated ones numbered: a, b, a -> a, b, a_2."""
+    """Return the names with repeated ones numbered: a, b, a -> a, b, a_2."""
     seen: Counter[str] = Counter()
     result = []
     for name in names:

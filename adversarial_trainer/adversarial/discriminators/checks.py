@@ -1,28 +1,27 @@
-"""Checks of the discriminators' arguments and inputs, with errors that name key and value."""
+"""Checks of arguments and inputs, and activations, shared by the discriminators."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
-from adversarial_trainer.adversarial.discriminators.leaky_relu import KeptLeakyReLU
 from adversarial_trainer.modules.activation import get_activation
 
 
-def whole(key: str, value: Any, at_least: int = 1) -> int:
-    """`value` if it is a whole number >= `at_least`, else ValueError."""
-    if not _is_whole(value, at_least):
-        raise ValueError(f"{key} must be a whole number >= {at_least}, got {value!r}.")
-    return value
-
-
-def _is_whole(value: Any, at_least: int) -> bool:
+def _is_int(value: Any, at_least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= at_least
 
 
-def wholes(
+def check_int(key: str, value: Any, at_least: int = 1) -> int:
+    """Return `value` if it is an integer >= `at_least`; else ValueError."""
+    if not _is_int(value, at_least):
+        raise ValueError(f"{key} must be an integer >= {at_least}, got {value!r}.")
+    return value
+
+
+def check_ints(
     key: str,
     values: Any,
     length: int | None = None,
@@ -31,50 +30,29 @@ def wholes(
     at_least: int = 1,
     odd: bool = False,
 ) -> tuple[int, ...]:
-    """A tuple of whole numbers from a list or tuple of them, else ValueError.
-
-    `like` is the key whose length `length` is.
-    """
-    if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
-        raise ValueError(f"{key} must be a list of whole numbers, got {values!r}.")
-    numbers = tuple(values)
-    if not numbers or (length is not None and len(numbers) != length):
-        wanted = "at least one value" if length is None else f"{length} values"
-        if like:
-            wanted = f"as many values as {like}, {length}"
-        raise ValueError(f"{key} must have {wanted}, got {list(numbers)}.")
-    if not all(_is_whole(number, at_least) and (number % 2 or not odd) for number in numbers):
+    """Return a tuple of the integers in a list; ValueError unless all are >= `at_least`, odd where
+    wanted, and `length` in number (None: one or more), which is that of the list `like`."""
+    numbers = tuple(values) if isinstance(values, Sequence) else ()
+    valid = bool(numbers) and len(numbers) == (length or len(numbers))
+    if not valid or not all(_is_int(x, at_least) and (x % 2 or not odd) for x in numbers):
+        count = length or "one or more"
+        kind = "odd integers" if odd else "integers"
+        reason = f" (one for each of {like})" if like else ""
         raise ValueError(
-            f"{key} must be {'odd' if odd else 'whole'} numbers >= {at_least}, got {list(numbers)}."
+            f"{key} must be a list of {count} {kind} >= {at_least}{reason}, got {values!r}."
         )
     return numbers
 
 
-def build_activation(
-    name: str, params: Mapping[str, Any] | None, inplace: bool = False
-) -> nn.Module:
-    """An activation of torch.nn by name. `params=None`: slope 0.2 for LeakyReLU, else none.
+def build_activation(name: str, params: Mapping[str, Any] | None) -> nn.Module:
+    """Return an activation of torch.nn. `params=None`: slope 0.2 for LeakyReLU, else no arguments.
 
-    One copy of a feature map is kept for the backward, where torch would keep its input as well.
-
-    Args:
-        inplace: Work in place where torch can. For inputs that nothing else needs, the backward
-            neither, as it does not a convolution's output.
+    LeakyReLU works in place unless `params` say otherwise, so that a feature map is in memory once:
+    the backward of the convolution before it does not need its output.
     """
-    if params is None and name == "LeakyReLU":
-        params = {"negative_slope": 0.2}
-    activation = get_activation(name, params)
-    if not isinstance(activation, nn.LeakyReLU):
-        return activation
-    slope = activation.negative_slope
-    # torch cannot tell a negative input from its output where the slope is not positive. What is no
-    # number, it refuses at the first call.
-    if not isinstance(slope, int | float) or slope <= 0:
-        return activation
-    if not inplace and not activation.inplace:
-        return KeptLeakyReLU(slope)
-    activation.inplace = True
-    return activation
+    if name != "LeakyReLU":
+        return get_activation(name, params)
+    return get_activation(name, {"inplace": True, **(params or {"negative_slope": 0.2})})
 
 
 def check_waveform(x: Tensor, channels: int) -> None:

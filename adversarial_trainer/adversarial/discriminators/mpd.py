@@ -10,18 +10,17 @@ from torch import Tensor, nn
 from adversarial_trainer.adversarial.discriminators.base import MultiDiscriminator, distinct
 from adversarial_trainer.adversarial.discriminators.checks import (
     build_activation,
+    check_int,
+    check_ints,
     check_waveform,
-    whole,
-    wholes,
 )
-from adversarial_trainer.adversarial.discriminators.row_convs import ColumnNormConv2d
-from adversarial_trainer.modules.conv import pad1d
+from adversarial_trainer.modules.conv import NormConv2d, pad1d
 from adversarial_trainer.registry import register
 
 
 class PeriodDiscriminator(nn.Module):
-    """Looks at every `period`-th sample: the audio folded to rows of `period` samples, and
-    convolutions that never mix columns.
+    """Convolutions along time on audio folded to rows of `period` samples: column p holds every
+    `period`-th sample from p on, and columns are never mixed.
 
     Args:
         period: Samples a row.
@@ -57,47 +56,38 @@ class PeriodDiscriminator(nn.Module):
         activation_params: Mapping[str, Any] | None = None,
     ):
         super().__init__()
-        inner_kernel, last_kernel = wholes("kernel_sizes", kernel_sizes, 2, odd=True)
-        whole("stride", stride)
-        whole("filters", filters)
-        whole("filters_scale", filters_scale)
-        whole("max_filters", max_filters)
-        self.period = whole("period", period)
-        self.in_channels = whole("in_channels", in_channels)
-        self.n_layers = whole("n_layers", n_layers)
+        inner, last = check_ints("kernel_sizes", kernel_sizes, 2, odd=True)
+        check_int("stride", stride)
+        check_int("filters", filters)
+        check_int("filters_scale", filters_scale)
+        check_int("max_filters", max_filters)
+        check_int("n_layers", n_layers)
+        self.period = check_int("period", period)
+        self.in_channels = check_int("in_channels", in_channels)
         self.activation = build_activation(activation, activation_params)
         self.convs = nn.ModuleList()
         channels = in_channels
         for i in range(n_layers):
             wider = min(filters * filters_scale ** (i + 1), max_filters)
+            steps = 1 if i == n_layers - 1 else stride
             self.convs.append(
-                ColumnNormConv2d(
-                    channels,
-                    wider,
-                    kernel_size=(inner_kernel, 1),
-                    stride=(1 if i == n_layers - 1 else stride, 1),
-                    padding=((inner_kernel - 1) // 2, 0),
-                    norm=norm,
+                NormConv2d(
+                    channels, wider, (inner, 1), (steps, 1), padding=(inner // 2, 0), norm=norm
                 )
             )
             channels = wider
-        self.conv_post = ColumnNormConv2d(
+        self.conv_post = NormConv2d(
             channels,
-            whole("out_channels", out_channels),
-            kernel_size=(last_kernel, 1),
-            stride=1,
-            padding=((last_kernel - 1) // 2, 0),
+            check_int("out_channels", out_channels),
+            (last, 1),
+            padding=(last // 2, 0),
             norm=norm,
         )
 
-    def fold(self, x: Tensor) -> Tensor:
-        """[B, C, T] -> [B, C, ceil(T / period), period]"""
-        x = pad1d(x, (0, -x.shape[-1] % self.period), "reflect")  # any T, also below a period
-        return x.unflatten(-1, (-1, self.period))
-
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         check_waveform(x, self.in_channels)
-        x = self.fold(x)
+        x = pad1d(x, (0, -x.shape[-1] % self.period), "reflect")  # any T, also below a period
+        x = x.unflatten(-1, (-1, self.period))  # [B, C, T] -> [B, C, rows, period]
         fmap = []
         for conv in self.convs:
             x = self.activation(conv(x))
@@ -113,55 +103,25 @@ class MultiPeriodDiscriminator(MultiDiscriminator):
     Args:
         in_channels, out_channels: Channels of the audio and of the logits.
         periods: Samples a row, one sub-discriminator each.
-        others: As in `PeriodDiscriminator`, for all sub-discriminators.
+        kwargs: Other arguments of `PeriodDiscriminator`, for all sub-discriminators.
     """
+
+    kwargs_of = PeriodDiscriminator
+    kwargs_set = ("period",)
 
     def __init__(
         self,
         in_channels: int = 1,
         out_channels: int = 1,
         periods: Sequence[int] = (2, 3, 5, 7, 11),
-        *,
-        n_layers: int = 5,
-        kernel_sizes: Sequence[int] = (5, 3),
-        stride: int = 3,
-        filters: int = 8,
-        filters_scale: int = 4,
-        max_filters: int = 1024,
-        norm: str = "weight_norm",
-        activation: str = "LeakyReLU",
-        activation_params: Mapping[str, Any] | None = None,
+        **kwargs: Any,
     ):
         super().__init__()
-        self.periods = wholes("periods", periods)
-        self.norm = norm
+        self.periods = check_ints("periods", periods)
         self.discriminators = nn.ModuleList(
-            [
-                PeriodDiscriminator(
-                    period,
-                    in_channels,
-                    out_channels,
-                    n_layers=n_layers,
-                    kernel_sizes=kernel_sizes,
-                    stride=stride,
-                    filters=filters,
-                    filters_scale=filters_scale,
-                    max_filters=max_filters,
-                    norm=norm,
-                    activation=activation,
-                    activation_params=activation_params,
-                )
-                for period in self.periods
-            ]
+            PeriodDiscriminator(period, in_channels, out_channels, **kwargs)
+            for period in self.periods
         )
-
-    def joins(self, index: int) -> bool:
-        # Their weights are large beside a batch; spectral norm moves on at each pass.
-        return self.norm != "spectral_norm"
-
-    @property
-    def num_discriminators(self) -> int:
-        return len(self.discriminators)
 
     @property
     def names(self) -> list[str]:

@@ -10,12 +10,11 @@ from torch import Tensor, nn
 from adversarial_trainer.adversarial.discriminators.base import MultiDiscriminator
 from adversarial_trainer.adversarial.discriminators.checks import (
     build_activation,
+    check_int,
+    check_ints,
     check_waveform,
-    whole,
-    wholes,
 )
-from adversarial_trainer.adversarial.discriminators.row_convs import RowNormConv1d
-from adversarial_trainer.modules.conv import pad1d
+from adversarial_trainer.modules.conv import NormConv1d, pad1d
 from adversarial_trainer.modules.norm import CONV_NORMALIZATIONS
 from adversarial_trainer.registry import register, unknown_name
 
@@ -80,84 +79,57 @@ class ScaleDiscriminator(nn.Module):
         pad_params: Mapping[str, Any] | None = None,
     ):
         super().__init__()
-        first, last = wholes("kernel_sizes", kernel_sizes, 2, odd=True)
-        whole("max_filters", max_filters)
-        scales = wholes("downsample_scales", downsample_scales)
-        kernels = (
-            tuple(10 * scale + 1 for scale in scales)
-            if inner_kernel_sizes is None
-            else wholes(
-                "inner_kernel_sizes", inner_kernel_sizes, len(scales), like="downsample_scales"
-            )
-        )
-        steps = (
-            scales
-            if strides is None
-            else wholes("strides", strides, len(scales), like="downsample_scales")
-        )
-        pads = (
-            tuple((kernel - 1) // 2 for kernel in kernels)
-            if paddings is None
-            else wholes("paddings", paddings, len(scales), like="downsample_scales", at_least=0)
-        )
-        splits = (
-            None
-            if groups is None
-            else wholes("groups", groups, len(scales), like="downsample_scales")
-        )
+        first, last = check_ints("kernel_sizes", kernel_sizes, 2, odd=True)
+        check_int("filters", filters)
+        check_int("max_filters", max_filters)
+        scales = check_ints("downsample_scales", downsample_scales)
 
-        self.in_channels = whole("in_channels", in_channels)
+        def inner(key: str, values: Sequence[int] | None, default: Sequence[int]) -> Sequence[int]:
+            if values is None:
+                return default
+            at_least = 0 if key == "paddings" else 1
+            return check_ints(key, values, len(scales), like="downsample_scales", at_least=at_least)
+
+        kernels = inner("inner_kernel_sizes", inner_kernel_sizes, [10 * s + 1 for s in scales])
+        strides = inner("strides", strides, scales)
+        paddings = inner("paddings", paddings, [(kernel - 1) // 2 for kernel in kernels])
+        widths = [filters]  # after each of the first and the inner convolutions
+        for scale in scales:
+            widths.append(min(widths[-1] * scale, max_filters))
+        groups = inner("groups", groups, [max(width // 4, 1) for width in widths[:-1]])
+
+        self.in_channels = check_int("in_channels", in_channels)
         self.activation = build_activation(activation, activation_params)
         self.convs = nn.ModuleList(
             [
                 nn.Sequential(
                     _build_pad(pad, (first * last - 1) // 2, pad_params),
-                    RowNormConv1d(
-                        in_channels,
-                        whole("filters", filters),
-                        kernel_size=first * last,
-                        stride=1,
-                        norm=norm,
-                    ),
+                    NormConv1d(in_channels, filters, first * last, norm=norm),
                 )
             ]
         )
-        channels = filters
-        for i, scale in enumerate(scales):
-            wider = min(channels * scale, max_filters)
-            split = max(channels // 4, 1) if splits is None else splits[i]
-            if channels % split or wider % split:
+        for i in range(len(scales)):
+            if widths[i] % groups[i] or widths[i + 1] % groups[i]:
                 raise ValueError(
-                    f"groups: layer {i + 1} goes from {channels} to {wider} filters, "
-                    f"which {split} groups do not divide; max_filters and downsample_scales "
+                    f"groups: layer {i + 1} goes from {widths[i]} to {widths[i + 1]} filters, "
+                    f"which {groups[i]} groups do not divide; max_filters and downsample_scales "
                     "widen layers."
                 )
             self.convs.append(
-                RowNormConv1d(
-                    channels,
-                    wider,
-                    kernel_size=kernels[i],
-                    stride=steps[i],
-                    groups=split,
-                    padding=pads[i],
+                NormConv1d(
+                    widths[i],
+                    widths[i + 1],
+                    kernels[i],
+                    strides[i],
+                    groups=groups[i],
+                    padding=paddings[i],
                     norm=norm,
                 )
             )
-            channels = wider
-        wider = min(channels * 2, max_filters)
-        self.convs.append(
-            RowNormConv1d(
-                channels, wider, kernel_size=first, stride=1, padding=(first - 1) // 2, norm=norm
-            )
-        )
-        self.conv_post = RowNormConv1d(
-            wider,
-            whole("out_channels", out_channels),
-            kernel_size=last,
-            stride=1,
-            padding=(last - 1) // 2,
-            norm=norm,
-        )
+        wider = min(widths[-1] * 2, max_filters)
+        self.convs.append(NormConv1d(widths[-1], wider, first, padding=first // 2, norm=norm))
+        check_int("out_channels", out_channels)
+        self.conv_post = NormConv1d(wider, out_channels, last, padding=last // 2, norm=norm)
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         check_waveform(x, self.in_channels)
@@ -171,7 +143,7 @@ class ScaleDiscriminator(nn.Module):
 
 def _build_pad(name: str, size: int, params: Mapping[str, Any] | None) -> nn.Module:
     if name not in PADS:
-        raise ValueError(f"Unknown pad {name!r}. Choices: {', '.join(PADS)}")
+        raise unknown_name("pad", name, PADS)
     try:
         return PADS[name](size, **(params or {}))
     except TypeError as error:
@@ -180,7 +152,7 @@ def _build_pad(name: str, size: int, params: Mapping[str, Any] | None) -> nn.Mod
 
 @register("discriminator", "msd")
 class MultiScaleDiscriminator(MultiDiscriminator):
-    """Multi-Scale Discriminator (MSD): the first scale hears the audio, each further one the audio
+    """Multi-Scale Discriminator (MSD): the first scale gets the audio, each further one the audio
     average-pooled once more.
 
     Args:
@@ -188,8 +160,11 @@ class MultiScaleDiscriminator(MultiDiscriminator):
         downsample_factor: Each scale's rate is the one before divided by this. Pooling has kernel
             2 * factor, stride and padding factor, as in HiFi-GAN.
         scale_norms: Normalization of each scale; their number is the number of scales.
-        others: As in `ScaleDiscriminator`, for all scales.
+        kwargs: Other arguments of `ScaleDiscriminator`, for all scales.
     """
+
+    kwargs_of = ScaleDiscriminator
+    kwargs_set = ("norm",)
 
     def __init__(
         self,
@@ -197,19 +172,7 @@ class MultiScaleDiscriminator(MultiDiscriminator):
         out_channels: int = 1,
         downsample_factor: int = 2,
         scale_norms: Sequence[str] = ("weight_norm", "weight_norm", "weight_norm"),
-        *,
-        kernel_sizes: Sequence[int] = (5, 3),
-        filters: int = 16,
-        max_filters: int = 1024,
-        downsample_scales: Sequence[int] = (4, 4, 4, 4),
-        inner_kernel_sizes: Sequence[int] | None = None,
-        groups: Sequence[int] | None = None,
-        strides: Sequence[int] | None = None,
-        paddings: Sequence[int] | None = None,
-        activation: str = "LeakyReLU",
-        activation_params: Mapping[str, Any] | None = None,
-        pad: str = "ReflectionPad1d",
-        pad_params: Mapping[str, Any] | None = None,
+        **kwargs: Any,
     ):
         super().__init__()
         if isinstance(scale_norms, str) or not scale_norms:
@@ -217,46 +180,19 @@ class MultiScaleDiscriminator(MultiDiscriminator):
         for norm in scale_norms:
             if norm not in CONV_NORMALIZATIONS:
                 raise unknown_name("norm in scale_norms", norm, CONV_NORMALIZATIONS)
-        self.scale_norms = tuple(scale_norms)
         self.discriminators = nn.ModuleList(
-            [
-                ScaleDiscriminator(
-                    in_channels,
-                    out_channels,
-                    kernel_sizes=kernel_sizes,
-                    filters=filters,
-                    max_filters=max_filters,
-                    downsample_scales=downsample_scales,
-                    inner_kernel_sizes=inner_kernel_sizes,
-                    groups=groups,
-                    strides=strides,
-                    paddings=paddings,
-                    norm=norm,
-                    activation=activation,
-                    activation_params=activation_params,
-                    pad=pad,
-                    pad_params=pad_params,
-                )
-                for norm in scale_norms
-            ]
+            ScaleDiscriminator(in_channels, out_channels, norm=norm, **kwargs)
+            for norm in scale_norms
         )
-        factor = whole("downsample_factor", downsample_factor)
+        factor = check_int("downsample_factor", downsample_factor)
         self.downsample = nn.AvgPool1d(2 * factor, factor, padding=factor)
-
-    def joins(self, index: int) -> bool:
-        # Their weights are large beside a batch; spectral norm moves on at each pass.
-        return self.scale_norms[index] != "spectral_norm"
-
-    @property
-    def num_discriminators(self) -> int:
-        return len(self.discriminators)
 
     @property
     def names(self) -> list[str]:
         return [f"scale{index + 1}" for index in range(self.num_discriminators)]
 
-    def sub_input(self, index: int, x: Tensor) -> Tensor:
-        """`x` [B, C, T] pooled `index` times."""
+    def preprocess(self, index: int, x: Tensor) -> Tensor:
+        """Return `x` [B, C, T] pooled `index` times."""
         for _ in range(index):
             x = self.downsample(x)
         return x

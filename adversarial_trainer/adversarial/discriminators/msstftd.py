@@ -12,11 +12,10 @@ from torch.nn import functional as F
 from adversarial_trainer.adversarial.discriminators.base import MultiDiscriminator, distinct
 from adversarial_trainer.adversarial.discriminators.checks import (
     build_activation,
+    check_int,
+    check_ints,
     check_waveform,
-    whole,
-    wholes,
 )
-from adversarial_trainer.adversarial.discriminators.thin_conv import ThinNormConv2d
 from adversarial_trainer.modules.conv import NormConv2d
 from adversarial_trainer.modules.spectral import no_autocast
 from adversarial_trainer.registry import register
@@ -53,8 +52,8 @@ class ComplexSpectrogram(nn.Module):
             if self.normalized:
                 window = window / window.square().sum().sqrt()
             batch, channels, length = x.shape
-            # In the middle: at its edges the window hears nothing.
             missing = max(self.n_fft - length, 0)
+            # On both sides, as the window is near zero at its edges.
             x = F.pad(x, (missing // 2, missing - missing // 2))
             z = torch.stft(
                 x.flatten(0, 1),
@@ -65,10 +64,8 @@ class ComplexSpectrogram(nn.Module):
                 center=False,
                 return_complex=True,
             )
-            # torch.stft's memory is [B C, frames, F, 2]: for mono already that of channels-last.
-            z = torch.view_as_real(z.transpose(1, 2)).unflatten(0, (batch, channels))
-            z = z.permute(0, 2, 3, 4, 1)  # [B, C, frames, F, 2] -> [B, frames, F, 2, C]
-            return z.flatten(3).permute(0, 3, 1, 2).to(dtype)  # [B, 2 C, frames, F]
+        z = torch.view_as_real(z).unflatten(0, (batch, channels))  # [B, C, bins, frames, 2]
+        return z.permute(0, 4, 1, 3, 2).flatten(1, 2).to(dtype)
 
 
 class DiscriminatorSTFT(nn.Module):
@@ -118,55 +115,41 @@ class DiscriminatorSTFT(nn.Module):
         activation_params: Mapping[str, Any] | None = None,
     ):
         super().__init__()
-        kernel = wholes("kernel_size", kernel_size, 2, odd=True)
-        stride = wholes("stride", stride, 2)
-        dilations = wholes("dilations", dilations)
-        whole("filters_scale", filters_scale)
-        whole("max_filters", max_filters)
-        self.in_channels = whole("in_channels", in_channels)
-        self.activation = build_activation(activation, activation_params, inplace=True)
+        frames, bins = check_ints("kernel_size", kernel_size, 2, odd=True)
+        stride = check_ints("stride", stride, 2)
+        check_int("filters", filters)
+        check_int("filters_scale", filters_scale)
+        check_int("max_filters", max_filters)
+        self.in_channels = check_int("in_channels", in_channels)
+        self.activation = build_activation(activation, activation_params)
         self.spec_transform = ComplexSpectrogram(
-            whole("n_fft", n_fft),
-            whole("hop_length", hop_length),
-            whole("win_length", win_length),
+            check_int("n_fft", n_fft),
+            check_int("hop_length", hop_length),
+            check_int("win_length", win_length),
             normalized,
         )
-        same = (kernel[0] // 2, kernel[1] // 2)
-        square, square_same = (kernel[0], kernel[0]), (kernel[0] // 2, kernel[0] // 2)
-
-        self.convs = nn.ModuleList(
-            [
-                ThinNormConv2d(
-                    2 * in_channels, whole("filters", filters), kernel_size=kernel, padding=same
-                )
-            ]
-        )
+        same = (frames // 2, bins // 2)
+        first = NormConv2d(2 * in_channels, filters, (frames, bins), padding=same)
+        self.convs = nn.ModuleList([first])
         channels = filters
-        for i, dilation in enumerate(dilations):
-            wider = min(filters * filters_scale ** (i + 1), max_filters)
+        for i, dilation in enumerate(check_ints("dilations", dilations), start=1):
+            wider = min(filters * filters_scale**i, max_filters)
             self.convs.append(
                 NormConv2d(
                     channels,
                     wider,
-                    kernel_size=kernel,
-                    stride=stride,
+                    (frames, bins),
+                    stride,
                     dilation=(dilation, 1),
-                    padding=(same[0] * dilation, same[1]),
+                    padding=(frames // 2 * dilation, bins // 2),
                     norm=norm,
                 )
             )
             channels = wider
-        wider = min(filters * filters_scale ** (len(dilations) + 1), max_filters)
-        self.convs.append(
-            NormConv2d(channels, wider, kernel_size=square, padding=square_same, norm=norm)
-        )
-        self.conv_post = NormConv2d(
-            wider,
-            whole("out_channels", out_channels),
-            kernel_size=square,
-            padding=square_same,
-            norm=norm,
-        )
+        wider = min(filters * filters_scale ** len(self.convs), max_filters)
+        self.convs.append(NormConv2d(channels, wider, frames, padding=frames // 2, norm=norm))
+        check_int("out_channels", out_channels)
+        self.conv_post = NormConv2d(wider, out_channels, frames, padding=frames // 2, norm=norm)
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         check_waveform(x, self.in_channels)
@@ -191,8 +174,11 @@ class MultiScaleSTFTDiscriminator(MultiDiscriminator):
             mono items (item b * C + c is channel c of item b). The convolutions then hear one
             channel whatever `in_channels` says, and any number of channels is accepted.
         n_ffts, hop_lengths, win_lengths: STFT of each sub-discriminator, in samples.
-        others: As in `DiscriminatorSTFT`, for all sub-discriminators.
+        kwargs: Other arguments of `DiscriminatorSTFT`, for all sub-discriminators.
     """
+
+    kwargs_of = DiscriminatorSTFT
+    kwargs_set = ("n_fft", "hop_length", "win_length")
 
     def __init__(
         self,
@@ -203,57 +189,27 @@ class MultiScaleSTFTDiscriminator(MultiDiscriminator):
         n_ffts: Sequence[int] = (1024, 2048, 512),
         hop_lengths: Sequence[int] = (256, 512, 128),
         win_lengths: Sequence[int] = (1024, 2048, 512),
-        *,
-        max_filters: int = 1024,
-        filters_scale: int = 1,
-        kernel_size: Sequence[int] = (3, 9),
-        dilations: Sequence[int] = (1, 2, 4),
-        stride: Sequence[int] = (1, 2),
-        normalized: bool = True,
-        norm: str = "weight_norm",
-        activation: str = "LeakyReLU",
-        activation_params: Mapping[str, Any] | None = None,
+        **kwargs: Any,
     ):
         super().__init__()
-        self.n_ffts = wholes("n_ffts", n_ffts)
-        hops = wholes("hop_lengths", hop_lengths, len(self.n_ffts), like="n_ffts")
-        windows = wholes("win_lengths", win_lengths, len(self.n_ffts), like="n_ffts")
+        self.n_ffts = check_ints("n_ffts", n_ffts)
+        hops = check_ints("hop_lengths", hop_lengths, len(self.n_ffts), like="n_ffts")
+        windows = check_ints("win_lengths", win_lengths, len(self.n_ffts), like="n_ffts")
         if any(window > n_fft for window, n_fft in zip(windows, self.n_ffts, strict=True)):
             raise ValueError(
                 f"win_lengths must be at most n_ffts, got {list(windows)} and {list(self.n_ffts)}."
             )
         self.sep_channels = sep_channels
+        heard = 1 if sep_channels else in_channels
         self.discriminators = nn.ModuleList(
-            [
-                DiscriminatorSTFT(
-                    filters,
-                    1 if sep_channels else in_channels,
-                    out_channels,
-                    n_fft=n_fft,
-                    hop_length=hop,
-                    win_length=window,
-                    max_filters=max_filters,
-                    filters_scale=filters_scale,
-                    kernel_size=kernel_size,
-                    dilations=dilations,
-                    stride=stride,
-                    normalized=normalized,
-                    norm=norm,
-                    activation=activation,
-                    activation_params=activation_params,
-                )
-                for n_fft, hop, window in zip(self.n_ffts, hops, windows, strict=True)
-            ]
+            DiscriminatorSTFT(filters, heard, out_channels, n_fft, hop_length, win_length, **kwargs)
+            for n_fft, hop_length, win_length in zip(self.n_ffts, hops, windows, strict=True)
         )
-
-    @property
-    def num_discriminators(self) -> int:
-        return len(self.discriminators)
 
     @property
     def names(self) -> list[str]:
         return distinct(f"fft{n_fft}" for n_fft in self.n_ffts)
 
-    def sub_input(self, index: int, x: Tensor) -> Tensor:
-        """[B, C, T] -> [B * C, 1, T] with `sep_channels`, else as it is."""
+    def preprocess(self, index: int, x: Tensor) -> Tensor:
+        """Return `x` [B, C, T] as [B * C, 1, T] with `sep_channels`, else as it is."""
         return x.flatten(0, 1).unsqueeze(1) if self.sep_channels else x
