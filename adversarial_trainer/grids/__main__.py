@@ -115,7 +115,7 @@ class Monitor:
         if run is None:
             print(time.strftime("%H:%M:%S"))
         elif run.elsewhere:
-            print(f"Left out, {run.elsewhere} has it: {self.name(run)}")
+            print(f"Skipped, {run.elsewhere} runs it: {self.name(run)}")
         elif run.process is not None:
             gpu = "" if run.gpu is None else f" on GPU {run.gpu}"
             print(f"Started{gpu}: {self.name(run)}, log in {run.log}", flush=True)

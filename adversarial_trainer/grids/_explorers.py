@@ -10,7 +10,10 @@ from dora import Explorer, Sheep
 
 
 class CodecExplorer(Explorer):
-    """Progress, who is winning, reconstruction, codebook use; blank where a stage has not run."""
+    """Table of progress, adversarial losses, reconstruction and codebook use.
+
+    Cells of stages that have not run are blank.
+    """
 
     def get_grid_meta(self) -> list[Any]:
         return [
@@ -46,12 +49,12 @@ class CodecExplorer(Explorer):
         ]
 
     def get_colors(self) -> list[str] | None:
-        """Those of every other row; none in a file."""
+        """Colours of alternate rows; none in a file."""
         return super().get_colors() if sys.stdout.isatty() else None
 
     def process_sheep(self, sheep: Sheep, history: list[dict[str, Any]]) -> dict[str, Any]:
-        """What each stage reported when it last ran. A metric that was not finite then is not in
-        `history`, and is left blank rather than shown as it was before."""
+        """Metrics of the last run of each stage. One that was not finite then is not in `history`,
+        and stays blank instead of showing an older value."""
         optim = sheep.xp.cfg.optim
         train: dict[str, Any] = {}
         evaluate: dict[str, Any] = {}

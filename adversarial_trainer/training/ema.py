@@ -11,15 +11,15 @@ from torch import nn
 
 
 class ModuleEMA:
-    """Averages the parameters of `module`: avg <- decay avg + (1 - decay) weight.
+    """Moving average of the parameters of `module`: avg <- decay avg + (1 - decay) weight.
 
-    Buffers are not averaged, `swap` leaves them alone: counters and flags have no mean, and the
-    codebooks of a quantizer already are moving averages of the encoder's output.
+    Buffers are neither averaged nor changed by `swap`: counters and flags have no mean, and the
+    codebooks of a quantizer are moving averages of the encoder's output already.
 
     Args:
-        module: whose parameters are followed.
-        decay: in (0, 1); about 1 / (1 - decay) updates are remembered.
-        every: average at each that many calls of `step`.
+        module: its parameters are averaged.
+        decay: in (0, 1); the average is over about 1 / (1 - decay) updates.
+        every: calls of `step` between two updates of the average.
     """
 
     def __init__(self, module: nn.Module, decay: float, every: int = 1) -> None:
@@ -40,7 +40,7 @@ class ModuleEMA:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Take the current weights in. Call after each update."""
+        """Update the averages with the current weights. Call after each optimizer step."""
         self.calls += 1
         if self.calls % self.every == 0:
             torch._foreach_lerp_(

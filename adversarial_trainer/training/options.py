@@ -1,4 +1,4 @@
-"""Optimizers that follow the configuration, also when a run goes on."""
+"""Optimizers, which keep the options of the configuration when a run is resumed."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ register("optimizer", "adamw")(AdamW)
 
 
 def keep_options(optimizer: Optimizer) -> None:
-    """Let `optimizer.load_state_dict` leave its options (`lr`, `betas`, ...) as they are now.
+    """Make `optimizer.load_state_dict` keep the present options (`lr`, `betas`, ...).
 
-    Torch's takes them from the state, so that a change of the configuration would do nothing.
+    Torch takes them from the state, so a change of the configuration would have no effect.
     """
     optimizer.register_load_state_dict_pre_hook(_with_own_options)
 

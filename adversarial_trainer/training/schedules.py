@@ -1,4 +1,4 @@
-"""Learning rates as a function of the number of updates, for any torch optimizer."""
+"""Learning-rate schedules by the number of updates, for any torch optimizer."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class Schedule(ABC):
     """Multiplies the learning rates that `optimizer` was made with by `factor(updates)`.
 
     Call `step()` after each update. The state is the number of updates alone: the base rates come
-    from the configuration, so a resumed run follows what its configuration says.
+    from the configuration, so a resumed run follows a base rate that was changed there.
 
     Args:
-        optimizer: its parameter groups' `lr` at this moment are the base rates.
+        optimizer: the base rates are the `lr` of its parameter groups.
         warmup_updates: the rates rise linearly over that many updates, from 1 / warmup_updates
             at the first; 0 for none.
     """
@@ -34,15 +34,15 @@ class Schedule(ABC):
 
     @abstractmethod
     def decay(self, updates: int) -> float:
-        """Factor after the warm-up is left aside, in [0, 1]."""
+        """Factor without the warm-up, in [0, 1]."""
 
     def factor(self, updates: int) -> float:
-        """What the base rates are multiplied by for the update number `updates` (from 0)."""
+        """Factor of the base rates at update number `updates`, from 0."""
         warmup = min(1.0, (updates + 1) / self.warmup_updates) if self.warmup_updates else 1.0
         return warmup * self.decay(updates)
 
     def step(self) -> None:
-        """Go on to the next update."""
+        """Set the rates of the next update."""
         self.updates += 1
         self._apply()
 
@@ -61,7 +61,7 @@ class Schedule(ABC):
 
 @register("schedule", "constant")
 class ConstantSchedule(Schedule):
-    """The base rate, after the warm-up."""
+    """Constant base rate after the warm-up."""
 
     def decay(self, updates: int) -> float:
         return 1.0
@@ -97,7 +97,7 @@ class CosineSchedule(Schedule):
 
 @register("schedule", "exponential")
 class ExponentialSchedule(Schedule):
-    """The base rate times `gamma` to the power of the number of updates.
+    """Exponential decay: the base rate times `gamma` to the power of the number of updates.
 
     HiFi-GAN and DAC decay so: .999 an epoch and .999996 an update.
     """
