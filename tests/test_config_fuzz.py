@@ -23,7 +23,6 @@ from omegaconf import DictConfig, OmegaConf
 from adversarial_trainer.dora_main import check_job_and_clear
 from adversarial_trainer.train import main
 from solvers import check_config, get_solver
-from solvers.compiling import Compiled
 
 KEYS = keys_by_file()
 # Values that are right for no key.
@@ -316,8 +315,6 @@ def trains(cfg: DictConfig, folder: Path) -> None:
     xp.folder.mkdir(parents=True, exist_ok=True)
     with xp.enter():
         solver: Any = get_solver(cfg)
-        if cfg.compile:  # without the minutes of its code generator
-            solver.compiled = Compiled(solver.compiled.modules, "default", backend="eager")
         solver.prepare()
         solver.model.train()
         for batch in solver.data.train:

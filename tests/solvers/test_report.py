@@ -14,7 +14,7 @@ import torch
 from micro import ROOT, make_solver
 
 from adversarial_trainer.tools.report import read_run
-from solvers import compression, provenance
+from solvers import provenance, stages
 
 BOTH = ["evaluate.every=2", "generate.every=1", "generate.num_files=1"]
 
@@ -44,8 +44,8 @@ def test_no_report(tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPatch)
     solver.run()
     assert not (solver.folder / "report.html").exists()
     solver = make_solver(tmp_path / "b", audio, *BOTH)
-    monkeypatch.setattr(compression.distrib, "is_rank_zero", lambda: False)
-    solver.report()
+    monkeypatch.setattr(stages.distrib, "is_rank_zero", lambda: False)
+    stages.write_page(solver)
     assert not (solver.folder / "report.html").exists()
 
 
@@ -55,11 +55,11 @@ def test_a_full_disk_does_not_end_training(
     def full(*args: Any, **kwargs: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(compression, "write_report", full)
+    monkeypatch.setattr(stages, "write_report", full)
     monkeypatch.setattr(provenance.audio, "replacing", full)
     with caplog.at_level(logging.ERROR):
         solver = make_solver(tmp_path, audio, "generate.every=0", "evaluate.every=1")
-        solver.report()
+        stages.write_page(solver)
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == 2 and all("No space left" in text for text in told)
 

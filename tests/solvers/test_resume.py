@@ -293,11 +293,17 @@ def test_changes_that_are_allowed(
         make_solver(tmp_path, audio, *RUN, "resume.allow_changes=[optim.learning_rate]")
 
 
-def test_an_epoch_made_shorter(tmp_path: Path, audio: Path) -> None:
+def test_an_epoch_made_shorter(
+    tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """While the run is past its new end."""
     solver = make_solver(tmp_path, audio, *RUN, "checkpoint.every_updates=3", "optim.epochs=1")
-    solver.agree_to_stop = lambda: (_ for _ in ()).throw(KeyboardInterrupt)  # type: ignore[method-assign]
-    with pytest.raises(KeyboardInterrupt):
+
+    def stop(_: CompressionSolver) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(stages, "valid", stop)
         solver.run()
     shorter = [*RUN[1:], "optim.updates_per_epoch=2", "resume.allow_changes=[optim]"]
     last = make_solver(tmp_path, audio, *shorter, "optim.epochs=2")
@@ -311,7 +317,7 @@ def test_what_is_kept(tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPat
     argv += ["checkpoint.keep_last=1", "checkpoint.keep_every=2", "checkpoint.best=valid.l1"]
     argv += ["checkpoint.best_mode=max"]
     values = iter([3.0, 5.0, 4.0])
-    monkeypatch.setattr(CompressionSolver, "valid", lambda solver: {"l1": next(values)})
+    monkeypatch.setattr(stages, "valid", lambda solver: {"l1": next(values)})
 
     keep_copy = checkpoint.keep_copy
 
