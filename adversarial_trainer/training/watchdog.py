@@ -93,9 +93,9 @@ def _here() -> str:
 
 
 def _connect(rank: int, world_size: int) -> distributed.Store:
-    """The store that all ranks share, when all of them have come.
+    """Return the store of all ranks, when all of them have come.
 
-    Not by `init_process_group` itself, which tells how many ranks are missing, but not which.
+    `init_process_group` itself would tell how many ranks are missing, but not which.
     """
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # torchrun holds the store
@@ -105,14 +105,10 @@ def _connect(rank: int, world_size: int) -> distributed.Store:
             address, port, is_master=is_master, timeout=START_TIMEOUT, wait_for_workers=False
         )
     except distributed.DistNetworkError as exc:
-        if is_master:
-            raise StartError(
-                f"Rank 0 ({_here()}) cannot listen on port {port}: does the same run go on "
-                "already? MASTER_PORT chooses another."
-            ) from exc
-        who = "The launcher" if agent else "Rank 0"
+        what = "listen on" if is_master else "reach rank 0 or the launcher at"
         raise StartError(
-            f"{who} was not found at {address}:{port} for {START_TIMEOUT.seconds} s."
+            f"Rank {rank} ({_here()}) cannot {what} {address}:{port}. If the same run goes on "
+            "already, MASTER_PORT chooses another port."
         ) from exc
     store.set(f"who/{rank}", _here())
     missing = _await(store, "who", range(world_size), START_TIMEOUT)
@@ -146,9 +142,12 @@ def _leave(store: distributed.Store, rank: int, ranks: Iterable[int]) -> None:
 def _explain(
     store: distributed.Store, rank: int, world_size: int, exc: BaseException
 ) -> str | None:
-    """Tell the other ranks of `exc`. Returns which of them has failed or is silent, where `exc`
-    only follows from that; else None."""
-    # There is no limit to the wait for a store whose process is stopped.
+    """Tell the other ranks of `exc`.
+
+    Returns:
+        Which of them have failed or are silent, if `exc` only follows from that; else None.
+    """
+    # Requests to a store whose process is stopped wait without a limit.
     last_resort = threading.Timer(6 * FAREWELL.total_seconds(), os._exit, [STATUS])
     last_resort.daemon = True
     last_resort.start()
@@ -169,7 +168,10 @@ def _explain(
                 for other in ranks
                 if other not in silent and (line := store.get(f"failed/{other}").decode())
             ]
-            lines += [f"Rank {other} ({who[other]}) has died or hangs." for other in silent]
+            lines += [
+                f"Rank {other} ({who[other]}) does not answer: it has died, hangs or is far behind."
+                for other in silent
+            ]
         _leave(store, rank, set(ranks) - set(silent))
     except distributed.DistError:
         if own is None:
@@ -180,7 +182,7 @@ def _explain(
 
 
 def _is_echo(exc: BaseException) -> bool:
-    """Whether `exc` is what a collective raises when another process has gone."""
+    """Whether `exc` is what a collective raises when another process has gone or is late."""
     if isinstance(exc, distributed.DistError):
         return True
     pattern = r"gloo|nccl|connection (closed|reset)|broken pipe"

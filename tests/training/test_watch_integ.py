@@ -161,7 +161,7 @@ def test_a_rank_is_killed(tmp_path: Path, audio: Path, runs: list[Run]) -> None:
     run.send(1, signal.SIGKILL)
     assert run.end(END) == [STATUS, -signal.SIGKILL]
     for text in (run.log(0), run.output(0)):
-        assert f"{who(run, 1)} has died or hangs. This process ends." in text
+        assert f"{who(run, 1)} does not answer: it has died, hangs or is far behind." in text
         assert "Traceback" not in text
 
 

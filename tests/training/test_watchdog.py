@@ -72,7 +72,7 @@ def rank_zero_dies(rank: int) -> None:
 def hangs(rank: int) -> None:
     with group():
         if rank == 1:
-            time.sleep(6)
+            time.sleep(4.5)
             os._exit(7)
         distrib.barrier()
 
@@ -114,7 +114,10 @@ def test_a_rank_that_is_silent(tmp_path: Path, worker: Callable[[int], None]) ->
     statuses, logs = launch(worker, tmp_path, 3)
     assert statuses == [STATUS, -signal.SIGKILL if worker is dies else 7, STATUS]
     for rank in (0, 2):
-        assert ") has died or hangs. This process ends. (hang_timeout=2)" in logs[rank]
+        assert (
+            ") does not answer: it has died, hangs or is far behind. This process ends."
+            in logs[rank]
+        )
         assert "Rank 1 (" in logs[rank] and "Traceback" not in logs[rank]
 
 
@@ -140,7 +143,7 @@ def test_a_port_that_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
         for name, value in settings.items():
             monkeypatch.setenv(name, value)
         with (
-            pytest.raises(watchdog.StartError, match=f"cannot listen on port {port}"),
+            pytest.raises(watchdog.StartError, match=f"cannot listen on 127.0.0.1:{port}"),
             watchdog.process_group("gloo", 2),
         ):
             pass
