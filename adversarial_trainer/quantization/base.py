@@ -102,6 +102,14 @@ class BaseQuantizer(nn.Module):
         """
         return None
 
+    def residual_tables(self) -> list[torch.Tensor] | None:
+        """Tables `[cardinality, D]` of a residual quantizer, in order; None of any other.
+
+        A code is the nearest entry to what the tables before left of a latent. The ONNX export is
+        made of these.
+        """
+        return None
+
     def bandwidth(self, frame_rate: float, num_codebooks: int | None = None) -> float:
         """Bits a second / 1000 of `num_codebooks` (default: those in use) at `frame_rate` Hz."""
         if not frame_rate > 0:

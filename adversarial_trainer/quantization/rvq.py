@@ -159,6 +159,9 @@ class ResidualVectorQuantizer(BaseQuantizer):
     def code_counts(self) -> list[torch.Tensor]:
         return [book.cluster_size for book in self.codebooks]
 
+    def residual_tables(self) -> list[torch.Tensor]:
+        return [book.embed for book in self.codebooks]
+
     @property
     def initialised(self) -> bool:
         """Whether every codebook has its start; once true it is remembered, since reading the

@@ -1,7 +1,6 @@
-"""Codecs that others have trained, or a run here: weights and configuration, from any format."""
+"""Trained codecs of any format: runs of this project, its exports, and those of others."""
 
-from .codec import Codec, build_codec, fit, load_codec
-from .reading import read_weights
+from .codec import Codec, build_codec, fit, load_codec, read_weights
 from .runs import find_run, runs_folder
 from .weights import Weights
 

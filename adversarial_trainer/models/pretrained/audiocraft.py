@@ -18,15 +18,15 @@ _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 
 
 def fits(state: Mapping[str, Any]) -> bool:
-    """Whether it is one of AudioCraft's exports."""
+    """Return whether `state` is one of AudioCraft's exports."""
     return "exported" in state or {"best_state", "xp.cfg"} <= state.keys()
 
 
 def from_state(path: Path, state: Mapping[str, Any]) -> Weights:
-    """The weights of an export that has been loaded."""
+    """Return the weights of an export that has been loaded from `path`."""
     if "pretrained" in state:
         raise ValueError(
-            f"{path}: it only names the codec {state['pretrained']!r}, and holds no weights."
+            f"{path}: it only refers to the codec {state['pretrained']!r}, and holds no weights."
         )
     model = table_of_weights(path, state, "best_state")
     if "model" in model:  # of a training checkpoint
@@ -39,7 +39,7 @@ def from_state(path: Path, state: Mapping[str, Any]) -> Weights:
 
 
 def _translate(path: Path, cfg: dict[str, Any]) -> dict[str, Any]:
-    """AudioCraft's keys as ours; `${a.b}` is looked up, and nothing else is expanded."""
+    """Translate AudioCraft's keys to ours; `${a.b}` is looked up, other expressions are not."""
 
     def look_up(key: str, default: Any = None, depth: int = 8) -> Any:
         value: Any = cfg

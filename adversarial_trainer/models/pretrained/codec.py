@@ -1,4 +1,4 @@
-"""A codec ready for use, from any source."""
+"""Load a codec from any source."""
 
 from __future__ import annotations
 
@@ -13,24 +13,27 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
+from adversarial_trainer import checkpoint
 from adversarial_trainer.models.builders import get_model
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.models.inference import prepare_inference
 from adversarial_trainer.modules.norm import convert_old_keys
 
-from .reading import read_weights
+from . import audiocraft, encodec_package, exported, hf, runs
 from .weights import Weights
+
+_HF = "hf:"
 
 
 @dataclass
 class Codec:
-    """A codec with what is known of it.
+    """A codec and what is known about it.
 
     Attributes:
         model: in eval mode, float32, all codebooks in use.
-        cfg: at least `model`, `quantizer`, `sample_rate` and `channels`; for a run all of it.
+        cfg: at least `model`, `quantizer`, `sample_rate` and `channels`; of a run the whole.
         discriminators: their state dict, or None.
-        info: as `Weights.info`, with `source`, as it was given.
+        info: as `Weights.info`, and `source`, the argument of `load_codec`.
     """
 
     model: EncodecModel
@@ -40,7 +43,7 @@ class Codec:
 
     @cached_property
     def hash(self) -> str:
-        """64 hex digits over what decoding needs, the same for the same weights in any format."""
+        """64 hex digits over what decoding needs; the same for the same weights in any format."""
         model = self.model
         digest = hashlib.sha256()
         facts = (model.sample_rate, model.channels, model.causal, model.renormalize)
@@ -57,11 +60,8 @@ class Codec:
         return digest.hexdigest()
 
     def prepare(self) -> Codec:
-        """Make the model faster for inference, in place; it can then not be exported or trained.
-
-        `hash` stays what it was: it is of the weights' names before.
-        """
-        _ = self.hash
+        """Make the model faster for inference, in place; it can then not be exported or trained."""
+        _ = self.hash  # computed now, from the weights' original names
         prepare_inference(self.model)
         return self
 
@@ -69,48 +69,103 @@ class Codec:
 def load_codec(
     source: str | Path, device: torch.device | str = "cpu", folder: Path | None = None
 ) -> Codec:
-    """The codec of `source`; see `read_weights` for what that may be, and what is raised."""
+    """Return the codec of `source`; see `read_weights` for the arguments and errors."""
     weights = read_weights(str(source), folder)
     weights.info["source"] = str(source)
     return build_codec(weights, device)
 
 
+def read_weights(source: str, folder: Path | None = None) -> Weights:
+    """Return the weights and configuration of `source`, whatever its format.
+
+    Args:
+        source: a run's signature, folder or checkpoint; the folder or file of an export
+            (`export --format safetensors`); the folder of a transformers `EncodecModel`, with or
+            without `hf:` before it; AudioCraft's `compression_state_dict.bin`; a state dict of the
+            encodec package.
+        folder: where runs are looked up by signature; None: `runs_folder()`.
+
+    Raises:
+        FileNotFoundError: there is nothing of that name.
+        ValueError: it is damaged, or not a codec.
+    """
+    path = Path(source.removeprefix(_HF))
+    if source.startswith(_HF):
+        if not path.is_dir():
+            raise FileNotFoundError(
+                f"{source}: no such folder. A local one is needed, as huggingface_hub's "
+                "snapshot_download makes; nothing is downloaded here."
+            )
+        return hf.read_folder(path)
+    run = runs.find_run(source, folder)
+    if run is not None:
+        return runs.read_run(run / runs.CHECKPOINT)
+    if path.is_dir():
+        if exported.is_export(path / exported.WEIGHTS):
+            return exported.read_file(path / exported.WEIGHTS)
+        if (path / hf.CONFIG).is_file():
+            return hf.read_folder(path)
+        if (path / audiocraft.FILE).is_file():
+            return _read_torch_file(path / audiocraft.FILE)
+        raise FileNotFoundError(
+            f"{source} is no run and no export: it has no {runs.CHECKPOINT}, {exported.WEIGHTS}, "
+            f"{hf.CONFIG} or {audiocraft.FILE}."
+        )
+    if not path.is_file():
+        where = folder or runs.runs_folder()
+        raise FileNotFoundError(f"{source}: no such file or folder, and no such run in {where}.")
+    if path.suffix == ".safetensors":
+        return exported.read_file(path)
+    return _read_torch_file(path)
+
+
+def _read_torch_file(path: Path) -> Weights:
+    try:
+        state = checkpoint.load(path)
+    except ValueError as exc:
+        if "omegaconf" not in str(exc):
+            raise
+        raise ValueError(
+            f"{path}: a training checkpoint of AudioCraft, which contains OmegaConf objects. "
+            "Export it there first: audiocraft.utils.export.export_encodec(path, out)."
+        ) from exc
+    if audiocraft.fits(state):
+        return audiocraft.from_state(path, state)
+    if encodec_package.fits(state):
+        return encodec_package.from_state(path, state)
+    return runs.from_checkpoint(path, state)
+
+
 def build_codec(weights: Weights, device: torch.device | str = "cpu") -> Codec:
-    """The codec that was read; ValueError where weights and configuration are of two codecs."""
+    """Build the codec; ValueError if weights and configuration do not fit each other."""
     path = weights.info.get("path")
     _check_depth(weights, path)
-    with torch.device("meta"):  # so that no size in a file costs memory
-        model = get_model(weights.cfg)
-    fit(model, weights.model, f"{path}: its weights do not fit its own configuration", assign=True)
+    model = get_model(weights.cfg)
+    fit(model, weights.model, f"{path}: its weights do not fit its own configuration")
     if not model.quantizer.initialised:
-        raise ValueError(f"{path}: its codebooks have not been started; it was never trained.")
+        raise ValueError(f"{path}: its codebooks are not initialised; it was never trained.")
     model = model.float().to(device).eval().requires_grad_(False)
     return Codec(model, weights.cfg, weights.discriminators, weights.info)
 
 
-def fit(module: nn.Module, weights: Mapping[str, Any], message: str, assign: bool = False) -> None:
-    """Load `weights`, with old-style or new-style norms; ValueError with `message` if they differ
-    in names or shapes.
-
-    Args:
-        assign: take the tensors themselves instead of copying their values.
-    """
+def fit(module: nn.Module, weights: Mapping[str, Any], message: str) -> None:
+    """Load weights with old or new names of norms; ValueError with `message` if they don't fit."""
     try:
-        module.load_state_dict(convert_old_keys(weights, module), assign=assign)
-    except (RuntimeError, AttributeError, TypeError) as exc:  # what torch makes of odd values
+        module.load_state_dict(convert_old_keys(weights, module))
+    except (RuntimeError, AttributeError, TypeError) as exc:  # torch's errors for odd values
         lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
         raise ValueError(f"{message}: {lines[-1][:300]}") from exc
 
 
 def _check_depth(weights: Weights, path: Any) -> None:
-    """No more layers than there are tensors: they take time even where they take no memory."""
-    seanet, most = weights.cfg.model.seanet, len(weights.model)
+    """Refuse more layers than there are tensors, before they are built."""
+    seanet, quantizer = weights.cfg.model.seanet, weights.cfg.quantizer
+    most = len(weights.model)
     depths = {
         "model.seanet.n_residual_layers": seanet.get("n_residual_layers"),
         "model.seanet.lstm": seanet.get("lstm"),
-        "quantizer.n_q": weights.cfg.quantizer.get("n_q"),
-        "model.seanet.ratios": len(seanet.get("ratios") or ()),
+        "quantizer.n_q": quantizer.get("n_q"),
     }
     for key, depth in depths.items():
         if isinstance(depth, int) and depth > most:
-            raise ValueError(f"{path}: {key} gives {depth} layers, and it has {most} tensors.")
+            raise ValueError(f"{path}: {key}={depth} layers, but it has {most} tensors.")

@@ -1,7 +1,7 @@
-"""State dicts of the encodec package, which hold no configuration: sizes are read off the shapes.
+"""State dicts of the encodec package, without a configuration: sizes are taken from the shapes.
 
-What shapes don't tell is as in the two models that the package publishes: with weight norm the
-24 kHz one (causal), with time group norm the 48 kHz one (not causal, `renormalize`).
+All else is as in the two models that the package publishes: with weight norm as the 24 kHz one
+(causal), with time group norm as the 48 kHz one (not causal, `renormalize`).
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _RATE = {True: 48000, False: 24000}  # with time group norm, without
 
 
 def fits(state: Mapping[str, Any]) -> bool:
-    """Whether it is a bare state dict of an `EncodecModel`."""
+    """Return whether `state` is a bare state dict of an `EncodecModel`."""
     return any(_FIRST.format(name) in state for name in ("weight", "weight_v"))
 
 
 def from_state(path: Path, state: Mapping[str, Any]) -> Weights:
-    """The weights, with the configuration that they fit."""
+    """Return the weights, with the configuration that fits them."""
     tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
     if len(tensors) != len(state):
         raise ValueError(f"{path}: a state dict holds tensors only.")
@@ -42,16 +42,14 @@ def from_state(path: Path, state: Mapping[str, Any]) -> Weights:
 
 
 def _sizes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    """The configuration, from the shapes of `[out, in, kernel]` weights by layer."""
+    """Return the configuration for the shapes of a state dict; weights are `[out, in, kernel]`."""
     convs: dict[int, tuple[int, ...]] = {}
     blocks: dict[int, tuple[int, ...]] = {}  # the first convolution of residual blocks
     lstm = 0
     for name, shape in shapes.items():
         if match := _CONV.fullmatch(name):
             convs[int(match[1])] = shape
-        elif match := re.fullmatch(
-            r"encoder\.model\.(\d+)\.block\.1\.conv\.conv\.weight(_v)?", name
-        ):
+        elif match := _BLOCK.fullmatch(name):
             blocks[int(match[1])] = shape
         elif match := _LSTM.fullmatch(name):
             lstm = max(lstm, int(match[1]) + 1)
@@ -69,7 +67,7 @@ def _sizes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
                 "dimension": last[0],
                 "n_filters": first[0],
                 "n_residual_layers": len(blocks) // len(downs),
-                # Kernels are two strides long, and the decoder's order is the one that counts.
+                # Kernels are two strides long; ratios are in the decoder's order.
                 "ratios": [shape[2] // 2 for shape in reversed(downs)],
                 "norm": "time_group_norm" if time_group_norm else "weight_norm",
                 "kernel_size": first[2],

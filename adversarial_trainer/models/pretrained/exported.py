@@ -1,4 +1,4 @@
-"""What `export --format safetensors` writes: weights with their configuration in one file."""
+"""Files of `export --format safetensors`: weights with their configuration."""
 
 from __future__ import annotations
 
@@ -17,19 +17,21 @@ VERSION = "1"
 
 
 def is_export(path: Path) -> bool:
-    """Whether the file at `path` is one of these."""
-    return path.is_file() and _open(path)[1].get("format") == FORMAT
+    """Return whether the file at `path` is one of these."""
+    return path.is_file() and read_safetensors(path, load=False)[1].get("format") == FORMAT
 
 
 def read_file(path: Path) -> Weights:
-    """The codec in the file, and the discriminators beside it, where there are any."""
-    tensors, metadata = _open(path, load=True)
+    """Read the codec of a file, and the discriminators from the file beside it, if any."""
+    tensors, metadata = read_safetensors(path)
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"{path}: no configuration in it; name the folder it was in instead.")
     if metadata.get("version") != VERSION:
         raise ValueError(
             f"{path}: version {metadata.get('version')!r} of the format; this is for {VERSION!r}."
         )
     beside = path.with_name(DISCRIMINATORS)
-    discriminators = _open(beside, load=True)[0] if beside.is_file() else None
+    discriminators = read_safetensors(beside)[0] if beside.is_file() else None
     try:
         info = json.loads(metadata.get("info", "{}"))
     except ValueError as exc:
@@ -43,12 +45,10 @@ def read_file(path: Path) -> Weights:
     )
 
 
-def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a safetensors file."""
-    return _open(path, load=True)[0]
-
-
-def _open(path: Path, load: bool = False) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def read_safetensors(
+    path: Path, load: bool = True
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Return the tensors (none unless `load`) and the metadata of a safetensors file."""
     from safetensors import SafetensorError, safe_open
 
     try:

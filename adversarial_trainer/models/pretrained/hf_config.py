@@ -1,7 +1,4 @@
-"""The configuration of transformers' `EncodecModel`, and ours: both ways.
-
-Nothing of transformers is needed.
-"""
+"""Configurations of transformers' `EncodecModel` and of our codec, both ways."""
 
 from __future__ import annotations
 
@@ -45,16 +42,25 @@ _OTHERS: dict[str, Any] = {
 }
 DEFAULTS = {**{name: default for name, (_, default) in _SEANET.items()}, **_OTHERS}
 _NORMS = ("weight_norm", "time_group_norm")
-# Where our `model` and `quantizer` nodes stand in config.json, for what it has no keys for.
+# Key of config.json with our `model` and `quantizer` nodes, for settings that it has no key for.
 OUR_KEY = "adversarial_trainer"
-_SEGMENT, _OVERLAP = 1.0, 0.01  # of the published 48 kHz model, and of `streaming.segments`
+_SEGMENT, _OVERLAP = (
+    1.0,
+    0.01,
+)  # s and share, of the published 48 kHz model and of `streaming.segments`
 
 
 def to_hf_config(cfg: DictConfig) -> dict[str, Any]:
-    """The contents of config.json for the codec of `cfg`; ValueError, with the key, for what
-    transformers' `EncodecModel` cannot be."""
+    """Return the contents of config.json for the codec of `cfg`.
+
+    Raises:
+        ValueError: with the key, for what transformers' `EncodecModel` does not have.
+    """
     model = plain(cfg.model)
-    _check_fixed(model, cfg)
+    if model.get("name", "encodec") != "encodec":
+        raise _refused("model.name", model["name"], "'encodec'")
+    if cfg.channels not in (1, 2):
+        raise _refused("channels", cfg.channels, "1 or 2")
     halves = {
         "encoder": half_of(SEANetEncoder, model, "encoder"),
         "decoder": half_of(SEANetDecoder, model, "decoder"),
@@ -91,10 +97,13 @@ def to_hf_config(cfg: DictConfig) -> dict[str, Any]:
 
 
 def from_hf_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Our `model`, `quantizer`, `sample_rate` and `channels` nodes for a config.json; ValueError,
-    with the key, for what our codec cannot be."""
+    """Return our `model`, `quantizer`, `sample_rate` and `channels` for a config.json.
+
+    Raises:
+        ValueError: with the key, for values that are wrong or that our codec does not have.
+    """
     values = {name: config.get(name, default) for name, default in DEFAULTS.items()}
-    _check_hf(values)
+    _check_values(values)
     shared = {"sample_rate": values["sampling_rate"], "channels": values["audio_channels"]}
     ours = _our_nodes(config, values, shared)
     if ours is not None:
@@ -129,7 +138,7 @@ def from_hf_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def codebook_counts(config: Mapping[str, Any]) -> list[int]:
-    """How many codebooks transformers uses at each of the `target_bandwidths` of a config.json."""
+    """Return the numbers of codebooks transformers uses at the config's `target_bandwidths`."""
     size, highest = config["codebook_size"], config["target_bandwidths"][-1]
     frame_rate = _hf_frame_rate(config["sampling_rate"], config["upsampling_ratios"])
     total = int(1000 * highest // (frame_rate * math.ceil(math.log2(size))))
@@ -138,6 +147,7 @@ def codebook_counts(config: Mapping[str, Any]) -> list[int]:
 
 
 def plain(node: Any) -> dict[str, Any]:
+    """Return a node of a configuration as a dictionary."""
     value = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
     if not isinstance(value, dict):
         raise ValueError(f"a mapping is needed, got {value!r}")
@@ -145,13 +155,12 @@ def plain(node: Any) -> dict[str, Any]:
 
 
 def _defaults(constructor: Any) -> dict[str, Any]:
-    return {name: p.default for name, p in parameters(constructor).items()}
+    return {name: parameter.default for name, parameter in parameters(constructor).items()}
 
 
 def half_of(constructor: Any, model: Mapping[str, Any], part: str) -> dict[str, Any]:
-    """All arguments of the encoder or the decoder."""
-    given = {**(model.get("seanet") or {}), **(model.get(part) or {})}
-    return {**_defaults(constructor), **given}
+    """Return all arguments of the encoder or the decoder."""
+    return {**_defaults(constructor), **(model.get("seanet") or {}), **(model.get(part) or {})}
 
 
 def _quantizer(node: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,25 +173,18 @@ def _quantizer(node: Mapping[str, Any]) -> dict[str, Any]:
     return quantizer
 
 
-def _check_fixed(model: Mapping[str, Any], cfg: DictConfig) -> None:
-    if model.get("name", "encodec") != "encodec":
-        raise _refused("model.name", model["name"], "'encodec'")
-    if cfg.channels not in (1, 2):
-        raise _refused("channels", cfg.channels, "1 or 2")
-
-
 def _check_halves(halves: Mapping[str, Mapping[str, Any]]) -> None:
-    """What is the same in every `EncodecModel`, or the same in its encoder and its decoder."""
+    """Check settings that every `EncodecModel` has, or that it shares between both halves."""
     for part, values in halves.items():
-        norm, given = values["norm"], values["activation_params"] or {}
+        activation = {"alpha": 1, "inplace": False}
         checks = [
             ("activation", values["activation"] == "ELU", "'ELU'"),
             (
                 "activation_params",
-                {"alpha": 1, "inplace": False} | given == {"alpha": 1, "inplace": False},
+                {**activation, **(values["activation_params"] or {})} == activation,
                 "{'alpha': 1.0}",
             ),
-            ("norm", norm in _NORMS, " or ".join(map(repr, _NORMS))),
+            ("norm", values["norm"] in _NORMS, " or ".join(map(repr, _NORMS))),
             ("norm_params", not values["norm_params"], "{}"),
             ("disable_norm_outer_blocks", values["disable_norm_outer_blocks"] == 0, "0"),
             ("final_activation", values.get("final_activation") is None, "null"),
@@ -191,8 +193,8 @@ def _check_halves(halves: Mapping[str, Mapping[str, Any]]) -> None:
             if not good:
                 raise _refused(f"model.seanet.{key} (of the {part})", values[key], choices)
     encoder, decoder = halves["encoder"], halves["decoder"]
-    for key in encoder:
-        if key in decoder and encoder[key] != decoder[key] and key not in ("channels", "causal"):
+    for key in (encoder.keys() & decoder.keys()) - {"channels", "causal"}:
+        if encoder[key] != decoder[key]:
             raise _refused(f"model.encoder.{key}", encoder[key], f"the decoder's, {decoder[key]!r}")
 
 
@@ -203,7 +205,7 @@ def _refused(key: str, value: Any, choices: str) -> ValueError:
 def _target_bandwidths(
     quantizer: Mapping[str, Any], sample_rate: int, ratios: list[int]
 ) -> list[float]:
-    """kb/s of the numbers of codebooks that training draws from, as transformers reckons it."""
+    """Return the kb/s, in transformers' terms, of the numbers of codebooks used in training."""
     n_q, size = quantizer["n_q"], quantizer["bins"]
     counts = {n_q}
     if quantizer["q_dropout"]:
@@ -213,7 +215,7 @@ def _target_bandwidths(
 
 
 def _bandwidth(n: int, size: int, frame_rate: int) -> float:
-    """The least kb/s at which transformers, which rounds down, has and uses `n` codebooks."""
+    """Return the least kb/s at which transformers, which rounds down, uses `n` codebooks."""
     step = frame_rate * (size.bit_length() - 1)
     value = n * step / 1000
     while _hf_count(value, size, frame_rate) < n or 1000 * value // step < n:
@@ -229,32 +231,32 @@ def _hf_frame_rate(sample_rate: int, ratios: list[int]) -> int:
     return math.ceil(sample_rate / math.prod(ratios))
 
 
-def _check_hf(values: Mapping[str, Any]) -> None:
+def _check_values(values: Mapping[str, Any]) -> None:
+    """Check the values of a config.json; the constructors check sizes again."""
+
     def check(key: str, good: bool, choices: str) -> None:
         if not good:
             raise ValueError(f"config.json: {key}={values[key]!r}; it must be {choices}.")
 
-    def whole(value: Any, least: int) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-    counts = {name: 1 for name in DEFAULTS if name.endswith("_size")}
-    counts |= dict.fromkeys(("num_filters", "dilation_growth_rate", "compress"), 1)
-    counts |= {"num_residual_layers": 0, "num_lstm_layers": 1, "codebook_size": 2}
-    counts |= {"sampling_rate": 1, "audio_channels": 1}
-    for key, least in counts.items():
-        check(key, whole(values[key], least), f"a whole number, at least {least}")
-    for key in ("normalize", "use_causal_conv", "use_conv_shortcut"):
-        check(key, isinstance(values[key], bool), "true or false")
-    for key, kinds in (("upsampling_ratios", int), ("target_bandwidths", (int, float))):
-        numbers = values[key] if isinstance(values[key], list) else []
-        good = bool(numbers) and all(isinstance(n, kinds) and 0 < n < math.inf for n in numbers)
-        check(key, good, "a list of numbers above 0")
+    for key, default in DEFAULTS.items():
+        value = values[key]
+        if isinstance(default, bool):
+            check(key, isinstance(value, bool), "true or false")
+        elif isinstance(default, int):
+            least = 0 if key == "num_residual_layers" else 1
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            check(key, whole and value >= least, f"a whole number, at least {least}")
+        elif isinstance(default, list):
+            kind = (int,) if key == "upsampling_ratios" else (int, float)
+            good = isinstance(value, list) and bool(value)
+            good = good and all(isinstance(n, kind) and 0 < n < math.inf for n in value)
+            check(key, good, "a list of numbers above 0")
     check("norm_type", values["norm_type"] in _NORMS, " or ".join(map(repr, _NORMS)))
     size, dimension = values["codebook_size"], values["hidden_size"]
-    check("codebook_size", not size & (size - 1), "a power of 2")
+    check("codebook_size", size >= 2 and not size & (size - 1), "a power of 2, from 2 on")
     check("codebook_dim", values["codebook_dim"] in (None, dimension), f"hidden_size, {dimension}")
-    good = codebook_counts(values)[-1] >= 1
-    check("target_bandwidths", good, "enough for one codebook at the last place")
+    enough = codebook_counts(values)[-1] >= 1
+    check("target_bandwidths", enough, "enough for one codebook at the last place")
     if values["normalize"]:
         check("use_causal_conv", not values["use_causal_conv"], "false where normalize is true")
 
@@ -262,15 +264,11 @@ def _check_hf(values: Mapping[str, Any]) -> None:
 def _our_nodes(
     config: Mapping[str, Any], values: Mapping[str, Any], shared: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """The nodes that `to_hf_config` left, where they still describe the rest of config.json."""
-    nodes = config.get(OUR_KEY)
-    if not isinstance(nodes, dict) or not all(
-        isinstance(nodes.get(key), dict) for key in ("model", "quantizer")
-    ):
-        return None
-    ours = {**shared, "model": nodes["model"], "quantizer": nodes["quantizer"]}
+    """Return the nodes from `to_hf_config`, None if they contradict the rest of config.json."""
     try:
+        nodes = {key: plain(config[OUR_KEY][key]) for key in ("model", "quantizer")}
+        ours = {**shared, **nodes}
         again = to_hf_config(OmegaConf.create(ours))
-    except (ValueError, TypeError):
+    except (KeyError, TypeError, ValueError):
         return None
     return ours if all(again[name] == values[name] for name in DEFAULTS) else None

@@ -1,7 +1,7 @@
-"""The names of the weights of transformers' `EncodecModel`, and ours: both ways.
+"""Names of weights in transformers' `EncodecModel` and in our codec, both ways.
 
-The layers are the same ones in the same order; transformers always has an LSTM, so a codec without
-gets one whose weights are all zero: it adds exactly zero.
+Both have the same layers in the same order, but transformers always has an LSTM: a codec without
+one gets an LSTM whose weights are all zero, so that it adds exactly zero.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .hf_config import OUR_KEY, half_of, plain
 
 
 def to_hf_state_dict(ours: Mapping[str, torch.Tensor], cfg: DictConfig) -> dict[str, torch.Tensor]:
-    """Our codec's weights under transformers' names, as float32, each with memory of its own."""
+    """Return copies of our codec's weights under transformers' names, in float32."""
     layers = _Layers(cfg)
     theirs = {}
     for name, value in ours.items():
@@ -33,7 +33,7 @@ def to_hf_state_dict(ours: Mapping[str, torch.Tensor], cfg: DictConfig) -> dict[
 def from_hf_state_dict(
     theirs: Mapping[str, torch.Tensor], cfg: DictConfig
 ) -> dict[str, torch.Tensor]:
-    """The inverse of `to_hf_state_dict`, for the `cfg` that `from_hf_config` gave.
+    """Invert `to_hf_state_dict`, for the `cfg` from `from_hf_config`.
 
     Weight norms keep the style of names they have, old or new.
     """
@@ -52,19 +52,19 @@ def from_hf_state_dict(
 
 
 class _Layers:
-    """Names of layers in both models. Indices are positions in the halves' lists of layers."""
+    """Translation of names, by the indices of layers in encoder and decoder."""
 
     def __init__(self, cfg: DictConfig) -> None:
         half = half_of(SEANetDecoder, plain(cfg.model), "decoder")
         stages, per_stage = len(half["ratios"]), 2 + half["n_residual_layers"]
         self.width = half["n_filters"] * 2**stages  # channels at the frame rate
         self._lstm = {"encoder": 1 + stages * per_stage, "decoder": 1}
-        self._shift = 0 if half["lstm"] else 1  # of what comes after the LSTM, ours to theirs
+        self._shift = 0 if half["lstm"] else 1  # of layers after the LSTM, from ours to theirs
         first = 3 if half["lstm"] else 2
         self._transposed = {first + stage * per_stage for stage in range(stages)}
 
     def added_lstm(self) -> dict[str, int]:
-        """Where transformers' halves have an LSTM that ours lack."""
+        """Return the indices of the LSTMs that only transformers' encoder and decoder have."""
         return self._lstm if self._shift else {}
 
     def their_name(self, name: str) -> str:

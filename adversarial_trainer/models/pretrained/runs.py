@@ -9,8 +9,7 @@ from typing import Any
 
 from adversarial_trainer import checkpoint
 
-from .files import read_json
-from .weights import Weights, parse_config, table_of_weights
+from .weights import Weights, parse_config, read_json, table_of_weights
 
 CHECKPOINT = "checkpoint.th"
 PROVENANCE = "provenance.json"
@@ -18,12 +17,12 @@ _PREFIX = "adversary."  # of the discriminators in an `AdversarialLoss`
 
 
 def runs_folder() -> Path:
-    """Where `dora run` keeps runs, as in config.yaml: `$DORA_DIR/xps` or `outputs/xps`."""
+    """Return where `dora run` keeps runs, as in config.yaml: `$DORA_DIR/xps` or `outputs/xps`."""
     return Path(os.environ.get("DORA_DIR") or "outputs") / "xps"
 
 
 def find_run(source: str, runs: Path | None = None) -> Path | None:
-    """The folder of the run that `source` names, by its folder or its signature; else None.
+    """Return the folder of the run with the folder or signature `source`, or None.
 
     Args:
         runs: where signatures are looked up; None: `runs_folder()`.
@@ -38,7 +37,7 @@ def find_run(source: str, runs: Path | None = None) -> Path | None:
 
 
 def epoch_folders(folder: Path) -> list[tuple[int, Path]]:
-    """Folders in it that are named by an epoch, the newest first."""
+    """Return subfolders that are named by an epoch, newest first."""
     try:
         found = [path for path in folder.iterdir() if re.fullmatch("[0-9]{1,9}", path.name)]
     except OSError:
@@ -47,8 +46,7 @@ def epoch_folders(folder: Path) -> list[tuple[int, Path]]:
 
 
 def starts(folder: Path) -> list[dict[str, Any]]:
-    """When and with what a run was started and went on, from its `provenance.json`; none where
-    that is damaged or not there."""
+    """Return what `provenance.json` says about each start of a run; none if it is unreadable."""
     try:
         found = read_json(folder / PROVENANCE)["starts"]
     except (OSError, ValueError, KeyError):
@@ -57,12 +55,12 @@ def starts(folder: Path) -> list[dict[str, Any]]:
 
 
 def read_run(path: Path) -> Weights:
-    """What a run's checkpoint holds; the averaged weights where it has them."""
+    """Read a run's checkpoint; its averaged weights if it has them."""
     return from_checkpoint(path, checkpoint.load(path))
 
 
 def from_checkpoint(path: Path, state: dict) -> Weights:
-    """As `read_run`, of a checkpoint that has been loaded."""
+    """Return the weights of a run's checkpoint that has been loaded from `path`."""
     model = table_of_weights(path, state, "model")
     if not model:
         raise ValueError(f"{path}: not a checkpoint of a codec run, it has no model.")

@@ -1,8 +1,9 @@
-"""What the formats have in common: weights, the configuration they fit, and where they are from."""
+"""Weights with their configuration, and helpers to read them from third-party files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,11 @@ from adversarial_trainer import config_files
 
 @dataclass
 class Weights:
-    """What was read of a source.
+    """Contents of a source.
 
     Attributes:
         model: the codec's state dict, with old-style or new-style names of its weight norms.
-        cfg: at least `model`, `quantizer`, `sample_rate` and `channels`; for a run all of it.
+        cfg: at least `model`, `quantizer`, `sample_rate` and `channels`; of a run the whole.
         discriminators: their state dict, or None where the source has none.
         info: `kind` ('run', 'safetensors', 'hf', 'audiocraft' or 'encodec'), `path`, and where
             known `folder` (of the run), `signature`, `epoch`, `updates`, `commit` and `metrics`
@@ -34,8 +35,7 @@ class Weights:
 
 
 def table_of_weights(path: Path, state: Mapping[str, Any], *keys: str) -> dict[str, torch.Tensor]:
-    """A copy of a dictionary of tensors inside what may be somebody else's file; empty where it
-    is not there."""
+    """Return a copy of the dictionary at nested `keys`; empty where there is none."""
     part: Any = state
     for key in keys:
         part = part.get(key, {})
@@ -45,15 +45,15 @@ def table_of_weights(path: Path, state: Mapping[str, Any], *keys: str) -> dict[s
 
 
 def parse_config(path: Path, text: Any) -> DictConfig:
-    """A configuration from the text in a file: plain values, nothing to expand or to look up."""
+    """Parse the text of a configuration of plain values: `${...}` is refused, not resolved."""
     values = plain_yaml(path, text)
-    if any("${" in value for value in _strings(values)):
+    if "${" in text:
         raise ValueError(f"{path}: its configuration refers to other values by ${{...}}.")
     return checked_config(path, values)
 
 
 def plain_yaml(path: Path, text: Any) -> Any:
-    """What YAML text in a file holds, without aliases, which grow as they are read."""
+    """Parse YAML text without aliases, which could expand to any size."""
     if not isinstance(text, str):
         raise ValueError(f"{path}: no configuration in it.")
     try:
@@ -65,25 +65,25 @@ def plain_yaml(path: Path, text: Any) -> Any:
 
 
 def checked_config(path: Path, values: Any) -> DictConfig:
-    """`values` as a configuration that has what a codec needs."""
+    """Return `values` as a configuration; ValueError if it lacks what every codec needs."""
     needed = {"model": dict, "quantizer": dict, "sample_rate": int, "channels": int}
     for key, kind in needed.items():
         if not isinstance(values, dict) or not isinstance(values.get(key), kind):
             raise ValueError(f"{path}: its configuration has no usable {key!r}.")
-    model = values["model"]
     for key in ("seanet", "encoder", "decoder"):
-        if not isinstance(model.get(key), dict):
+        if not isinstance(values["model"].get(key), dict):
             raise ValueError(f"{path}: its configuration has no usable 'model.{key}'.")
     return OmegaConf.create(values)
 
 
-def _strings(values: Any) -> Iterable[str]:
-    if isinstance(values, str):
-        yield values
-    elif isinstance(values, dict):
-        for key, value in values.items():
-            yield from _strings(key)
-            yield from _strings(value)
-    elif isinstance(values, list):
-        for value in values:
-            yield from _strings(value)
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object from a file; ValueError names the file if it has none."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such file.") from None
+    except (ValueError, RecursionError) as exc:
+        raise ValueError(f"{path}: not JSON ({exc}).") from exc
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: a JSON object is needed.")
+    return value

@@ -9,8 +9,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from adversarial_trainer.models.pretrained import Codec
-from adversarial_trainer.models.pretrained.files import read_json
 from adversarial_trainer.models.pretrained.runs import epoch_folders, starts
+from adversarial_trainer.models.pretrained.weights import read_json
 
 UNKNOWN = "Not known."
 

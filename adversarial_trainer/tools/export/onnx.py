@@ -18,7 +18,6 @@ from torch import nn
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.models.pretrained import Codec
 from adversarial_trainer.modules.norm import fold_weight_norm
-from adversarial_trainer.quantization import ResidualVectorQuantizer
 
 from . import onnx_check
 
@@ -34,7 +33,7 @@ class OnnxEncoder(nn.Module):
     def __init__(self, model: EncodecModel, num_codebooks: int) -> None:
         super().__init__()
         self.model = model
-        self.tables = [book.embed for book in _quantizer(model).codebooks[:num_codebooks]]
+        self.tables = _tables(model)[:num_codebooks]
 
     def forward(self, audio: torch.Tensor) -> tuple[torch.Tensor, ...]:
         x, scale = self.model.preprocess(audio)
@@ -56,7 +55,7 @@ class OnnxDecoder(nn.Module):
         super().__init__()
         self.model = model
         # One table, so that how many codebooks there are is a size and not a loop.
-        self.table = torch.cat([book.embed for book in _quantizer(model).codebooks])
+        self.table = torch.cat(_tables(model))
         self.bins = model.cardinality
 
     def forward(self, codes: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tensor:
@@ -78,7 +77,7 @@ def write(codec: Codec, folder: Path, bandwidth: float | None = None) -> list[st
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(f"--format onnx needs {', '.join(missing)}: pip install onnx onnxscript")
-    _quantizer(codec.model)
+    _tables(codec.model)  # before the work
     count = codec.model.total_codebooks
     if bandwidth is not None:
         count = codec.model.codebooks_of(bandwidth)
@@ -115,10 +114,15 @@ audio = 0.1 * np.random.randn(1, {channels}, {rate}).astype("float32")
 decoded = decoded[..., : audio.shape[-1]]  # it comes in whole frames"""
 
 
-def _quantizer(model: EncodecModel) -> ResidualVectorQuantizer:
-    if not isinstance(model.quantizer, ResidualVectorQuantizer):
-        raise ValueError("quantizer.name=none: it has no codes to export; valid is rvq.")
-    return model.quantizer
+def _tables(model: EncodecModel) -> list[torch.Tensor]:
+    """Return the quantizer's tables `[bins, D]`; ValueError if it is not a residual one."""
+    tables = model.quantizer.residual_tables()
+    if tables is None:
+        raise ValueError(
+            f"quantizer.name: a {type(model.quantizer).__name__} cannot be exported as ONNX, which "
+            "needs one with `residual_tables`, such as rvq."
+        )
+    return tables
 
 
 def _metadata(codec: Codec, num_codebooks: int) -> dict[str, str]:
