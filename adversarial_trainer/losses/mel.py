@@ -1,7 +1,7 @@
 """Mel losses, named and parametrised as in AudioCraft's `losses/specloss.py`.
 
-Both are called as `loss(fake, real)` on `[B, C, T]` and return a scalar, symmetric in the two.
-Filters at small FFT sizes are never empty here: see `mel_filterbank`.
+Called as `loss(fake, real)` on `[B, C, T]`; they return a scalar and are symmetric in the two.
+Unlike AudioCraft's, filters at small FFT sizes are never empty: see `mel_filterbank`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from adversarial_trainer.registry import register
 def overlapping_segments(x: Tensor, length: int, stride: int) -> Tensor:
     """Cut `[..., T]` into `[..., N, length]` every `stride` samples, for T >= length.
 
-    The last segment ends with the signal, so that every sample is covered and none is padded.
+    The last segment ends with the signal: every sample is covered, without padding.
     """
     segments = x.unfold(-1, length, stride)
     if (x.shape[-1] - length) % stride:
@@ -31,10 +31,10 @@ class SISNR(nn.Module):
 
     Args:
         sample_rate: in Hz.
-        segment: length in seconds of the segments that are measured one by one; None, or a
-            clip that is not longer, is measured as a whole.
-        overlap: share of a segment that it has in common with the next, in [0, 1).
-        epsilon: power per sample below which differences no longer count.
+        segment: length in seconds of the segments that are measured one by one. None, and clips
+            that are not longer, are measured as a whole.
+        overlap: share of a segment that the next one repeats, in [0, 1).
+        epsilon: power per sample that is added to signal and noise.
     """
 
     title = "negative SI-SNR"

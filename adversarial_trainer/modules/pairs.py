@@ -1,4 +1,4 @@
-"""A check that losses and metrics share: they compare two batches of audio of one shape."""
+"""Shape check for losses and metrics, which compare two batches of audio."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 def check_pair(fake: Tensor, real: Tensor) -> None:
     """Raise ValueError unless `fake` and `real` are both `[B, C, T]` with T >= 1.
 
-    Broadcasting `[B, T]` against `[B, 1, T]` would otherwise give `[B, B, T]` without a word.
+    Broadcasting `[B, T]` against `[B, 1, T]` would otherwise give `[B, B, T]` silently.
     """
     if fake.shape != real.shape or fake.dim() != 3 or fake.shape[-1] == 0:
         raise ValueError(

@@ -9,9 +9,9 @@ from torch import Tensor
 def si_snr(estimate: Tensor, reference: Tensor, epsilon: float) -> Tensor:
     """SI-SNR in dB over the last dimension: `[..., T], [..., T] -> [...]`.
 
-    Both signals lose their mean, the estimate is projected on the reference, and what the
-    projection leaves is noise (Le Roux et al., "SDR - half-baked or well done?", 2019, eq. 3;
-    with the means removed SI-SDR and SI-SNR are the same number).
+    The means are removed, the estimate is projected on the reference, and the residual is the
+    noise (Le Roux et al., "SDR - half-baked or well done?", 2019, eq. 3; without the means SI-SDR
+    and SI-SNR are the same number).
 
     Args:
         epsilon: power per sample (full scale is 1) added to both the signal's and the noise's

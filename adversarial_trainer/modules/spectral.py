@@ -1,8 +1,8 @@
-"""Short-time spectra and mel filters, shared by losses and metrics.
+"""Short-time spectra and mel filters for losses and metrics.
 
-All of it runs in float32 under autocast and for half-precision input, and in float64 for float64
-input. Constants are buffers outside of the state dict: they follow the module's device. Clips of
-any length from one sample on work.
+Computed in float32 under autocast and for half-precision input, and in float64 for float64 input.
+Windows and filters are non-persistent buffers: they follow the module's device and are no part of
+state dicts. Clips may have any length from one sample on.
 """
 
 from __future__ import annotations
@@ -17,12 +17,9 @@ from torch.nn import functional as F
 
 MelScale = Literal["htk", "slaney"]
 
-MOST_WEIGHTS = 2**25  # of a set of mel filters, 128 MiB
-
 
 def no_autocast(x: Tensor) -> contextlib.AbstractContextManager[None | torch.autocast]:
-    """A context without autocast on the device of `x`; nothing where it has none ('meta')."""
-    # By name: torch.compile does not see through `torch.amp.is_autocast_available`.
+    """Return a context without autocast for the device of `x`; 'meta' has no autocast."""
     if x.device.type == "meta":
         return contextlib.nullcontext()
     return torch.autocast(x.device.type, enabled=False)
@@ -55,7 +52,7 @@ def reflect_pad(x: Tensor, left: int, right: int) -> Tensor:
 
 
 def hz_to_mel(hz: Tensor, scale: MelScale = "htk") -> Tensor:
-    """Frequency in Hz to mels.
+    """Convert Hz to mels.
 
     'htk' is 2595 log10(1 + f / 700); 'slaney' (Auditory Toolbox, librosa's default) is linear
     below 1 kHz, 15 mels there, and logarithmic above, 27 mels for a factor of 6.4.
@@ -67,7 +64,7 @@ def hz_to_mel(hz: Tensor, scale: MelScale = "htk") -> Tensor:
 
 
 def mel_to_hz(mel: Tensor, scale: MelScale = "htk") -> Tensor:
-    """The inverse of `hz_to_mel`."""
+    """Convert mels to Hz."""
     if scale == "htk":
         return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
     log = 1000.0 * torch.exp((mel - 15.0) * math.log(6.4) / 27.0)
@@ -85,11 +82,12 @@ def mel_filterbank(
 ) -> Tensor:
     """Triangular filters, equally spaced in mels, float64 `[n_mels, n_fft // 2 + 1]`.
 
-    Below a certain FFT size a triangle can fall between two bins and would be all zeros (21 of 64
-    at n_fft 64, f_min 64 Hz, 24 kHz): it would add a constant to a loss and never see the signal.
-    Such a filter, and no other, is widened to one bin on both sides of its centre. It then reads
-    the spectrum at its centre by linear interpolation, so that the number of filters and the mel
-    scale's emphasis on low frequencies stay, and no filter is empty.
+    Torchaudio's filters (`melscale_fbanks`, which has them in float32), except for those that would
+    be empty. At a small FFT size a triangle can fall between two bins and would be all zeros (21 of
+    64 at n_fft 64, f_min 64 Hz, 24 kHz): it would add a constant to a loss and never see the
+    signal. Such a filter is widened to one bin on both sides of its centre, where it then reads the
+    spectrum by linear interpolation. The number of filters and the mel scale's emphasis on low
+    frequencies stay.
 
     Args:
         f_min, f_max: edges of the lowest and highest filter in Hz; f_max None is sample_rate / 2.
@@ -98,10 +96,6 @@ def mel_filterbank(
     f_max = sample_rate / 2 if f_max is None else f_max
     if n_mels < 1:
         raise ValueError(f"n_mels must be at least 1, got {n_mels}.")
-    if n_mels * n_fft > MOST_WEIGHTS:
-        raise ValueError(
-            f"n_mels={n_mels} filters at n_fft={n_fft} are more than {MOST_WEIGHTS} weights."
-        )
     if not 0 <= f_min < f_max <= sample_rate / 2:
         raise ValueError(
             f"Mel filters need 0 <= f_min < f_max <= sample_rate / 2 = {sample_rate / 2:g} Hz, "
@@ -112,16 +106,13 @@ def mel_filterbank(
     points = mel_to_hz(torch.linspace(low, high, n_mels + 2, dtype=torch.float64), scale)
     left, center, right = points[:-2, None], points[1:-1, None], points[2:, None]
     bins = torch.linspace(0, sample_rate / 2, n_fft // 2 + 1, dtype=torch.float64)
-
     rising = (bins - left) / (center - left)
     falling = (right - bins) / (right - center)
     filters = torch.minimum(rising, falling).clamp_min(0.0)
     empty = (filters == 0).all(dim=1, keepdim=True)
     widened = (1.0 - (bins - center).abs() * n_fft / sample_rate).clamp_min(0.0)
     filters = torch.where(empty, widened, filters)
-    if area_norm:
-        filters = filters * 2.0 / (right - left)
-    return filters
+    return filters * 2.0 / (right - left) if area_norm else filters
 
 
 class Spectrogram(nn.Module):
@@ -132,13 +123,13 @@ class Spectrogram(nn.Module):
         hop_length: step between frames in samples.
         win_length: window length in samples, at most n_fft (the default); a shorter window is
             centred in the frame.
-        window: name of torch's window function, e.g. 'hann_window'.
+        window: name of one of torch's window functions, e.g. 'hann_window'.
         power: exponent of the magnitude, 1 or 2.
         padding: 'center' puts frame k around sample k * hop_length, N = T // hop_length + 1
             (torch.stft, librosa); 'same' covers the clip with N = ceil(T / hop_length) frames
             (AudioCraft's mel losses). Both reflect at the ends.
-        normalize: what the transform is divided by: None, 'window' (the window's L2 norm, as
-            torchaudio's normalized=True) or 'frame' (sqrt(n_fft), as torch.stft's).
+        normalize: None, 'window' to divide by the window's L2 norm (torchaudio's normalized=True),
+            'frame' to divide by sqrt(n_fft) (torch.stft's).
     """
 
     window: Tensor
@@ -176,7 +167,7 @@ class Spectrogram(nn.Module):
         self.register_buffer("window", (values / scale).float(), persistent=False)
 
     def _pad(self, x: Tensor) -> Tensor:
-        """[N, T] -> [N, T'] such that the frames that fit in T' are those documented above."""
+        """Pad `[N, T]` such that exactly the frames documented above fit in."""
         if self.padding == "center":
             return reflect_pad(x, self.n_fft // 2, self.n_fft // 2)
         length = x.shape[-1]
@@ -197,7 +188,7 @@ class Spectrogram(nn.Module):
                 center=False,
                 return_complex=True,
             )
-            # abs() of a complex zero has gradient zero; sqrt(re^2 + im^2) would give NaN.
+            # abs() of a complex zero has gradient zero, that of sqrt(re^2 + im^2) would be NaN.
             out = stft.abs() if self.power == 1 else torch.view_as_real(stft).square().sum(-1)
             return out.reshape(*x.shape[:-1], *out.shape[-2:])
 

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 import torch
 import torchaudio
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from adversarial_trainer.losses import (
     LOSSES,
@@ -55,8 +53,7 @@ def test_grows_with_the_noise_and_is_least_for_equal_inputs(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LOSSES)
-@settings(deadline=None, max_examples=12)
-@given(length=st.integers(1, 1500))
+@pytest.mark.parametrize("length", [1, 2, 63, 700])
 def test_any_length_gives_finite_gradients(name: str, length: int) -> None:
     loss = build(name)
     for real in (torch.zeros(1, 1, length), torch.rand(1, 1, length)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 
 import numpy as np
 import pytest
@@ -16,17 +15,15 @@ from scipy import signal
 from adversarial_trainer.modules.spectral import (
     MelSpectrogram,
     Spectrogram,
-    hz_to_mel,
     mel_filterbank,
-    mel_to_hz,
     reflect_pad,
 )
 
 
-@pytest.mark.parametrize("sample_rate", [8000, 16000, 24000, 44100, 48000])
+@pytest.mark.parametrize("sample_rate", [8000, 24000, 48000])
 def test_no_mel_filter_is_empty(sample_rate: int) -> None:
     """PITFALLS 20: at n_fft 64 and 24 kHz, 21 of 64 plain triangles are all zeros."""
-    for n_mels, f_min in ((64, 64.0), (80, 0.0), (128, 0.0)):
+    for n_mels, f_min in ((64, 64.0), (128, 0.0)):
         for exponent in range(5, 12):
             filters = mel_filterbank(sample_rate, 2**exponent, n_mels, f_min)
             assert (filters.sum(1) > 0).all() and (filters >= 0).all()
@@ -35,17 +32,7 @@ def test_no_mel_filter_is_empty(sample_rate: int) -> None:
         assert (filters.sum(1) > 0).all()
 
 
-def torchaudio_filters(
-    sample_rate: int, n_fft: int, n_mels: int, f_min: float, slaney: bool
-) -> torch.Tensor:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it warns about the empty rows
-        return torchaudio.functional.melscale_fbanks(
-            n_fft // 2 + 1, f_min, sample_rate / 2, n_mels, sample_rate,
-            norm="slaney" if slaney else None, mel_scale="slaney" if slaney else "htk",
-        ).T.double()  # fmt: skip
-
-
+@pytest.mark.filterwarnings("ignore:At least one mel filterbank")
 @pytest.mark.parametrize("slaney", [False, True])
 @pytest.mark.parametrize(
     "sample_rate,n_fft,n_mels,f_min",
@@ -55,15 +42,17 @@ def test_filters_are_torchaudios_except_for_the_empty_ones(
     sample_rate: int, n_fft: int, n_mels: int, f_min: float, slaney: bool
 ) -> None:
     """PITFALLS 20: nothing but the rows that would be zero differs."""
-    theirs = torchaudio_filters(sample_rate, n_fft, n_mels, f_min, slaney)
-    scale = "slaney" if slaney else "htk"
+    scale, norm = ("slaney", "slaney") if slaney else ("htk", None)
+    theirs = torchaudio.functional.melscale_fbanks(
+        n_fft // 2 + 1, f_min, sample_rate / 2, n_mels, sample_rate, norm, scale
+    ).T.double()
     ours = mel_filterbank(sample_rate, n_fft, n_mels, f_min, scale=scale, area_norm=slaney)
     empty = (theirs == 0).all(1)
     if n_fft == 64 and not slaney:
         assert empty.sum() == 21
-    assert torch.allclose(ours[~empty], theirs[~empty], atol=2e-5)  # float32 there
+    torch.testing.assert_close(ours[~empty], theirs[~empty], atol=2e-5, rtol=0)
     if not slaney:  # a widened filter interpolates: two neighbouring weights that sum to one
-        assert torch.allclose(ours[empty].sum(1), torch.ones(int(empty.sum()), dtype=ours.dtype))
+        assert ours[empty].sum(1) == pytest.approx(1)
 
 
 def test_a_widened_filter_sees_a_tone_at_its_centre() -> None:
@@ -73,14 +62,6 @@ def test_a_widened_filter_sees_a_tone_at_its_centre() -> None:
     energy = mel(0.5 * torch.sin(2 * math.pi * 150 * t)).mean(-1)
     assert (energy[:6] > 0.5 * energy.max()).all()  # all of these are empty in torchaudio's
     assert (energy[40:] < 1e-3 * energy.max()).all()
-    assert (torchaudio_filters(24000, 64, 64, 64.0, False)[:6] == 0).all()
-
-
-@pytest.mark.parametrize("scale", ["htk", "slaney"])
-def test_mel_scale_inverts(scale: str) -> None:
-    hz = torch.linspace(0, 24000, 1001, dtype=torch.float64)
-    assert torch.allclose(mel_to_hz(hz_to_mel(hz, scale), scale), hz, atol=1e-8)
-    assert (hz_to_mel(hz, scale).diff() > 0).all()
 
 
 @pytest.mark.parametrize("f_min,f_max", [(-1.0, None), (0.0, 13000.0), (500.0, 500.0)])
@@ -89,8 +70,7 @@ def test_bad_band_edges_are_named(f_min: float, f_max: float | None) -> None:
         mel_filterbank(24000, 512, 40, f_min, f_max)
 
 
-@pytest.mark.parametrize("n_fft,hop,win", [(256, 64, 256), (512, 50, 240), (64, 16, 33)])
-@pytest.mark.parametrize("length", [300, 700])
+@pytest.mark.parametrize("n_fft,hop,win,length", [(256, 64, 256, 700), (512, 50, 240, 300)])
 def test_spectrogram_matches_numpy(n_fft: int, hop: int, win: int, length: int) -> None:
     """Centred frames: reflect, cut, window (centred in the frame), FFT; by hand in numpy."""
     x = np.random.default_rng(0).standard_normal(length)
