@@ -91,15 +91,11 @@ def zeros(path: Path, unit: bytes) -> None:
             file.write(unit * ((1 << 20) // len(unit)))
 
 
-def test_manifests_do_not_grow(tmp_path: Path) -> None:
+def test_lines_of_manifests_have_a_limit(tmp_path: Path) -> None:
     packed, plain = tmp_path / "m.jsonl.gz", tmp_path / "m.jsonl"
     zeros(packed, b"0")
     assert packed.stat().st_size < 3e5
     assert "the line is longer than 1048576 bytes" in manifest_refusal(packed)
-    zeros(packed, b"\n")
-    assert "m.jsonl.gz:1001: nearly all lines are empty" in manifest_refusal(packed)
-    zeros(packed, (json.dumps({**LINE, "note": "0" * 10_000}) + "\n").encode())
-    assert "unpacks to more than 100 times its size" in manifest_refusal(packed)
     with open(plain, "wb") as file:
         file.truncate(1 << 32)  # one line of 4 GB, without any disk
     assert "m.jsonl:1: the line is longer" in manifest_refusal(plain)
@@ -161,24 +157,22 @@ def test_a_manifest_cannot_make_a_run_hang(tmp_path: Path, place: str) -> None:
         lambda line: b"0" * (2 << 20),
         lambda line: b"\x80\x02}.",
         lambda line: line.replace(b'"size": ', b'"size": 1e999, "x": '),
-        lambda line: line.replace(b'"skipped": null', b'"skipped": 7'),
-        lambda line: line.replace(b'"skipped": null', b'"skipped": {}'),
+        lambda line: line.replace(b'"duration": ', b'"duration": "x", "y": '),
         lambda line: line.replace(b'"path": "', b'"path": ["", "'),
         lambda line: b"[]",
         lambda line: b"null",
     ],
 )
-def test_a_broken_index_is_not_used(
+def test_a_broken_cache_is_not_used(
     tmp_path: Path, audio: Path, change: Callable[[bytes], bytes]
 ) -> None:
     """Nor is one that others have made in a cache that is shared."""
     good = scan(audio, tmp_path, progress=False).files
-    index = cache_path(audio, tmp_path, ".index.jsonl")
-    first, second, *rest = index.read_bytes().splitlines(keepends=True)
-    for lines in ([first, change(second) + b"\n", *rest], [change(second) + b"\n"]):
-        index.write_bytes(b"".join(lines))
-        result = in_child(scan, audio, tmp_path, None, False, memory=MEMORY)
-        assert result.files == good
+    cache = cache_path(audio, tmp_path)
+    first, second, *rest = cache.read_bytes().splitlines(keepends=True)
+    cache.write_bytes(b"".join([first, change(second) + b"\n", *rest]))
+    result = in_child(scan, audio, tmp_path, None, False, memory=MEMORY)
+    assert result.files == good
 
 
 @pytest.mark.parametrize(

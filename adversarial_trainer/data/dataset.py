@@ -10,25 +10,23 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.utils.data import get_worker_info
 
 from adversarial_trainer import audio
-from adversarial_trainer.audio import rate_ratio, resample_margin
 
-from .decoding import SkipLog, decode, reason_of, usable_frames
+from .decoding import decode, reason_of, usable_frames
 from .manifest import AudioMeta
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentInfo:
-    """Where a segment comes from.
+    """Origin of a segment.
 
     Attributes:
         path: its file.
         start: seconds into the file.
         duration: seconds of audio, without the padding.
         pad: zeros at the end, in samples.
-        epoch, index: the request it answers.
+        epoch, index: its key in the dataset.
         skipped: `(path, reason)` of files that were drawn before and could not be read.
     """
 
@@ -44,20 +42,24 @@ class SegmentInfo:
 class SegmentDataset:
     """Random segments; `dataset[epoch, index]` gives `(wav, info)`, wav float32 `[channels, T]`.
 
-    T is `round(segment_duration * sample_rate)`, always. A file is drawn by duration times weight,
-    the position in it evenly; a shorter file is padded with zeros at its end. Only the segment is
-    read from disk, with what the resampling filter needs around it. The same (seed, epoch, index)
-    gives the same segment in any process: nothing is remembered between draws.
+    T is always `round(segment_duration * sample_rate)`. A file is drawn in proportion to duration
+    times weight, the position in it uniformly; a shorter file is padded with zeros at its end. Only
+    the segment is read from disk, with the margin that the resampling filter needs. The same (seed,
+    epoch, index) gives the same segment in any process: no state is kept between draws.
 
     A file that cannot be read, is not finite, or has channels that do not convert is named in
     `info.skipped` and another one is drawn, up to `max_tries` files.
 
     Args:
-        metas: files; durations and weights rule the draw, rate and length are read from the file.
+        metas: files; durations and weights give the probabilities, rate and length are read from
+            the file.
         segment_duration: in seconds.
         sample_rate, channels: of the result.
         seed: >= 0. The draws of different (seed, epoch, index) never coincide.
-        num_samples: `len(dataset)`, for users that go through it once.
+        num_samples: `len(dataset)`, needed for a validation set.
+
+    Raises:
+        RuntimeError: (when indexed) `max_tries` files, or all there are, could not be read.
     """
 
     def __init__(
@@ -85,7 +87,6 @@ class SegmentDataset:
         self.seed = seed
         self.num_samples = num_samples
         self.max_tries = max_tries
-        self.skips = SkipLog()
         self._weights = np.array(
             [meta.duration * (1.0 if meta.weight is None else meta.weight) for meta in metas]
         )
@@ -93,36 +94,24 @@ class SegmentDataset:
             raise ValueError(f"none of {len(metas)} files has a duration and a weight above 0")
         self._ends = np.cumsum(self._weights)
         self._durations = np.array([meta.duration for meta in metas])
-        # One block of bytes: a list of a million strings would be copied into every worker, page
-        # by page, as their reference counts change.
-        names = [os.fsencode(meta.path) for meta in metas]
-        self._names = np.frombuffer(b"".join(names), np.uint8)
-        self._name_ends = np.cumsum([len(name) for name in names])
+        # An array, because the reference counts of a list of strings change when they are used,
+        # which would copy the list into every worker, page by page.
+        self._paths = np.array([os.fsencode(meta.path) for meta in metas])
 
     def __len__(self) -> int:
         if self.num_samples is None:
             raise TypeError("this dataset is endless: num_samples was not given")
         return self.num_samples
 
-    def __getitem__(self, item: tuple[int, int]) -> tuple[torch.Tensor, SegmentInfo]:
-        wav, info = self.segment(*item)
-        if get_worker_info() is None:  # a worker's skips are reported where its batches arrive
-            self.skips.add(info.skipped)
-        return wav, info
-
-    def segment(self, epoch: int, index: int) -> tuple[torch.Tensor, SegmentInfo]:
-        """The segment of (seed, epoch, index), without reporting what was skipped.
-
-        Raises:
-            RuntimeError: `max_tries` files, or all there are, could not be read.
-        """
+    def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, SegmentInfo]:
+        epoch, index = key
         skipped: dict[int, tuple[str, str]] = {}
         for attempt in range(self.max_tries):
             random = _Random(self.seed, epoch, index, attempt)
             number = self._draw(random, skipped)
             if number is None:
                 break
-            path = self._path(number)
+            path = os.fsdecode(self._paths[number])
             try:
                 wav, start = self._read(path, float(self._durations[number]), random.uniform())
             except (OSError, ValueError) as error:
@@ -147,22 +136,18 @@ class SegmentDataset:
             ends = np.cumsum(weights)
             if not ends[-1] > 0:
                 return None
-        # 'right' steps over files of weight 0; rounding can reach the very end of the sum.
+        # 'right' skips files of weight 0; rounding can reach the very end of the sum.
         number = int(np.searchsorted(ends, random.uniform() * ends[-1], side="right"))
         return min(number, int(np.searchsorted(ends, ends[-1], side="left")))
 
-    def _path(self, number: int) -> str:
-        start = self._name_ends[number - 1] if number else 0
-        return os.fsdecode(self._names[start : self._name_ends[number]].tobytes())
-
     def _read(self, path: str, duration: float, position: float) -> tuple[torch.Tensor, int]:
-        """At most `length` samples from `position` in [0, 1) of the possible starts, and the start.
+        """Return a segment and its start, both in samples of the result.
 
-        The result is that stretch of the whole file converted, start in samples of the result.
+        It equals that part of the converted file; `position` in [0, 1) is among all starts.
         """
         with audio.open_audio(path) as file:
-            low, high = rate_ratio(file.samplerate, self.sample_rate)
-            margin = resample_margin(low, high)
+            low, high = audio.rate_ratio(file.samplerate, self.sample_rate)
+            margin = audio.resample_margin(low, high)
             frames = usable_frames(file, duration)
             total = -(-frames * high // low)  # samples after resampling, rounded up
             start = math.floor(position * (max(0, total - self.length) + 1))
@@ -180,11 +165,8 @@ class SegmentDataset:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Workers have one thread; the last bits of a product of matrices depend on their number."""
+    """Use one thread, as in workers: the number of threads changes the last bits of a product."""
     before = torch.get_num_threads()
-    if before == 1:
-        yield
-        return
     torch.set_num_threads(1)
     try:
         yield
@@ -193,12 +175,12 @@ def _one_thread() -> Iterator[None]:
 
 
 class _Random:
-    """Numbers in [0, 1) keyed by four integers of up to 64 bits; no two keys share a draw.
+    """Random numbers in [0, 1) for a key of four integers of up to 64 bits.
 
     Philox (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") is a bijection of its
-    counter for each key. Seed and epoch make the key, index and attempt the upper half of the
-    counter; the lower half counts the draws. Hashing the numbers together (or adding them, which
-    gives epoch 1 of seed 0 the data of epoch 0 of seed 1) could collide, this cannot.
+    counter for each key, so different keys never share a draw, as they could if the integers were
+    hashed or added. Seed and epoch are the key, index and attempt the upper half of the counter;
+    the lower half counts the draws.
     """
 
     def __init__(self, seed: int, epoch: int, index: int, attempt: int) -> None:

@@ -1,4 +1,4 @@
-"""Decode parts of listed files, and keep count of those that no longer can be."""
+"""Decode parts of listed files, and count those that can no longer be decoded."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ from adversarial_trainer import audio
 
 logger = logging.getLogger(__name__)
 
-# 40 dB above full scale. No recording is; integers written as floats are, and their squares soon
-# overflow.
+# 40 dB above full scale: integers written as floats are beyond, recordings are not.
 MAX_PEAK = 100.0
 
 
 class SkipLog:
-    """Counts the files that broke after they were listed, and warns once about each."""
+    """Counts the files that broke after they were listed, with one warning for each."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
 
     def add(self, skipped: Iterable[tuple[str, str]]) -> None:
-        """Take note of `(path, reason)` pairs."""
+        """Count `(path, reason)` pairs."""
         for path, reason in skipped:
             if path not in self.counts:
                 logger.warning("%r is left out: %s", path, reason)
@@ -34,20 +33,20 @@ class SkipLog:
 
     @property
     def total(self) -> int:
-        """Draws so far that met a file which could not be used."""
+        """Number of times that a file could not be used."""
         return self.counts.total()
 
 
 def usable_frames(file: soundfile.SoundFile, duration: float) -> int:
-    """Frames of an open file that is on record with `duration` seconds.
+    """Return the frames of an open file that is listed with `duration` seconds.
 
-    The header of an mp3 may say too much, the record may be of a file since replaced.
+    The header of an mp3 may declare too many; the list may be of a file since replaced.
     """
     return min(file.frames, math.ceil(duration * file.samplerate - 1e-3))
 
 
 def fault_of(low: float, high: float) -> str | None:
-    """What is wrong with samples from `low` to `high`; NaN goes through min and max."""
+    """Describe what is wrong with samples from `low` to `high` (NaN if any sample is)."""
     if -MAX_PEAK <= low <= high <= MAX_PEAK:
         return None
     if -math.inf < low <= high < math.inf:
@@ -56,7 +55,11 @@ def fault_of(low: float, high: float) -> str | None:
 
 
 def decode(file: soundfile.SoundFile, start: int, frames: int) -> torch.Tensor:
-    """That stretch as `[C, T]`. ValueError if it is empty, shorter than `frames`, or not sound."""
+    """Return frames from `start` on as `[C, T]`.
+
+    Raises ValueError if there are none, fewer than `frames`, or samples that are NaN, Inf or far
+    out of range.
+    """
     data = audio.read_frames(file, start, frames)
     if frames <= 0:
         raise ValueError("no samples")
@@ -68,6 +71,7 @@ def decode(file: soundfile.SoundFile, start: int, frames: int) -> torch.Tensor:
 
 
 def reason_of(error: OSError | ValueError) -> str:
+    """Return an error's message without the path."""
     if isinstance(error, audio.AudioError):
         return error.reason
     return (error.strerror if isinstance(error, OSError) else None) or str(error)

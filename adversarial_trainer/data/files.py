@@ -1,4 +1,4 @@
-"""Whole files, for evaluation and for listening."""
+"""Whole files, for evaluation and generation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 
 from adversarial_trainer import audio
-from adversarial_trainer.audio import resample_margin
 
 from .decoding import SkipLog, decode, reason_of, usable_frames
 from .manifest import AudioMeta
@@ -42,7 +41,7 @@ class FileDataset:
         return len(self.metas)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, AudioMeta]:
-        """Raises OSError or ValueError where the file cannot be read."""
+        """Read a file. Raises OSError or ValueError if it cannot be read."""
         meta = self.metas[index]
         with audio.open_audio(meta.path) as file:
             rate = file.samplerate
@@ -51,7 +50,7 @@ class FileDataset:
             if self.max_duration is not None:
                 length = max(1, round(self.max_duration * self.sample_rate))
                 needed = math.ceil(length * rate / self.sample_rate)
-                limit = min(limit, needed + resample_margin(rate, self.sample_rate))
+                limit = min(limit, needed + audio.resample_margin(rate, self.sample_rate))
             wav = decode(file, 0, limit)
         wav = audio.convert(wav, rate, self.sample_rate, self.channels)
         return wav[:, :length], meta
@@ -59,9 +58,9 @@ class FileDataset:
     def readable(
         self, indices: Iterable[int] | None = None
     ) -> Iterator[tuple[int, torch.Tensor, AudioMeta]]:
-        """`(index, wav, meta)` of the files (those of `indices`) that can be read.
+        """Yield `(index, wav, meta)` of the files (those of `indices`) that can be read.
 
-        Warns about the others; `skips.counts` holds them.
+        The others are logged, and counted in `skips`.
         """
         for index in range(len(self)) if indices is None else indices:
             try:

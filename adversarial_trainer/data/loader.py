@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.utils.data import DataLoader
 
 from adversarial_trainer import distrib
 
-from .dataset import SegmentDataset
+from .dataset import SegmentDataset, SegmentInfo
 from .decoding import SkipLog
-from .fetching import Batch, Fetcher, Keys
+
+Keys = list[tuple[int, int]]  # (epoch, index) of each item of a batch
+
+
+@dataclass
+class Batch:
+    """Segments `wav`, float32 `[B, C, T]`, and where each comes from."""
+
+    wav: torch.Tensor
+    infos: list[SegmentInfo]
+
+    def __len__(self) -> int:
+        return len(self.infos)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Return the batch on `device`; the copy is asynchronous from pinned memory."""
+        return Batch(self.wav.to(device, non_blocking=True), self.infos)
+
+    def pin_memory(self) -> Batch:
+        """Return the batch in pinned memory; called by torch's DataLoader."""
+        return Batch(self.wav.pin_memory(), self.infos)
 
 
 class TrainBatches:
@@ -20,13 +47,16 @@ class TrainBatches:
     processes get batches that differ by one item; all get `updates_per_epoch` batches.
 
     Iterating gives the batches from `position` to the end of its epoch. `position` is that of the
-    next batch to be taken, whatever workers have fetched ahead: store it after an update is done,
-    set it before iterating, and the run goes on with the very next batch.
+    next batch to be taken, whatever workers have read ahead: store it after an update is done, set
+    it before iterating, and the run continues with the very next batch.
 
     Args:
         batch_size: over all processes; at least one item for each.
         num_workers: processes that read; 0 reads in this one. They stay between epochs.
         pin_memory: for copies to a GPU; by default where there is one.
+
+    Attributes:
+        skips: the files of batches taken so far, in this process, that could not be used.
     """
 
     def __init__(
@@ -39,25 +69,26 @@ class TrainBatches:
         world_size: int | None = None,
         pin_memory: bool | None = None,
     ) -> None:
-        self.rank, self.world_size = _place(rank, world_size)
-        _check_batch_size(batch_size, self.world_size)
+        self.rank, self.world_size = _check_place(batch_size, num_workers, rank, world_size)
         if updates_per_epoch < 1:
             raise ValueError(f"updates_per_epoch must be >= 1, got {updates_per_epoch}")
         self.dataset = dataset
         self.batch_size = batch_size
         self.updates_per_epoch = updates_per_epoch
+        self.num_workers = num_workers
+        self.pin_memory = pin_memory
         self.position = (0, 0)
-        self._fetcher = Fetcher(dataset, num_workers, pin_memory)
-        # Batches of one endless sequence, so that the workers read on while an epoch is validated.
+        self.skips = SkipLog()
+        # The batches from `_stream_position` on, without end: workers read on across epochs.
         self._stream: Iterator[Batch] | None = None
         self._stream_position = (0, 0)
 
     def __len__(self) -> int:
-        """Batches in a whole epoch."""
+        """Number of batches in a whole epoch."""
         return self.updates_per_epoch
 
     def set_position(self, epoch: int, update: int = 0) -> None:
-        """Go on with update `update` (from 0) of `epoch`; one past the last is the next epoch."""
+        """Set the next update (from 0) of `epoch`; one past the last is the next epoch."""
         if epoch < 0 or not 0 <= update <= self.updates_per_epoch:
             raise ValueError(
                 f"no update {update} in epoch {epoch}: expected epoch >= 0 and "
@@ -65,27 +96,26 @@ class TrainBatches:
             )
         self.position = (epoch + 1, 0) if update == self.updates_per_epoch else (epoch, update)
 
-    @property
-    def skips(self) -> SkipLog:
-        """The files of batches taken so far, in this process, that could not be used."""
-        return self.dataset.skips
-
     def state_dict(self) -> dict[str, int]:
-        """The position of the next batch."""
+        """Return the position of the next batch."""
         return {"epoch": self.position[0], "update": self.position[1]}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
+        """Continue from a stored position."""
         self.set_position(state["epoch"], state["update"])
 
     def __iter__(self) -> Iterator[Batch]:
         epoch = self.position[0]
         while self.position[0] == epoch:
-            stream, self._stream = self._stream, None  # lost if reading fails
+            stream, self._stream = self._stream, None  # dropped if reading fails
             if stream is None or self._stream_position != self.position:
-                stream = self._fetcher.fetch(self._keys(*self.position))
+                stream = None  # ends the workers of another position before new ones start
+                keys = self._keys(*self.position)
+                stream = iter(_loader(self.dataset, keys, self.num_workers, self.pin_memory))
             batch = next(stream)
             self._stream = stream
-            # Before the batch is handed out: it is then the consumer's to count as done.
+            _report_skips(batch, self.skips)
+            # Before the batch is handed out: from here on it counts as taken.
             self.set_position(epoch, self.position[1] + 1)
             self._stream_position = self.position
             yield batch
@@ -93,7 +123,6 @@ class TrainBatches:
     def close(self) -> None:
         """End the workers."""
         self._stream = None
-        self._fetcher.close()
 
     def _keys(self, epoch: int, update: int) -> Iterator[Keys]:
         while True:
@@ -114,7 +143,7 @@ class FixedBatches:
     The items `dataset[0, n]` are cut into batches of nearly equal size; process r gets the items r,
     r + world_size, ... of each. Every process gets the same number of batches, none of them empty,
     so that collectives inside the loop do not hang; batches may differ by one item between
-    processes, so weigh averages by `len(batch)`. Batches have at most `batch_size` items over all
+    processes, so weight averages by `len(batch)`. Batches have at most `batch_size` items over all
     processes, or less than twice `world_size` where that is more.
 
     Raises ValueError if there are fewer segments than processes.
@@ -129,41 +158,93 @@ class FixedBatches:
         world_size: int | None = None,
         pin_memory: bool | None = None,
     ) -> None:
-        self.rank, self.world_size = _place(rank, world_size)
-        _check_batch_size(batch_size, self.world_size)
+        self.rank, self.world_size = _check_place(batch_size, num_workers, rank, world_size)
         total = len(dataset)
         if total < self.world_size:
             raise ValueError(f"{total} segments are too few for {self.world_size} processes")
         self.dataset = dataset
+        self.num_workers = num_workers
+        self.pin_memory = pin_memory
+        self.skips = SkipLog()
         count = min(-(-total // batch_size), total // self.world_size)
-        self._bounds = [total * n // count for n in range(count + 1)]
-        self._fetcher = Fetcher(dataset, num_workers, pin_memory)
+        bounds = [total * n // count for n in range(count + 1)]
+        self._keys: list[Keys] = [
+            [(0, index) for index in range(first + self.rank, end, self.world_size)]
+            for first, end in zip(bounds, bounds[1:], strict=False)
+        ]
+        self._batches: DataLoader | None = None
 
     def __len__(self) -> int:
-        return len(self._bounds) - 1
+        return len(self._keys)
 
     def __iter__(self) -> Iterator[Batch]:
-        return self._fetcher.fetch(
-            [(0, index) for index in range(first + self.rank, end, self.world_size)]
-            for first, end in zip(self._bounds, self._bounds[1:], strict=False)
-        )
+        if self._batches is None:
+            self._batches = _loader(self.dataset, self._keys, self.num_workers, self.pin_memory)
+        for batch in self._batches:
+            _report_skips(batch, self.skips)
+            yield batch
 
     def close(self) -> None:
         """End the workers."""
-        self._fetcher.close()
+        self._batches = None
 
 
-def _place(rank: int | None, world_size: int | None) -> tuple[int, int]:
+def _loader(
+    dataset: SegmentDataset, keys: Iterable[Keys], num_workers: int, pin_memory: bool | None
+) -> DataLoader:
+    return DataLoader(
+        dataset,  # type: ignore[arg-type]  # indexed by (epoch, index), so not a torch Dataset
+        batch_sampler=keys,  # type: ignore[arg-type]
+        num_workers=num_workers,
+        collate_fn=_collate,
+        pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
+        # An item that a worker cannot send (no room in /dev/shm) never arrives.
+        timeout=600 if num_workers else 0,
+        persistent_workers=num_workers > 0,
+        worker_init_fn=_ignore_job_signals,
+        # Its base seed would otherwise be drawn from the global generator.
+        generator=torch.Generator(),
+    )
+
+
+def _collate(items: Sequence[tuple[torch.Tensor, SegmentInfo]]) -> Batch:
+    return Batch(torch.stack([wav for wav, _ in items]), [info for _, info in items])
+
+
+def _report_skips(batch: Batch, skips: SkipLog) -> None:
+    for info in batch.infos:
+        skips.add(info.skipped)
+
+
+def _check_place(
+    batch_size: int, num_workers: int, rank: int | None, world_size: int | None
+) -> tuple[int, int]:
     rank = distrib.rank() if rank is None else rank
     world_size = distrib.world_size() if world_size is None else world_size
     if not 0 <= rank < world_size:
         raise ValueError(f"rank must be in [0, {world_size}), got {rank}")
-    return rank, world_size
-
-
-def _check_batch_size(batch_size: int, world_size: int) -> None:
     if batch_size < world_size:
         raise ValueError(
             f"batch_size={batch_size} is the size over all processes and must be at least their "
             f"number, {world_size}"
         )
+    if num_workers < 0:
+        raise ValueError(f"num_workers must be >= 0, got {num_workers}")
+    return rank, world_size
+
+
+def _ignore_job_signals(worker: int) -> None:
+    """Leave Ctrl-C and SLURM's signals, which go to all processes of a job, to the trainer.
+
+    It may need more batches to finish its step. A SIGTERM ends the worker if its parent sent it.
+    """
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_await_sigterm, args=(os.getppid(),), daemon=True).start()
+
+
+def _await_sigterm(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)

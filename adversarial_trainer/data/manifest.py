@@ -1,9 +1,8 @@
-"""Lists of audio files as AudioCraft keeps them: JSON lines, gzipped or not."""
+"""AudioCraft's lists of audio files: JSON lines, gzipped or not."""
 
 from __future__ import annotations
 
 import gzip
-import itertools
 import json
 import math
 import os
@@ -12,15 +11,12 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from adversarial_trainer.audio import replacing
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
 MAX_LINE = 1 << 20  # bytes
-MAX_RATIO = 100  # of unpacked to packed bytes; real lists have about 10
-MAX_EMPTY = 1000  # lines, and one for each entry
-MIN_LIMIT = 1 << 23  # bytes that are unpacked in any case
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +27,8 @@ class AudioMeta:
         path: of the audio file.
         duration: in seconds, > 0.
         sample_rate: in Hz.
-        amplitude: peak of the absolute samples, if known.
-        weight: how much more often than its duration says the file is drawn; None counts as 1.
+        amplitude: largest absolute sample, if known.
+        weight: multiplies the file's duration in the random draw; None counts as 1.
         info_path: a file with more about this one; kept, not used.
     """
 
@@ -45,7 +41,7 @@ class AudioMeta:
 
 
 def is_manifest(path: str | Path) -> bool:
-    """Whether the name is that of a manifest."""
+    """Return whether the name is that of a manifest."""
     return str(path).endswith(SUFFIXES)
 
 
@@ -53,7 +49,7 @@ def load_manifest(path: str | Path, name: str = "manifest") -> list[AudioMeta]:
     """Read a `.jsonl` or `.jsonl.gz` manifest, in the file's order.
 
     Relative paths count from the manifest's folder. Fields that AudioMeta lacks are ignored. The
-    audio files are not looked at.
+    audio files are not opened.
 
     Args:
         name: the configuration key the path comes from, for messages.
@@ -67,44 +63,41 @@ def load_manifest(path: str | Path, name: str = "manifest") -> list[AudioMeta]:
     if not is_manifest(path):
         raise ValueError(f"{name}={str(path)!r}: a manifest ends in {' or '.join(SUFFIXES)}")
     folder = os.path.abspath(path.parent)
-    metas = []
-    number = 0
-    try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
-            for number, line in enumerate(read_lines(file, path), 1):
-                if line.strip():
-                    metas.append(_parse(line, folder, f"{path}:{number}"))
-                elif number > 2 * len(metas) + MAX_EMPTY:
-                    raise ValueError(f"{path}:{number}: nearly all lines are empty")
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise ValueError(f"{path}: broken gzip after line {number}: {error}") from error
+    metas = [meta_from_dict(entry, folder, where) for where, entry in read_entries(path)]
     if not metas:
         raise ValueError(f"{name}={str(path)!r}: the manifest has no entries")
     return metas
 
 
-def read_lines(file: BinaryIO | gzip.GzipFile, path: Path) -> Iterator[bytes]:
-    """The lines of the file `path`, with bounded memory.
+def read_entries(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield `(file:line, object)` of a file of JSON lines, skipping empty ones.
 
-    Raises:
-        ValueError: one is too long, or the file was packed as no list of files packs.
+    Raises ValueError for anything but JSON objects, and for lines longer than a megabyte.
     """
-    limit = max(MIN_LIMIT, MAX_RATIO * path.stat().st_size)
-    for number in itertools.count(1):
-        line = file.readline(MAX_LINE + 1)
-        if len(line) > MAX_LINE:
-            raise ValueError(f"{path}:{number}: the line is longer than {MAX_LINE} bytes")
-        if file.tell() > limit:
-            raise ValueError(f"{path}:{number}: unpacks to more than {MAX_RATIO} times its size")
-        if not line:
-            return
-        yield line
+    where = str(path)
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
+            number = 0
+            while line := file.readline(MAX_LINE + 1):
+                number += 1
+                where = f"{path}:{number}"
+                if len(line) > MAX_LINE:
+                    raise ValueError(f"{where}: the line is longer than {MAX_LINE} bytes")
+                if line.strip():
+                    yield where, _parse(line, where)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{where}: broken gzip: {error}") from error
 
 
 def save_manifest(path: str | Path, metas: Iterable[AudioMeta]) -> None:
     """Write a manifest, gzipped if the name ends in `.gz`; atomic, equal bytes for equal metas."""
-    # ASCII escapes carry names that are not valid UTF-8 (lone surrogates) there and back.
-    text = "".join(json.dumps(asdict(meta)) + "\n" for meta in metas).encode("ascii")
+    save_entries(path, map(asdict, metas))
+
+
+def save_entries(path: str | Path, entries: Iterable[Mapping[str, Any]]) -> None:
+    """Write JSON lines; atomic."""
+    # ASCII escapes preserve names that are not valid UTF-8 (lone surrogates).
+    text = "".join(json.dumps(entry) + "\n" for entry in entries).encode("ascii")
     with replacing(path) as temporary:
         temporary.write_bytes(gzip.compress(text, mtime=0) if str(path).endswith(".gz") else text)
 
@@ -116,19 +109,16 @@ def meta_from_dict(entry: Mapping[str, Any], folder: str, where: str) -> AudioMe
         got = reprlib.repr(entry[field]) if field in entry else "nothing"
         return ValueError(f"{where}: field {field!r}: expected {expected}, got {got}")
 
-    def number(field: str, expected: str, low: float, optional: bool) -> float | None:
+    def number(field: str, expected: str, optional: bool) -> float | None:
         value = entry.get(field)
         if value is None and optional:
             return None
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise fail(field, expected)
-        try:
-            value = float(value)
-        except OverflowError:  # a whole number of hundreds of digits
-            value = math.inf
-        if not math.isfinite(value) or value < low or (not optional and value == 0):
+        # The comparison is exact for integers of any size.
+        if not 0 <= value < 2**63 or (value == 0 and not optional):
             raise fail(field, expected)
-        return value
+        return float(value)
 
     def file(field: str) -> str:
         value = entry.get(field)
@@ -136,27 +126,25 @@ def meta_from_dict(entry: Mapping[str, Any], folder: str, where: str) -> AudioMe
             raise fail(field, "a path")
         return os.path.normpath(os.path.join(folder, value))
 
-    duration = number("duration", "seconds > 0", 0.0, optional=False)
-    rate = number("sample_rate", "a whole number of Hz > 0", 1.0, optional=False)
-    if duration is None or rate is None or rate != int(rate):
+    duration = number("duration", "seconds > 0", optional=False)
+    rate = number("sample_rate", "a whole number of Hz > 0", optional=False)
+    if duration is None or rate is None or rate != math.floor(rate):
         raise fail("sample_rate", "a whole number of Hz > 0")
     return AudioMeta(
         path=file("path"),
         duration=duration,
         sample_rate=int(rate),
-        amplitude=number("amplitude", "a number >= 0 or null", 0.0, optional=True),
-        weight=number("weight", "a number >= 0 or null", 0.0, optional=True),
+        amplitude=number("amplitude", "a number >= 0 or null", optional=True),
+        weight=number("weight", "a number >= 0 or null", optional=True),
         info_path=None if entry.get("info_path") is None else file("info_path"),
     )
 
 
-def _parse(line: bytes, folder: str, where: str) -> AudioMeta:
+def _parse(line: bytes, where: str) -> dict[str, Any]:
     try:
         entry = json.loads(line)
-    except ValueError as error:  # bad JSON or bad UTF-8
+    except (ValueError, RecursionError) as error:  # also bad UTF-8, and [[[[...
         raise ValueError(f"{where}: not JSON: {error}") from error
-    except RecursionError as error:
-        raise ValueError(f"{where}: not JSON: nested too deeply") from error
     if not isinstance(entry, dict):
         raise ValueError(f"{where}: expected an object, got {type(entry).__name__}")
-    return meta_from_dict(entry, folder, where)
+    return entry

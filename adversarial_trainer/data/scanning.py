@@ -5,33 +5,62 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import stat
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 
 from tqdm import tqdm
 
-from adversarial_trainer.audio import replacing
+from adversarial_trainer.audio import EXTENSIONS
 
-from .checking import check
-from .listing import Skipped, list_files
-from .manifest import AudioMeta, save_manifest
-from .scan_cache import Entry, load_index, save_index
+from .checking import Skipped, check
+from .manifest import AudioMeta, meta_from_dict, read_entries, save_entries
 
 logger = logging.getLogger(__name__)
+
+# Audio that libsndfile cannot read: these are reported as skipped, other files are not.
+UNSUPPORTED = frozenset(".m4a .mp4 .aac .wma .ape .mka .webm .amr .ac3 .dsf .wv".split())
+# Part of the cache's name; raised when the checks change, so that old results are not used.
+VERSION = 3
+
+Stamp = tuple[int, int]  # size in bytes and modification time in ns: change with the contents
+
+
+@dataclass
+class Listing:
+    """The contents of a folder.
+
+    Attributes:
+        files: paths and stamps of the files to be checked.
+        skipped: those with an audio file's extension that cannot be used.
+        others: number of files of each other extension.
+    """
+
+    files: dict[str, Stamp] = field(default_factory=dict)
+    skipped: list[Skipped] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+
+    def describe_empty(self) -> str:
+        """Return the message for a folder without audio files."""
+        line = "no audio file in the folder"
+        if self.others:
+            line += f", but {self.others.total()} others ({', '.join(sorted(self.others)[:8])})"
+        return f"{line}. Valid extensions: {', '.join(sorted(EXTENSIONS))}"
 
 
 @dataclass
 class ScanReport:
-    """What a scan found.
+    """The result of a scan.
 
     Attributes:
         files: the usable ones, sorted by path.
         skipped: those left out, sorted by path.
         reused: how many results came from the cache.
-        report_path: where the full list of `skipped` was written, if there is a cache.
+        report_path: JSON lines with the path and reason of all `skipped`, if there is a cache.
     """
 
     files: list[AudioMeta]
@@ -40,18 +69,16 @@ class ScanReport:
     report_path: Path | None = None
 
     def summary(self) -> str:
-        """One line: how many files, how long, how many left out and why."""
+        """Return one line: how many files, how long, how many are left out and why."""
         hours = sum(meta.duration for meta in self.files) / 3600
         length = f"{hours:.1f} h" if hours >= 1 else f"{hours * 60:.1f} min"
         line = f"{len(self.files)} usable files, {length}"
-        if self.skipped:
-            line += f"; {len(self.skipped)} skipped ({self.reasons()})"
-        return line
+        return f"{line}; {len(self.skipped)} skipped ({self.reasons()})" if self.skipped else line
 
     def reasons(self) -> str:
-        """`3 unreadable, 1 silent`, the most frequent first."""
-        kinds = Counter(skipped.kind for skipped in self.skipped)
-        return ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items(), key=_by_count))
+        """Return `3 unreadable, 1 silent`, the most frequent first."""
+        kinds = Counter(sorted(skipped.kind for skipped in self.skipped))
+        return ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
 
 
 def scan(
@@ -69,87 +96,170 @@ def scan(
     cannot read in parts, a second name of a file.
 
     Args:
-        cache_dir: where to keep the result, as an AudioCraft manifest with an index beside it that
-            tells changed, added and removed files by size and modification time. Nothing is
-            written where the audio is, unless that is what the caller says here.
-        workers: threads; by default two a core. Threads do, because libsndfile and numpy release
-            the interpreter's lock while they work.
+        cache_dir: where to keep the result: an AudioCraft manifest of the usable files, and a list
+            of the others. Files are checked again when their size or modification time changes.
+            Nothing is written beside the audio.
+        workers: threads; by default two a core. libsndfile and numpy release the interpreter's
+            lock while they work.
         name: the configuration key the folder comes from, for messages.
     Raises:
         FileNotFoundError: there is no such folder.
         ValueError: it has no usable file.
     """
     root = os.path.abspath(folder)
-    index_path = None if cache_dir is None else cache_path(root, cache_dir, ".index.jsonl")
-    known = {} if index_path is None else load_index(index_path, root)
-    found: dict[str, Entry] = {}
-    reused = 0
-    todo: list[Entry] = []
     listing = list_files(str(folder), name)
-    for entry in listing.entries:
-        old = known.get(entry.path)
-        # What a change of permissions can mend is tried again.
-        if old and old.stamp == entry.stamp and not (old.skipped or "").startswith("unreadable"):
-            found[entry.path] = old
-            reused += 1
-        else:
-            todo.append(entry)
-    workers = workers or min(32, 2 * (os.cpu_count() or 1))
-    quiet = not progress or not todo
+    cache = None if cache_dir is None else cache_path(root, cache_dir)
+    known = {} if cache is None else _load(cache)
+    # Unreadable files are tried again: their permissions may have changed.
+    found = {
+        path: result
+        for path, (stamp, result) in known.items()
+        if listing.files.get(path) == stamp
+        and not (isinstance(result, Skipped) and result.kind == "unreadable")
+    }
+    reused = len(found)
+    todo = iter([path for path in listing.files if path not in found])
+    total = len(listing.files) - reused
     try:
         with (
-            ThreadPoolExecutor(workers) as pool,
-            tqdm(total=len(todo), desc="scan", unit="file", disable=quiet) as bar,
+            ThreadPoolExecutor(workers or min(32, 2 * (os.cpu_count() or 1))) as pool,
+            tqdm(total=total, desc="scan", unit="file", disable=not progress or not total) as bar,
         ):
-            pending = iter(todo)
-            while chunk := list(islice(pending, 4096)):  # bounds the queue and what Ctrl-C loses
-                for checked in pool.map(check, chunk):
-                    found[checked.path] = checked
+            while chunk := list(islice(todo, 4096)):  # bounds what Ctrl-C loses
+                for result in pool.map(check, chunk):
+                    found[result.path] = result
                     bar.update()
     finally:
-        changed = bool(todo) or found.keys() != known.keys()
-        # An interrupted scan goes on from here next time.
-        if index_path is not None and changed:
-            save_index(index_path, root, found.values())
-    ordered = [found[path] for path in sorted(found)]
+        # Saved even if interrupted: the next scan continues from here.
+        if cache is not None and (total or found.keys() != known.keys() or listing.skipped):
+            _save(cache, listing, found)
+    results = [found[path] for path in sorted(found)]
     report = ScanReport(
-        files=[entry.meta for entry in ordered if entry.meta is not None],
-        skipped=sorted(
-            [Skipped(e.path, e.skipped) for e in ordered if e.skipped] + listing.skipped
-        ),
+        files=[result for result in results if isinstance(result, AudioMeta)],
+        skipped=sorted(listing.skipped + [r for r in results if isinstance(r, Skipped)]),
         reused=reused,
+        report_path=None if cache is None else skipped_path(cache),
     )
-    if cache_dir is not None:
-        report.report_path = cache_path(root, cache_dir, ".skipped.txt")
-        _write_report(report.report_path, report.skipped)
-        manifest = cache_path(root, cache_dir)
-        if changed or not manifest.exists():
-            save_manifest(manifest, report.files)
     where = f"; see {report.report_path}" if report.report_path and report.skipped else ""
     logger.info("%s: %s%s", root, report.summary(), where)
     if not report.files:
-        found_nothing = listing.nothing()
+        reason = listing.describe_empty()
         if report.skipped:
             count = len(report.skipped)
-            found_nothing = f"none of {count} audio files is usable: {report.reasons()}"
-        raise ValueError(f"{name}={str(folder)!r}: {found_nothing}{where}")
+            reason = f"none of {count} audio files is usable: {report.reasons()}"
+        raise ValueError(f"{name}={str(folder)!r}: {reason}{where}")
     return report
 
 
-def cache_path(folder: str | Path, cache_dir: str | Path, suffix: str = ".jsonl") -> Path:
-    """Where `scan` keeps the manifest (or what the suffix says) of `folder`."""
+def cache_path(folder: str | Path, cache_dir: str | Path) -> Path:
+    """Return the manifest in which `scan` keeps the usable files of `folder`."""
     root = os.path.abspath(folder)
-    digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:12]
+    digest = hashlib.sha256(f"{VERSION}:".encode() + os.fsencode(root)).hexdigest()[:12]
     stem = "".join(c if c.isascii() and c.isalnum() else "_" for c in os.path.basename(root))
-    return Path(cache_dir) / f"{stem[:40]}-{digest}{suffix}"
+    return Path(cache_dir) / f"{stem[:40]}-{digest}.jsonl"
 
 
-def _write_report(path: Path, skipped: list[Skipped]) -> None:
-    # repr of the path: names with newlines keep to their line, those not in UTF-8 can be written.
-    with replacing(path) as temporary:
-        lines = [f"{s.reason}\t{s.path!r}\n" for s in skipped]
-        temporary.write_text("".join(lines), encoding="utf-8")
+def skipped_path(cache: Path) -> Path:
+    """Return the file with the skipped files, beside the manifest `cache`."""
+    return cache.with_suffix(".skipped.jsonl")
 
 
-def _by_count(item: tuple[str, int]) -> tuple[int, str]:
-    return -item[1], item[0]
+def _save(cache: Path, listing: Listing, found: dict[str, AudioMeta | Skipped]) -> None:
+    used, left_out = [], [skipped._asdict() for skipped in sorted(listing.skipped)]
+    for path in sorted(found):
+        result = found[path]
+        stamp = dict(zip(("size", "mtime_ns"), listing.files[path], strict=True))
+        if isinstance(result, Skipped):
+            left_out.append({**result._asdict(), **stamp})
+        else:
+            used.append({**asdict(result), **stamp})
+    save_entries(cache, used)
+    save_entries(skipped_path(cache), left_out)
+
+
+def _load(cache: Path) -> dict[str, tuple[Stamp, AudioMeta | Skipped]]:
+    """Read what `_save` wrote; nothing if a file is missing or broken."""
+    known: dict[str, tuple[Stamp, AudioMeta | Skipped]] = {}
+    try:
+        for path in (cache, skipped_path(cache)):
+            for where, entry in read_entries(path) if path.is_file() else ():
+                if "size" not in entry:
+                    continue  # skipped by its name alone
+                stamp = int(entry["size"]), int(entry["mtime_ns"])
+                if path == cache:
+                    known[entry["path"]] = stamp, meta_from_dict(entry, "/", where)
+                else:
+                    known[entry["path"]] = stamp, Skipped(str(entry["path"]), str(entry["reason"]))
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+        logger.warning("Ignoring a broken cache, the folder is scanned again: %s", error)
+        return {}
+    return known
+
+
+def list_files(folder: str, name: str) -> Listing:
+    """List the files below `folder`, following links, each once.
+
+    Raises FileNotFoundError or ValueError, with the configuration key `name`, if it is no folder.
+    """
+    if not os.path.exists(folder):
+        raise FileNotFoundError(f"{name}={folder!r}: no such folder")
+    if not os.path.isdir(folder):
+        raise ValueError(f"{name}={folder!r}: a file; give a folder or a manifest (.jsonl)")
+    listing = Listing()
+    first = _first_sight()
+    stack = [os.path.abspath(folder)]
+    while stack:
+        current = stack.pop()
+        try:
+            if not first(os.stat(current), current):
+                continue  # a loop of links
+            with os.scandir(current) as entries:
+                # Real files before links, so that a link never takes its target's place.
+                children = sorted(entries, key=lambda e: (e.is_symlink(), e.name))
+        except OSError as error:
+            reason = f"folder cannot be listed: {error.strerror}"
+            listing.skipped.append(Skipped(current, reason))
+            continue
+        folders = []
+        for child in children:
+            try:
+                if child.is_dir():
+                    folders.append(child.path)
+                else:
+                    _list_file(child, first, listing)
+            except OSError as error:  # a link to nowhere or to itself
+                listing.skipped.append(Skipped(child.path, f"unreadable: {error.strerror}"))
+        stack.extend(reversed(folders))
+    return listing
+
+
+def _list_file(
+    child: os.DirEntry[str], first: Callable[[os.stat_result, str], bool], listing: Listing
+) -> None:
+    suffix = os.path.splitext(child.name)[1].lower()
+    if suffix not in EXTENSIONS | UNSUPPORTED:
+        listing.others[suffix or child.name] += 1
+        return
+    info = child.stat()
+    if suffix in UNSUPPORTED:
+        listing.skipped.append(Skipped(child.path, f"unsupported format: {suffix}"))
+    elif not stat.S_ISREG(info.st_mode):
+        listing.skipped.append(Skipped(child.path, "not a regular file"))
+    elif not first(info, child.path):
+        listing.skipped.append(Skipped(child.path, "second name of a file: link"))
+    else:
+        listing.files[child.path] = info.st_size, info.st_mtime_ns
+
+
+def _first_sight() -> Callable[[os.stat_result, str], bool]:
+    """Return a function that tells whether a file or folder is seen for the first time."""
+    seen: set[object] = set()
+
+    def first(info: os.stat_result, path: str) -> bool:
+        # Some network file systems have no inode numbers.
+        key: object = (info.st_dev, info.st_ino) if info.st_ino else os.path.realpath(path)
+        new = key not in seen
+        seen.add(key)
+        return new
+
+    return first

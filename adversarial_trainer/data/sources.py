@@ -1,4 +1,4 @@
-"""Where the files of each stage come from."""
+"""Find the files of each stage."""
 
 from __future__ import annotations
 
@@ -27,33 +27,27 @@ def load_source(
     workers: int | None = None,
     name: str = "dset.path",
 ) -> list[AudioMeta]:
-    """The files of a folder (scanned) or of a manifest. Errors name the key `name`."""
+    """Return the files of a folder (scanned) or of a manifest. Errors name the key `name`."""
     if is_manifest(source) and not os.path.isdir(source):
         return load_manifest(source, name)
     return scan(source, cache_dir, workers, distrib.is_rank_zero(), name).files
 
 
 def configured_metas(dset: DictConfig, cache: Path) -> dict[str, list[AudioMeta]]:
-    """The files of each stage, as a `dset` node says; the demo corpus is made where it is missing.
+    """Return the files of each stage for a `dset` node; makes the demo corpus if it is missing.
 
-    Every rank calls it. `cache`: for scans and the corpus, where `dset.cache` says nothing.
+    Called on every rank. `cache`: folder for scans and the corpus, unless `dset.cache` is set.
     """
     cache, path = Path(dset.cache or cache), dset.path
     if dset.name not in ("demo", "folder"):
         raise unknown_name("dset.name", dset.name, ("demo", "folder"))
     if dset.name == "demo" and path is None and dset.manifest is None:
-        from . import demo  # pulls in scipy's filters
+        from . import demo  # imports scipy.signal, half a second
 
         if distrib.is_rank_zero():
             path = str(demo.build(cache / "demo_corpus"))
         path = distrib.broadcast_object(path)
-    return resolve_stage_metas(
-        path=path,
-        manifest=dset.manifest,
-        stages=dict(dset.stages),
-        shares=dict(dset.shares),
-        cache_dir=cache,
-    )
+    return resolve_stage_metas(path, dset.manifest, dict(dset.stages), dict(dset.shares), cache)
 
 
 def resolve_stage_metas(
@@ -65,19 +59,19 @@ def resolve_stage_metas(
     workers: int | None = None,
     salt: str = "",
 ) -> dict[str, list[AudioMeta]]:
-    """The files of each stage: a folder or manifest of its own, or a part of a common one.
+    """Return the files of each stage: its own folder or manifest, or a part of the common one.
 
-    In several processes the first one looks and tells the others, so that all work on one list.
+    In several processes rank 0 finds them and sends the list to the others.
 
     Args:
         path, manifest: the common folder, or the common manifest (`dset.path`, `dset.manifest`).
-            A manifest is taken under `path` as well.
+            `path` may be a manifest, too.
         stages: a folder or manifest for single stages (`dset.stages.<stage>`). Its files are left
             out of the split, and the other stages divide the rest.
-        shares: as for `split`.
-        cache_dir: as for `scan`.
+        shares, salt: as for `split`.
+        cache_dir, workers: as for `scan`.
     Returns:
-        A list for each of `STAGES`; empty where a stage has share 0 and nothing of its own.
+        A list for each of `STAGES`; empty for a stage with share 0 and no source of its own.
     Raises:
         FileNotFoundError, ValueError: on any rank, where the first one fails.
     """
@@ -130,18 +124,13 @@ def _resolve(
                 raise ValueError(f"{name}={str(source)!r}: all its files are in dset.stages")
         root = os.path.abspath(os.path.dirname(source) if is_manifest(source) else source)
         metas.update(split(common, root, open_shares, salt))
-    if own:
-        _warn_of_overlap(metas)
+    if own:  # sources of single stages may overlap, which can be intended
+        train = {_real_path(meta) for meta in metas["train"]}
+        for stage in STAGES[1:]:
+            if shared := sum(_real_path(meta) in train for meta in metas[stage]):
+                count = len(metas[stage])
+                logger.warning("%d of %d %s files are also in train", shared, count, stage)
     return metas
-
-
-def _warn_of_overlap(metas: dict[str, list[AudioMeta]]) -> None:
-    """Two sources of their own may hold the same files; that may be meant, but is said."""
-    train = {_real_path(meta) for meta in metas["train"]}
-    for stage in STAGES[1:]:
-        common = sum(_real_path(meta) in train for meta in metas[stage])
-        if common:
-            logger.warning("%d of %d %s files are also in train", common, len(metas[stage]), stage)
 
 
 def _real_path(meta: AudioMeta) -> str:

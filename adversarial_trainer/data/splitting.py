@@ -27,7 +27,7 @@ def split(
 ) -> dict[str, list[AudioMeta]]:
     """Give each file to one stage, by the hash of its path relative to `root`.
 
-    A file's stage does not depend on the other files nor on where the folder lies, so files can be
+    A file's stage depends neither on the other files nor on where the folder lies, so files can be
     added and the folder can move. Two exceptions keep small folders usable:
 
     - a stage that would get nothing takes a file from the stage that has the most;
@@ -56,15 +56,14 @@ def split(
 
 
 def check_shares(shares: Mapping[str, float]) -> list[str]:
-    """The stages that get files, in the order of `STAGES`. ValueError for shares that are wrong."""
+    """Return the stages with a share, in the order of `STAGES`; ValueError for invalid shares."""
     for stage, share in shares.items():
         if stage not in STAGES:
             raise ValueError(f"Unknown stage {stage!r} in shares. Choices: {', '.join(STAGES)}")
-        if isinstance(share, bool) or not isinstance(share, (int, float)) or not (
-            0 <= share < math.inf
-        ):  # fmt: skip
+        number = isinstance(share, (int, float)) and not isinstance(share, bool)
+        if not number or not 0 <= share < math.inf:
             raise ValueError(f"shares.{stage} must be a number >= 0, got {share!r}")
-    # Their own order, so that the order in which shares are written means nothing.
+    # In the order of STAGES, so that the order in which shares are written has no effect.
     stages = [stage for stage in STAGES if shares.get(stage, 0) > 0]
     if not stages:
         raise ValueError(f"shares must hold a number > 0, got {dict(shares)}")
@@ -72,7 +71,7 @@ def check_shares(shares: Mapping[str, float]) -> list[str]:
 
 
 def _position(path: str, root: str | Path, salt: str) -> float:
-    """A number in [0, 1) for a file, even over files."""
+    """Hash a file to a number in [0, 1), uniform over files."""
     relative = os.path.relpath(path, root).replace(os.sep, "/")
     digest = hashlib.blake2b(salt.encode() + b"\0" + os.fsencode(relative), digest_size=8).digest()
     return (int.from_bytes(digest, "big") >> 11) * 2.0**-53
@@ -99,8 +98,8 @@ def _few(keys: list[float], stages: list[str]) -> dict[str, set[int]]:
     everything = set(range(len(keys)))
     if len(keys) == 1:
         logger.warning(
-            "There is one file only: %s share it, so their figures say how well it was learned by "
-            "heart. Cut it up, or give a stage files of its own.", ", ".join(stages),
+            "There is only one file: %s share it, so their metrics show how well it was memorised. "
+            "Cut it up, or give a stage files of its own.", ", ".join(stages),
         )  # fmt: skip
         return {stage: everything for stage in stages}
     held_out = min(everything, key=lambda i: (keys[i], i))

@@ -1,4 +1,3 @@
-import logging
 import os
 from pathlib import Path
 
@@ -79,7 +78,7 @@ def test_only_the_segment_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def segments(dataset: SegmentDataset, epoch: int, count: int) -> list[tuple[str, float]]:
-    infos = [dataset.segment(epoch, index)[1] for index in range(count)]
+    infos = [dataset[epoch, index][1] for index in range(count)]
     return [(info.path, info.start) for info in infos]
 
 
@@ -93,7 +92,7 @@ def test_seed_epoch_and_index_never_collide(folder: Path) -> None:
         assert segments(dataset, 1, 3) == segments(dataset, 1, 3)
         for epoch in values:
             seen.add(tuple(segments(dataset, epoch, 6)))
-            first = dataset.segment(epoch, 2**40)[1].start, dataset.segment(epoch, 0)[1].start
+            first = dataset[epoch, 2**40][1].start, dataset[epoch, 0][1].start
             assert first[0] != first[1]
     assert len(seen) == len(values) ** 2
 
@@ -143,13 +142,11 @@ def test_segment_of_the_whole_file_and_of_one_sample(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", ["delete", "truncate", "nan", "text", "fifo", "shorter"])
-def test_a_file_that_breaks_later_is_skipped(
-    tmp_path: Path, harm: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_file_that_breaks_later_is_skipped(tmp_path: Path, harm: str) -> None:
     for name in "abc":
         make(tmp_path / f"{name}.flac", 3.0, seed=ord(name))
     dataset = SegmentDataset(scan(tmp_path, progress=False).files, 0.5, RATE, 1)
-    before = [dataset.segment(0, index) for index in range(60)]
+    before = [dataset[0, index] for index in range(60)]
     broken = tmp_path / "b.flac"
     if harm == "truncate":
         broken.write_bytes(broken.read_bytes()[: broken.stat().st_size // 4])
@@ -170,7 +167,7 @@ def test_a_file_that_breaks_later_is_skipped(
         if info.path != str(broken):
             assert torch.equal(now, wav) and now_info == info  # others do not notice
             continue
-        again, again_info = dataset.segment(0, index)
+        again, again_info = dataset[0, index]
         assert torch.equal(now, again) and now_info == again_info
         if harm == "shorter":
             assert now_info.path == str(broken) and now_info.pad == 6000
@@ -178,21 +175,17 @@ def test_a_file_that_breaks_later_is_skipped(
             touched += 1
             assert now_info.path != str(broken)
             assert [path for path, _ in now_info.skipped] == [str(broken)]
-    assert dataset.skips.counts[str(broken)] == touched
-    if harm != "shorter":
-        assert touched > 5
-        warnings = [r for r in caplog.records if r.levelno == logging.WARNING]
-        assert len(warnings) == 1 and "b.flac" in caplog.text
+    assert (touched > 5) == (harm != "shorter")
 
 
 def test_channels_that_do_not_convert_are_skipped(tmp_path: Path) -> None:
     make(tmp_path / "six.wav", 2.0, channels=6)
     make(tmp_path / "two.wav", 1.0, channels=2)
     metas = scan(tmp_path, progress=False).files
-    infos = [SegmentDataset(metas, 0.1, RATE, 2).segment(0, index)[1] for index in range(20)]
+    infos = [SegmentDataset(metas, 0.1, RATE, 2)[0, index][1] for index in range(20)]
     assert all(info.path.endswith("two.wav") for info in infos)
     assert any("6 channels into 2" in info.skipped[0][1] for info in infos if info.skipped)
-    mono = [SegmentDataset(metas, 0.1, RATE, 1).segment(0, index)[1] for index in range(20)]
+    mono = [SegmentDataset(metas, 0.1, RATE, 1)[0, index][1] for index in range(20)]
     assert any(info.path.endswith("six.wav") for info in mono)
 
 
@@ -212,7 +205,7 @@ def test_mp3_without_a_header_has_a_guessed_length(tmp_path: Path) -> None:
     metas = scan(tmp_path, progress=False).files
     assert audio.info(metas[0].path).duration != metas[0].duration
     dataset = SegmentDataset(metas, 0.5, 48_000, 1)
-    assert all(not dataset.segment(0, index)[1].skipped for index in range(50))
+    assert all(not dataset[0, index][1].skipped for index in range(50))
     assert FileDataset(metas, RATE, 1)[0][0].shape[1] == round(metas[0].duration * RATE)
 
 
@@ -244,4 +237,4 @@ def test_info_names_a_bad_batch(folder: Path) -> None:
     (batch,) = TrainBatches(dataset, 3, 1)
     assert all(isinstance(info, SegmentInfo) for info in batch.infos)
     for wav, info in zip(batch.wav, batch.infos, strict=True):
-        assert torch.equal(wav, dataset.segment(info.epoch, info.index)[0])
+        assert torch.equal(wav, dataset[info.epoch, info.index][0])

@@ -64,7 +64,7 @@ def test_two_or_three_files_share_one_held_out(
 def test_one_file_goes_everywhere_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     parts = split(metas(1), "/data")
     assert all(len(parts[stage]) == 1 for stage in STAGES)
-    assert "by heart" in caplog.text
+    assert "memorised" in caplog.text
 
 
 @pytest.mark.parametrize(

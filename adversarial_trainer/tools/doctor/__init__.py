@@ -1,6 +1,7 @@
-"""`adversarial-trainer doctor`: what is wrong with a folder of audio, before training on it."""
+"""`adversarial-trainer doctor`: check a folder of audio before training on it."""
 
-from .diagnosis import Diagnosis, diagnose
-from .findings import Problem, find_problems
+from .problems import Problem, find_problems
+from .report import AudioFile, Report, examine
+from .stats import FileStats
 
-__all__ = ["Diagnosis", "Problem", "diagnose", "find_problems"]
+__all__ = ["AudioFile", "FileStats", "Problem", "Report", "examine", "find_problems"]

@@ -1,4 +1,4 @@
-"""The command line of the doctor."""
+"""The command line `adversarial-trainer doctor`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from adversarial_trainer.audio import replacing
 from adversarial_trainer.data import DEFAULT_SHARES, STAGES
 from adversarial_trainer.tools.arguments import whole_number
 
-from .diagnosis import diagnose
-from .findings import find_problems
-from .report import to_json, to_text
+from .formatting import to_json, to_text
+from .problems import find_problems
+from .report import examine
 
 EPILOG = """\
-exit status: 0 all is well, 1 something needs a person, 2 wrong command line or folder.
-What each check means, and the keys of the JSON: docs/doctor.md.
+exit status: 0 no issues, 1 issues were found, 2 wrong command line or folder.
+The checks and the keys of the JSON are explained in docs/doctor.md.
 """
 
 
@@ -48,20 +48,20 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(args: argparse.Namespace) -> int:
-    """Examine, print, and return the exit status. ValueError and OSError for a wrong call."""
+    """Examine, print, and return the exit status; ValueError or OSError for a wrong call."""
     if args.report and os.path.lexists(args.report) and not args.force:
         raise FileExistsError(f"--report {args.report!r} exists; --force overwrites it")
-    diagnosis = diagnose(args.folder, args.shares, args.workers)
-    problems = find_problems(diagnosis)
+    report = examine(args.folder, args.shares, args.workers)
+    problems = find_problems(report)
     if args.json:
-        # ASCII: names that are not UTF-8 come back from their escapes with `os.fsencode`.
-        report = json.dumps(to_json(diagnosis, problems), indent=1, allow_nan=False) + "\n"
+        # ASCII; names that are not UTF-8 can be restored from their escapes with `os.fsencode`.
+        text = json.dumps(to_json(report, problems), indent=1, allow_nan=False) + "\n"
     else:
-        report = to_text(diagnosis, problems)
+        text = to_text(report, problems)
     if args.report:
         with replacing(args.report) as temporary:
-            temporary.write_text(report, encoding="utf-8")
-    sys.stdout.write(report)
+            temporary.write_text(text, encoding="utf-8")
+    sys.stdout.write(text)
     return 1 if problems else 0
 
 

@@ -10,11 +10,9 @@ from scipy import signal
 
 from adversarial_trainer.audio import resample
 from adversarial_trainer.data import demo
-from adversarial_trainer.data.scan_cache import Entry
 from adversarial_trainer.tools.doctor.bandwidth import BandwidthMeter
-from adversarial_trainer.tools.doctor.examine import examine
-from adversarial_trainer.tools.doctor.findings import NARROW
-from adversarial_trainer.tools.doctor.spectrum import Frames
+from adversarial_trainer.tools.doctor.problems import NARROW
+from adversarial_trainer.tools.doctor.report import examine_file
 
 SOUNDS = ["noise", "music", "speech"]
 
@@ -37,20 +35,19 @@ def low_pass(wave: np.ndarray, hertz: float, rate: int) -> np.ndarray:
 def cutoff(wave: np.ndarray, rate: int, bits: int | None = 16) -> float:
     if bits is not None:
         wave = np.round(wave * 2 ** (bits - 1)) / 2 ** (bits - 1)
-    frames, meter = Frames(rate), BandwidthMeter(rate)
-    for powers in [*frames.add(wave.astype(np.float32)), *frames.flush()]:
-        meter.add(powers)
+    meter = BandwidthMeter(rate)
+    meter.add(wave.astype(np.float32))
     return meter.cutoff()
 
 
 @pytest.mark.parametrize("kind", SOUNDS)
-@pytest.mark.parametrize("rate", [16_000, 24_000, 44_100, 48_000])
+@pytest.mark.parametrize("rate", [16_000, 48_000])
 def test_whole_spectra_have_no_end(kind: str, rate: int) -> None:
     assert cutoff(sound(kind, rate), rate) >= NARROW * rate / 2
 
 
 @pytest.mark.parametrize("kind", SOUNDS)
-@pytest.mark.parametrize("hertz", [4000, 6000, 8000])
+@pytest.mark.parametrize("hertz", [4000, 8000])
 def test_low_passed(kind: str, hertz: int) -> None:
     wave = sound(kind, 24_000)
     wave = low_pass(wave, hertz, 24_000)
@@ -58,7 +55,7 @@ def test_low_passed(kind: str, hertz: int) -> None:
 
 
 @pytest.mark.parametrize("kind", SOUNDS)
-@pytest.mark.parametrize("rate, to", [(16_000, 24_000), (16_000, 48_000), (22_050, 44_100)])
+@pytest.mark.parametrize("rate, to", [(16_000, 24_000), (22_050, 44_100)])
 def test_resampled(kind: str, rate: int, to: int) -> None:
     wave = resample(torch.from_numpy(sound(kind, rate)).float(), rate, to).numpy()
     found = cutoff(wave, to)
@@ -79,12 +76,12 @@ def test_lossy_codecs(kind: str, suffix: str, tmp_path: Path) -> None:
     frequencies, before = signal.welch(wave, rate, nperseg=2048)
     _, after = signal.welch(decoded[: len(wave)], rate, nperseg=2048)
     kept = frequencies[np.flatnonzero(after > 0.01 * before)[-1]]
-    _, facts = examine(Entry(str(path), path.stat().st_size, 0))
-    assert facts is not None and kept < 20_500
-    assert facts.bandwidth == pytest.approx(kept, rel=0.1)
+    _, stats = examine_file(str(path))
+    assert stats is not None and kept < 20_500
+    assert stats.bandwidth == pytest.approx(kept, rel=0.1)
     # As a wav made of it shows as well.
     soundfile.write(tmp_path / "b.wav", decoded, rate)
-    _, again = examine(Entry(str(tmp_path / "b.wav"), 1, 0))
+    _, again = examine_file(str(tmp_path / "b.wav"))
     assert again is not None and again.bandwidth == pytest.approx(kept, rel=0.12)
 
 

