@@ -67,6 +67,11 @@ class EncodecModel(nn.Module):
         self.renormalize = renormalize
 
     @property
+    def hop_length(self) -> int:
+        """Samples of a latent frame."""
+        return round(self.sample_rate / self.frame_rate)
+
+    @property
     def total_codebooks(self) -> int:
         """Number of codebooks that the quantizer has."""
         return self.quantizer.total_codebooks

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from .norm import NormConv1d, NormConv2d, NormConvTranspose1d
@@ -90,12 +90,6 @@ def unpad1d(x: Tensor, paddings: tuple[int, int]) -> Tensor:
     if left < 0 or right < 0 or left + right > x.shape[-1]:
         raise ValueError(f"cannot remove {paddings} samples from a length of {x.shape[-1]}")
     return x[..., left : x.shape[-1] - right]
-
-
-def is_hooked(module: nn.Module) -> bool:
-    """Return whether `module` has hooks."""
-    backward = module._backward_hooks or module._backward_pre_hooks
-    return bool(module._forward_hooks or module._forward_pre_hooks or backward)
 
 
 class StreamableConv1d(StreamingModule):

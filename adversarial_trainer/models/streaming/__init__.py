@@ -19,7 +19,6 @@ from .pipeline import (
     needs_whole_signal,
     reconstruct_stream,
 )
-from .resampler import StreamingResampler
 from .segments import SegmentedDecoder, SegmentedEncoder
 
 __all__ = [
@@ -32,7 +31,6 @@ __all__ = [
     "SegmentedEncoder",
     "StreamingDecoder",
     "StreamingEncoder",
-    "StreamingResampler",
     "WholeSignalNeeded",
     "check_streamable",
     "codec_latency",

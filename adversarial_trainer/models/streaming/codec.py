@@ -11,7 +11,6 @@ from adversarial_trainer.models.streaming.interface import (
     ChunkEncoder,
     EncodedChunk,
     Latency,
-    hop_length,
 )
 from adversarial_trainer.modules.streaming import State, StreamingModule
 
@@ -53,7 +52,7 @@ class StreamingEncoder(ChunkEncoder):
     @property
     def latency(self) -> Latency:
         """From audio to codes; `steady` counts from a frame's own first sample."""
-        hop, far = hop_length(self.model), 1 << 20
+        hop, far = self.model.hop_length, 1 << 20
         steady = self.needed(far) - (far - 1) * hop
         return Latency(self.needed(1), steady, self.model.sample_rate)
 
@@ -66,7 +65,7 @@ class StreamingEncoder(ChunkEncoder):
         self._state: State = {}
 
     def _encode(self, x: torch.Tensor, last: bool) -> list[EncodedChunk]:
-        parts = x.split(_FRAMES * hop_length(self.model), -1)
+        parts = x.split(_FRAMES * self.model.hop_length, -1)
         z = torch.cat([self.model.encoder.step(part, self._state, last) for part in parts], -1)
         return [EncodedChunk(self.model.quantizer.encode(z))] if z.shape[-1] else []
 
@@ -110,7 +109,7 @@ class StreamingDecoder(ChunkDecoder):
 def codec_latency(encoder: StreamingEncoder, decoder: StreamingDecoder) -> Latency:
     """Return the latency from audio in to audio out. A player that waits for the longer of `first`
     and `steady` never runs dry."""
-    hop, far = hop_length(encoder.model), 1 << 20
+    hop, far = encoder.model.hop_length, 1 << 20
     first = encoder.needed(decoder.needed(1))
     steady = max(
         encoder.needed(decoder.needed(far * hop + sample + 1)) - far * hop - sample

@@ -143,11 +143,6 @@ class ChunkDecoder(_Chunked):
         raise NotImplementedError
 
 
-def hop_length(model: EncodecModel) -> int:
-    """Return the samples of a frame."""
-    return round(model.sample_rate / model.frame_rate)
-
-
 def check_finite(x: torch.Tensor, start: int, sample_rate: int) -> None:
     """Raise ValueError if `x` [..., C, T], which begins at sample `start` of a signal, has NaN or
     Inf, and say where: one such sample would spoil all that comes after it."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
 
 from adversarial_trainer.models.encodec import EncodecModel
-from adversarial_trainer.models.streaming.blocks import cut, reblock, resample_blocks
+from adversarial_trainer.models.streaming.blocks import (
+    cut,
+    reblock,
+    resample_blocks,
+    resampled_length,
+)
 from adversarial_trainer.models.streaming.channels import mix_channels
 from adversarial_trainer.models.streaming.codec import (
     StreamingDecoder,
@@ -21,9 +25,7 @@ from adversarial_trainer.models.streaming.interface import (
     ChunkEncoder,
     EncodedChunk,
     check_finite,
-    hop_length,
 )
-from adversarial_trainer.models.streaming.resampler import resampled_length
 from adversarial_trainer.models.streaming.segments import SegmentedDecoder, SegmentedEncoder
 
 _FRAMES = 128  # in a block for the encoder: enough for speed
@@ -85,14 +87,14 @@ class EncodedStream(Iterator[EncodedChunk]):
     def _encode(
         self, blocks: Iterable[torch.Tensor], encoder: ChunkEncoder
     ) -> Iterator[EncodedChunk]:
-        like = next(self.model.parameters())
+        model, parameter = self.model, next(self.model.parameters())
         # Whole blocks also keep the number of shapes small, for each of which a backend may keep
         # a plan in memory.
-        audio = reblock(self._checked(blocks), self.sample_rate)
-        mixed = (self._mix(block.to(like)) for block in audio)
-        resampled = resample_blocks(mixed, self.sample_rate, self.model.sample_rate)
-        for block in reblock(resampled, _FRAMES * hop_length(self.model)):
-            yield from encoder.push(mix_channels(block, self.model.channels)[None])
+        audio: Iterable[torch.Tensor] = reblock(self._checked(blocks), self.sample_rate)
+        audio = (self._downmix(block.to(parameter)) for block in audio)
+        audio = resample_blocks(audio, self.sample_rate, model.sample_rate)
+        for block in reblock(audio, _FRAMES * model.hop_length):
+            yield from encoder.push(mix_channels(block, model.channels)[None])
         if not self.length:
             raise ValueError("nothing to encode: the signal has no sample")
         yield from encoder.finish()
@@ -112,7 +114,7 @@ class EncodedStream(Iterator[EncodedChunk]):
             self.length += block.shape[1]
             yield block
 
-    def _mix(self, block: torch.Tensor) -> torch.Tensor:
+    def _downmix(self, block: torch.Tensor) -> torch.Tensor:
         """Fewer channels before resampling, more after it: less work."""
         fewer = block.shape[0] > self.model.channels
         return mix_channels(block, self.model.channels) if fewer else block
@@ -135,7 +137,7 @@ def decode_stream(
     length: int | Callable[[], int] | None = None,
     decoder: ChunkDecoder | None = None,
 ) -> Iterator[torch.Tensor]:
-    """Audio blocks `[C, T]` of the chunks that `encode_stream` gave.
+    """Return audio blocks `[C, T]` of the chunks that `encode_stream` gave.
 
     Args:
         model: in evaluation mode.
@@ -145,15 +147,19 @@ def decode_stream(
             `length`. None leaves the padding to a whole frame on.
         decoder: the one for the encoder used; by default `get_decoder(model)`.
     """
-    rate = sample_rate or model.sample_rate
+    rate, model_rate = sample_rate or model.sample_rate, model.sample_rate
     audio = _decode(decoder or get_decoder(model), chunks)
     if length is None:
-        return resample_blocks(audio, model.sample_rate, rate)
-    total: Callable[[], int] = length if callable(length) else functools.partial(int, length)
-    encoded = functools.partial(_encoded_length, total, rate, model.sample_rate)
-    audio = cut(audio, encoded, most=hop_length(model))
-    back = resample_blocks(audio, model.sample_rate, rate)
-    return cut(back, total, most=-(-rate // model.sample_rate))
+        return resample_blocks(audio, model_rate, rate)
+
+    def total() -> int:
+        return length() if callable(length) else length
+
+    def encoded() -> int:
+        return resampled_length(total(), rate, model_rate)
+
+    audio = cut(audio, encoded, most=model.hop_length)
+    return cut(resample_blocks(audio, model_rate, rate), total, most=-(-rate // model_rate))
 
 
 def reconstruct_stream(
@@ -167,15 +173,7 @@ def reconstruct_stream(
 
 def _decode(decoder: ChunkDecoder, chunks: Iterable[EncodedChunk]) -> Iterator[torch.Tensor]:
     for chunk in chunks:
-        yield _single(decoder.push(chunk))
-    yield _single(decoder.finish())
-
-
-def _encoded_length(total: Callable[[], int], rate: int, model_rate: int) -> int:
-    return resampled_length(total(), rate, model_rate)
-
-
-def _single(audio: torch.Tensor) -> torch.Tensor:
-    if len(audio) != 1:
-        raise ValueError(f"chunks must be of one signal, got a batch of {len(audio)}")
-    return audio[0]
+        if len(chunk.codes) != 1:
+            raise ValueError(f"chunks must be of one signal, got a batch of {len(chunk.codes)}")
+        yield decoder.push(chunk)[0]
+    yield decoder.finish()[0]

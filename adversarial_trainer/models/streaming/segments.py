@@ -1,4 +1,4 @@
-"""Codecs that need whole signals, on long ones: in segments that overlap a little.
+"""Long signals in segments that overlap a little, for codecs that need whole signals.
 
 As in EnCodec (arXiv 2210.13438, section 3.1) and in the encodec package: each segment is encoded
 as a signal of its own, with its own volume, and the decoded ones are faded into one another.
@@ -7,6 +7,7 @@ as a signal of its own, with its own volume, and the decoded ones are faded into
 from __future__ import annotations
 
 import torch
+from torch.nn import functional as F
 
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.models.streaming.interface import (
@@ -15,10 +16,11 @@ from adversarial_trainer.models.streaming.interface import (
     EncodedChunk,
     Latency,
 )
+from adversarial_trainer.modules.streaming import join, remember
 
 
 class SegmentedEncoder(ChunkEncoder):
-    """One chunk a segment.
+    """Audio in segments, each encoded to one chunk.
 
     Args:
         model: in evaluation mode.
@@ -39,17 +41,17 @@ class SegmentedEncoder(ChunkEncoder):
         self._pending: torch.Tensor | None = None
 
     def _encode(self, x: torch.Tensor, last: bool) -> list[EncodedChunk]:
-        pending = x if self._pending is None else torch.cat([self._pending, x], -1)
+        pending = join(self._pending, x)
         chunks = []
         while pending.shape[-1] >= (1 if last else self.length):
             chunks.append(EncodedChunk(*self.model.encode(pending[..., : self.length])))
             pending = pending[..., self.stride :]
-        self._pending = pending.clone()
+        self._pending = remember(pending, 0)
         return chunks
 
 
 class SegmentedDecoder(ChunkDecoder):
-    """The inverse of a `SegmentedEncoder`, with the same arguments; its chunks in, as they are.
+    """Inverse of a `SegmentedEncoder` with the same arguments.
 
     Where segments overlap, each counts by a triangle, highest at its middle, over the sum of them.
     """
@@ -78,8 +80,8 @@ class SegmentedDecoder(ChunkDecoder):
         weight = self._weight[:length]
         total, weights = _add(self._sum, weight * audio), _add(self._weights, weight)
         done = total[..., : self.stride] / weights[: self.stride]
-        self._sum = total[..., self.stride :].clone()
-        self._weights = weights[self.stride :].clone()
+        self._sum = remember(total, self.stride)
+        self._weights = remember(weights, self.stride)
         return done
 
     def _flush(self) -> torch.Tensor:
@@ -89,7 +91,8 @@ class SegmentedDecoder(ChunkDecoder):
 
 
 def segment_samples(model: EncodecModel, segment: float, overlap: float) -> tuple[int, int]:
-    """Samples of a segment, and from one's start to the next's (rounded as in encodec)."""
+    """Return the samples of a segment, and from its start to the next one's (rounded as in
+    encodec)."""
     if not 0 <= overlap <= 0.5:
         raise ValueError(f"overlap must be in [0, 0.5], got {overlap}")
     length = int(segment * model.sample_rate)
@@ -99,11 +102,9 @@ def segment_samples(model: EncodecModel, segment: float, overlap: float) -> tupl
 
 
 def _add(old: torch.Tensor | None, new: torch.Tensor) -> torch.Tensor:
-    """The sum of two signals [..., T] that begin together."""
-    if old is None or not old.shape[-1]:
+    """Return the sum of two signals [..., T] that begin together."""
+    if old is None:
         return new
     length = max(old.shape[-1], new.shape[-1])
-    total = new.new_zeros(*new.shape[:-1], length)
-    total[..., : old.shape[-1]] += old
-    total[..., : new.shape[-1]] += new
-    return total
+    old, new = (F.pad(x, (0, length - x.shape[-1])) for x in (old, new))
+    return old + new

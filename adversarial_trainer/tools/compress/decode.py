@@ -19,8 +19,7 @@ from adversarial_trainer.models.streaming import (
     mix_channels,
     write_blocks,
 )
-from adversarial_trainer.models.streaming.blocks import cut, resample_blocks
-from adversarial_trainer.models.streaming.resampler import resampled_length
+from adversarial_trainer.models.streaming.blocks import cut, resample_blocks, resampled_length
 from adversarial_trainer.tools.arguments import add_device_argument, add_model_argument
 from adversarial_trainer.training.devices import get_device
 

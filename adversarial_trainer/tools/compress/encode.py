@@ -165,7 +165,7 @@ def make_header(
     `encoder`.
     """
     model = codec.model
-    hop, bits = round(model.sample_rate / model.frame_rate), (model.cardinality - 1).bit_length()
+    hop, bits = model.hop_length, (model.cardinality - 1).bit_length()
     separate = isinstance(encoder, SegmentedEncoder)
     if isinstance(encoder, SegmentedEncoder):
         segment, stride = encoder.length, encoder.stride

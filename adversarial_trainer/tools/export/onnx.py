@@ -142,7 +142,7 @@ def _export(
     model: EncodecModel, num_codebooks: int, folder: Path, metadata: dict[str, str]
 ) -> None:
     # Sizes above 1, which torch would take for constants.
-    audio = torch.zeros(2, model.channels, 5 * round(model.sample_rate / model.frame_rate) + 3)
+    audio = torch.zeros(2, model.channels, 5 * model.hop_length + 3)
     codes = torch.zeros(2, 2, 6, dtype=torch.long)
     waves = {"audio": {0: "batch", 2: "length"}}
     coded: dict[str, dict[int, str]] = {"codes": {0: "batch", 2: "frames"}}

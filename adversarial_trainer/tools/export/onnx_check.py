@@ -32,7 +32,7 @@ def largest_difference(
         onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         for path in (encoder, decoder)
     )
-    hop = round(model.sample_rate / model.frame_rate)
+    hop = model.hop_length
     generator = torch.Generator().manual_seed(0)
     difference, same, total = 0.0, 0, 0
     for batch, length in ((1, 1), (1, hop), (2, 7 * hop + 1), (1, 20 * hop - 1)):
