@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any, NamedTuple
@@ -22,6 +23,10 @@ from adversarial_trainer.adversarial.discriminators.base import MultiDiscriminat
 from adversarial_trainer.adversarial.feature_matching import FeatLossType
 from adversarial_trainer.adversarial.update_schedule import UpdateSchedule
 
+logger = logging.getLogger(__name__)
+
+LogitPair = tuple[Tensor, Tensor]  # one sub-discriminator's, on fake and real
+
 
 class GeneratorLosses(NamedTuple):
     """Losses of the generator with their gradients.
@@ -36,15 +41,6 @@ class GeneratorLosses(NamedTuple):
     feat: Tensor
     adv_grad: Tensor | None
     feat_grad: Tensor | None
-
-
-class _Judgement(NamedTuple):
-    """The generator's losses at one call of (a part of) the adversary, and its logits."""
-
-    adv: Tensor
-    feat: Tensor | None
-    fake_logits: list[Tensor]
-    real_logits: list[Tensor]
 
 
 class AdversarialLoss(nn.Module):
@@ -143,26 +139,30 @@ class AdversarialLoss(nn.Module):
         self.updated, self.metrics = False, {}
         if not self.schedule.step():
             return fake.new_zeros(())
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         fake, real = fake.detach(), real.detach()
         loss = fake.new_zeros(())
-        fake_logits: list[Tensor] = []
-        real_logits: list[Tensor] = []
+        logits: list[LogitPair] = []
+        subs = sub_discriminators(self.adversary)
         with torch.enable_grad():
-            subs = sub_discriminators(self.adversary)
             for sub in subs:
-                on_fake, on_real = sub(fake)[0], sub(real)[0]
-                sub_loss = self._discriminator_loss(on_fake, on_real, len(subs))
+                pairs = list(zip(sub(fake)[0], sub(real)[0], strict=True))
+                sub_loss = self._discriminator_loss(pairs, len(subs))
                 sub_loss.backward()
                 loss = loss + sub_loss.detach()
-                fake_logits += [logits.detach() for logits in on_fake]
-                real_logits += [logits.detach() for logits in on_real]
-        parameters = self._optimized()
+                logits += [(on_fake.detach(), on_real.detach()) for on_fake, on_real in pairs]
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         distrib.average_gradients(parameters, len(fake))
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        if not norm.isfinite().item():
-            self.optimizer.zero_grad(set_to_none=True)
+        if not norm.isfinite():
+            self.optimizer.zero_grad()
             self.num_skipped += 1
+            if distrib.is_rank_zero():
+                logger.warning(
+                    "Skipping update of the discriminators: their gradient's norm is %s, their "
+                    "loss %s (%d skipped so far)",
+                    *(norm.item(), loss.item(), self.num_skipped),
+                )
             return loss
         if self.max_norm > 0:
             nn.utils.clip_grads_with_norm_(parameters, self.max_norm, norm)
@@ -171,33 +171,22 @@ class AdversarialLoss(nn.Module):
             self.scheduler.step()
         self.updated = True
         self.num_updates += 1
-        metrics = self._logit_metrics(fake_logits, real_logits)
-        self.metrics = {"d_loss": loss, "d_grad_norm": norm, **metrics}
+        self.metrics = {"d_loss": loss, "d_grad_norm": norm, **self._logit_metrics(logits)}
         return loss
 
-    def _optimized(self) -> list[nn.Parameter]:
-        return [p for group in self.optimizer.param_groups for p in group["params"]]
-
-    def _discriminator_loss(
-        self, fake: Sequence[Tensor], real: Sequence[Tensor], num_calls: int
-    ) -> Tensor:
-        """Loss on the logits of one of `num_calls` calls that make up the adversary."""
-        losses = [
-            _apply(self.loss_fake, on_fake) + _apply(self.loss_real, on_real)
-            for on_fake, on_real in zip(fake, real, strict=True)
-        ]
+    def _discriminator_loss(self, logits: Sequence[LogitPair], num_calls: int) -> Tensor:
+        losses = [self.loss_fake(on_fake) + self.loss_real(on_real) for on_fake, on_real in logits]
         return self._combine(losses, num_calls)
 
-    def _combine(self, losses: Sequence[Tensor], num_calls: int) -> Tensor:
-        """Sum of the losses at one call, divided by the number of all sub-discriminators."""
-        total = torch.stack(list(losses)).sum()
+    def _combine(self, losses: list[Tensor], num_calls: int) -> Tensor:
+        """Sum the losses of one of `num_calls` calls that make up the adversary; divide by the
+        number of all sub-discriminators."""
+        total = torch.stack(losses).sum()
         return total / (num_calls * len(losses)) if self.normalize else total
 
-    def _logit_metrics(self, fake: list[Tensor], real: list[Tensor]) -> dict[str, Tensor]:
-        names = getattr(self.adversary, "names", None)
-        if names is None:
-            names = [f"sub{index + 1}" for index in range(len(fake))]
-        return discriminator_metrics(names, real, fake, self.threshold)
+    def _logit_metrics(self, logits: Sequence[LogitPair]) -> dict[str, Tensor]:
+        names = getattr(self.adversary, "names", [f"sub{i + 1}" for i in range(len(logits))])
+        return discriminator_metrics(names, logits, self.threshold)
 
     # -- the generator's side
 
@@ -216,72 +205,71 @@ class AdversarialLoss(nn.Module):
         """
         if not self.training:
             self.metrics = {}
-        zero = fake[..., :0].sum()
+        adv = feat = fake[..., :0].sum()
         if not self.active:
-            return zero, zero
+            return adv, feat
+        logits: list[LogitPair] = []
         subs = sub_discriminators(self.adversary)
         with read_only(self.adversary):
-            judged = [self._judge(sub, fake, real, len(subs)) for sub in subs]
+            for sub in subs:
+                sub_adv, sub_feat, pairs = self._judge(sub, fake, real, len(subs))
+                adv = adv + sub_adv
+                feat = feat if sub_feat is None else feat + sub_feat
+                logits += pairs
         if not self.training:
             with torch.no_grad():
-                fake_logits = [x for each in judged for x in each.fake_logits]
-                real_logits = [x for each in judged for x in each.real_logits]
-                d_loss = self._discriminator_loss(fake_logits, real_logits, 1)
-                self.metrics = {"d_loss": d_loss, **self._logit_metrics(fake_logits, real_logits)}
-        adv = torch.stack([each.adv for each in judged]).sum()
-        feats = [each.feat for each in judged if each.feat is not None]
-        return adv, torch.stack(feats).sum() if feats else zero
+                d_loss = self._discriminator_loss(logits, 1)
+                self.metrics = {"d_loss": d_loss, **self._logit_metrics(logits)}
+        return adv, feat
 
     def gradients(self, fake: Tensor, real: Tensor) -> GeneratorLosses:
         """Return the generator's losses and their gradients with respect to `fake`.
 
         Equal to differentiating what `forward` returns; but one sub-discriminator after the other,
-        so that the activations of only one are in memory, and two backward passes through each.
-        The discriminators are read-only; nothing is accumulated in any parameter.
+        so that the activations of only one are in memory. The discriminators are read-only.
 
-        Args: as `forward`.
+        Args:
+            fake, real: As in `forward`.
         """
-        zero = fake.new_zeros(())
+        adv = feat = fake.new_zeros(())
+        adv_grad = feat_grad = None
         if not self.active:
-            return GeneratorLosses(zero, zero, None, None)
-        adv, feat = zero, zero
-        adv_grad: Tensor | None = None
-        feat_grad: Tensor | None = None
+            return GeneratorLosses(adv, feat, None, None)
         subs = sub_discriminators(self.adversary)
         with torch.enable_grad(), read_only(self.adversary):
             for sub in subs:
                 x = fake.detach().requires_grad_()
-                judged = self._judge(sub, x, real, len(subs))
-                adv = adv + judged.adv.detach()
-                grad = _gradient(judged.adv, x, retain_graph=judged.feat is not None)
+                sub_adv, sub_feat, _ = self._judge(sub, x, real, len(subs))
+                adv = adv + sub_adv.detach()
+                (grad,) = torch.autograd.grad(sub_adv, x, retain_graph=sub_feat is not None)
                 adv_grad = grad if adv_grad is None else adv_grad + grad
-                if judged.feat is not None:
-                    feat = feat + judged.feat.detach()
-                    grad = _gradient(judged.feat, x)
+                if sub_feat is not None:
+                    feat = feat + sub_feat.detach()
+                    (grad,) = torch.autograd.grad(sub_feat, x)
                     feat_grad = grad if feat_grad is None else feat_grad + grad
         return GeneratorLosses(adv, feat, adv_grad, feat_grad)
 
     def _judge(
         self, sub: SubDiscriminator, fake: Tensor, real: Tensor, num_calls: int
-    ) -> _Judgement:
+    ) -> tuple[Tensor, Tensor | None, list[LogitPair]]:
+        """Return adversarial and feature loss, and logits (none where nothing uses the real's)."""
         # Separate method so that feature maps outside of the graph are freed before the backward.
         fake_logits, fake_maps = sub(fake)
-        adv = self._combine([_apply(self.loss, logits) for logits in fake_logits], num_calls)
-        if self.training and self.loss_feat is None:  # nothing needs the real audio
-            return _Judgement(adv, None, fake_logits, [])
+        adv = self._combine([self.loss(logits) for logits in fake_logits], num_calls)
+        if self.training and self.loss_feat is None:
+            return adv, None, []
         with torch.no_grad():
             real_logits, real_maps = sub(real)
-        if self.loss_feat is None:
-            return _Judgement(adv, None, fake_logits, real_logits)
-        feats = [self.loss_feat(f, r) for f, r in zip(fake_maps, real_maps, strict=True)]
-        return _Judgement(adv, self._combine(feats, num_calls), fake_logits, real_logits)
+        feat = None
+        if self.loss_feat is not None:
+            feats = [self.loss_feat(f, r) for f, r in zip(fake_maps, real_maps, strict=True)]
+            feat = self._combine(feats, num_calls)
+        return adv, feat, list(zip(fake_logits, real_logits, strict=True))
 
     # -- state: AudioCraft's layout ('optimizer' beside the weights), and 'progress'
 
-    def _save_to_state_dict(
-        self, destination: dict[str, Any], prefix: str, keep_vars: bool
-    ) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, *args: Any) -> None:
+        super()._save_to_state_dict(destination, prefix, *args)
         destination[prefix + "optimizer"] = self.optimizer.state_dict()
         destination[prefix + "progress"] = {
             "num_updates": self.num_updates,
@@ -290,22 +278,12 @@ class AdversarialLoss(nn.Module):
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
         }
 
-    def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: Any,
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Also loads AudioCraft's states, which have no 'progress': counters then stay."""
+        _, strict, missing_keys, _, error_msgs = args
         optimizer = state_dict.pop(prefix + "optimizer", None)
         progress = state_dict.pop(prefix + "progress", None)
-        super()._load_from_state_dict(
-            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
-        )
+        super()._load_from_state_dict(state_dict, prefix, *args)
         if optimizer is not None:
             try:
                 # Copied, as torch's optimizers update the tensors that they are given in place.
@@ -320,15 +298,3 @@ class AdversarialLoss(nn.Module):
             self.schedule.load_state_dict(progress["schedule"])
             if self.scheduler is not None and progress["scheduler"] is not None:
                 self.scheduler.load_state_dict(progress["scheduler"])
-
-
-def _apply(criterion: AdvLossType, logits: Tensor) -> Tensor:
-    """Apply a criterion in at least float32: means in half precision have three digits."""
-    if logits.dtype in (torch.float16, torch.bfloat16):
-        logits = logits.float()
-    return criterion(logits)
-
-
-def _gradient(loss: Tensor, x: Tensor, retain_graph: bool = False) -> Tensor:
-    (grad,) = torch.autograd.grad(loss, x, retain_graph=retain_graph)
-    return grad

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -22,7 +23,7 @@ def sub_discriminators(adversary: nn.Module) -> list[SubDiscriminator]:
     """Return functions that together give the adversary's logits and feature maps.
 
     One for each sub-discriminator of a `MultiDiscriminator`, whose forward calls them in turn; one
-    for the whole of any other module.
+    for the whole of any other module. Logits are at least float32, as criteria average them.
     """
     if (
         isinstance(adversary, MultiDiscriminator)
@@ -34,7 +35,7 @@ def sub_discriminators(adversary: nn.Module) -> list[SubDiscriminator]:
 
 def _call_one(adversary: MultiDiscriminator, index: int, x: Tensor) -> MultiDiscriminatorOutputType:
     logits, fmap = adversary.forward_one(index, x)
-    return [logits], [fmap]
+    return [_at_least_float32(logits)], [fmap]
 
 
 def call_adversary(adversary: nn.Module, x: Tensor) -> MultiDiscriminatorOutputType:
@@ -46,7 +47,11 @@ def call_adversary(adversary: nn.Module, x: Tensor) -> MultiDiscriminatorOutputT
             f"maps, all tensors, got {_describe(output)}."
         )
     logits, fmaps = output
-    return list(logits), [list(fmap) for fmap in fmaps]
+    return [_at_least_float32(x) for x in logits], [list(fmap) for fmap in fmaps]
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _is_output(output: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Who is winning: what the discriminators say about real and fake audio."""
+"""Metrics of discriminators: how well they tell real from fake audio."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import Tensor
 
 @torch.no_grad()
 def discriminator_metrics(
-    names: Sequence[str], real: Sequence[Tensor], fake: Sequence[Tensor], threshold: float
+    names: Sequence[str], logits: Sequence[tuple[Tensor, Tensor]], threshold: float
 ) -> dict[str, Tensor]:
     """Mean logits and accuracy, per sub-discriminator and averaged over them.
 
     Args:
         names: One per sub-discriminator.
-        real, fake: Logits per sub-discriminator, any shapes.
+        logits: On fake and on real audio, one pair per sub-discriminator, any shapes.
         threshold: A logit above it says "real" (see `criteria.decision_threshold`).
 
     Returns:
@@ -25,20 +25,13 @@ def discriminator_metrics(
         and their means `d_real`, `d_fake`, `d_acc`. A sub-discriminator with no logits is left
         out.
     """
-    metrics: dict[str, Tensor] = {}
-    columns: dict[str, list[Tensor]] = {"d_real": [], "d_fake": [], "d_acc": []}
-    for name, on_real, on_fake in zip(names, real, fake, strict=True):
-        if not on_real.numel() or not on_fake.numel():
-            continue
-        on_real, on_fake = on_real.detach(), on_fake.detach()
-        # At least float32: a mean in half precision has three digits.
-        kind = torch.promote_types(on_real.dtype, torch.float32)
-        hits = (on_real > threshold).to(kind).mean() + (on_fake < threshold).to(kind).mean()
-        row = {"d_real": on_real.mean(), "d_fake": on_fake.mean(), "d_acc": hits / 2}
-        for key, value in row.items():
-            metrics[f"{key}/{name}"] = value
-            columns[key].append(value)
-    for key, values in columns.items():
-        if values:
-            metrics[key] = torch.stack(values).mean()
-    return metrics
+    rows: dict[str, dict[str, Tensor]] = {"d_real": {}, "d_fake": {}, "d_acc": {}}
+    for name, (fake, real) in zip(names, logits, strict=True):
+        if fake.numel() and real.numel():
+            hits = (real > threshold).float().mean() + (fake < threshold).float().mean()
+            rows["d_real"][name] = real.mean()
+            rows["d_fake"][name] = fake.mean()
+            rows["d_acc"][name] = hits / 2
+    metrics = {f"{key}/{name}": x for key, row in rows.items() for name, x in row.items()}
+    means = {key: torch.stack(list(row.values())).mean() for key, row in rows.items() if row}
+    return metrics | means

@@ -14,11 +14,11 @@ def _is_int(value: Any, at_least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= at_least
 
 
-def check_int(key: str, value: Any, at_least: int = 1) -> int:
-    """Return `value` if it is an integer >= `at_least`; else ValueError."""
-    if not _is_int(value, at_least):
-        raise ValueError(f"{key} must be an integer >= {at_least}, got {value!r}.")
-    return value
+def check_positive(**values: Any) -> None:
+    """ValueError that names the first of `values` that is not an integer >= 1."""
+    for key, value in values.items():
+        if not _is_int(value, 1):
+            raise ValueError(f"{key} must be an integer >= 1, got {value!r}.")
 
 
 def check_ints(

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from adversarial_trainer.adversarial.discriminators.base import MultiDiscriminator, distinct
 from adversarial_trainer.adversarial.discriminators.checks import (
     build_activation,
-    check_int,
     check_ints,
+    check_positive,
     check_waveform,
 )
 from adversarial_trainer.modules.conv import NormConv2d, pad1d
@@ -57,13 +57,11 @@ class PeriodDiscriminator(nn.Module):
     ):
         super().__init__()
         inner, last = check_ints("kernel_sizes", kernel_sizes, 2, odd=True)
-        check_int("stride", stride)
-        check_int("filters", filters)
-        check_int("filters_scale", filters_scale)
-        check_int("max_filters", max_filters)
-        check_int("n_layers", n_layers)
-        self.period = check_int("period", period)
-        self.in_channels = check_int("in_channels", in_channels)
+        check_positive(period=period, in_channels=in_channels, out_channels=out_channels)
+        check_positive(n_layers=n_layers, stride=stride, filters=filters)
+        check_positive(filters_scale=filters_scale, max_filters=max_filters)
+        self.period = period
+        self.in_channels = in_channels
         self.activation = build_activation(activation, activation_params)
         self.convs = nn.ModuleList()
         channels = in_channels
@@ -77,11 +75,7 @@ class PeriodDiscriminator(nn.Module):
             )
             channels = wider
         self.conv_post = NormConv2d(
-            channels,
-            check_int("out_channels", out_channels),
-            (last, 1),
-            padding=(last // 2, 0),
-            norm=norm,
+            channels, out_channels, (last, 1), padding=(last // 2, 0), norm=norm
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from adversarial_trainer.adversarial.discriminators.base import MultiDiscriminator
 from adversarial_trainer.adversarial.discriminators.checks import (
     build_activation,
-    check_int,
     check_ints,
+    check_positive,
     check_waveform,
 )
 from adversarial_trainer.modules.conv import NormConv1d, pad1d
@@ -80,8 +80,8 @@ class ScaleDiscriminator(nn.Module):
     ):
         super().__init__()
         first, last = check_ints("kernel_sizes", kernel_sizes, 2, odd=True)
-        check_int("filters", filters)
-        check_int("max_filters", max_filters)
+        check_positive(in_channels=in_channels, out_channels=out_channels)
+        check_positive(filters=filters, max_filters=max_filters)
         scales = check_ints("downsample_scales", downsample_scales)
 
         def inner(key: str, values: Sequence[int] | None, default: Sequence[int]) -> Sequence[int]:
@@ -98,7 +98,7 @@ class ScaleDiscriminator(nn.Module):
             widths.append(min(widths[-1] * scale, max_filters))
         groups = inner("groups", groups, [max(width // 4, 1) for width in widths[:-1]])
 
-        self.in_channels = check_int("in_channels", in_channels)
+        self.in_channels = in_channels
         self.activation = build_activation(activation, activation_params)
         self.convs = nn.ModuleList(
             [
@@ -128,7 +128,6 @@ class ScaleDiscriminator(nn.Module):
             )
         wider = min(widths[-1] * 2, max_filters)
         self.convs.append(NormConv1d(widths[-1], wider, first, padding=first // 2, norm=norm))
-        check_int("out_channels", out_channels)
         self.conv_post = NormConv1d(wider, out_channels, last, padding=last // 2, norm=norm)
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -184,7 +183,8 @@ class MultiScaleDiscriminator(MultiDiscriminator):
             ScaleDiscriminator(in_channels, out_channels, norm=norm, **kwargs)
             for norm in scale_norms
         )
-        factor = check_int("downsample_factor", downsample_factor)
+        check_positive(downsample_factor=downsample_factor)
+        factor = downsample_factor
         self.downsample = nn.AvgPool1d(2 * factor, factor, padding=factor)
 
     @property

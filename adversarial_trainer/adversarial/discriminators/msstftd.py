@@ -6,66 +6,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+import torchaudio
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adversarial_trainer.adversarial.discriminators.base import MultiDiscriminator, distinct
 from adversarial_trainer.adversarial.discriminators.checks import (
     build_activation,
-    check_int,
     check_ints,
+    check_positive,
     check_waveform,
 )
 from adversarial_trainer.modules.conv import NormConv2d
 from adversarial_trainer.modules.spectral import no_autocast
 from adversarial_trainer.registry import register
-
-
-class ComplexSpectrogram(nn.Module):
-    """Hann-windowed STFT without centering, real and imaginary parts as channels.
-
-    Runs in float32 also under autocast or for half-precision audio; float64 stays float64.
-
-    Shape:
-        - input: [B, C, T], zero-padded on both sides up to one window
-        - output: [B, 2 C, frames, n_fft // 2 + 1], all real parts before all imaginary ones
-    """
-
-    window: Tensor
-
-    def __init__(self, n_fft: int, hop_length: int, win_length: int, normalized: bool):
-        super().__init__()
-        if win_length > n_fft:
-            raise ValueError(f"win_length must be at most n_fft={n_fft}, got {win_length}.")
-        self.n_fft = n_fft
-        self.hop_length = hop_length
-        self.win_length = win_length
-        self.normalized = normalized
-        self.register_buffer("window", torch.hann_window(win_length))
-
-    def forward(self, x: Tensor) -> Tensor:
-        dtype = x.dtype
-        with no_autocast(x):
-            if dtype in (torch.float16, torch.bfloat16):
-                x = x.float()
-            window = self.window.to(x.dtype)
-            if self.normalized:
-                window = window / window.square().sum().sqrt()
-            batch, channels, length = x.shape
-            missing = max(self.n_fft - length, 0)
-            # On both sides, as the window is near zero at its edges.
-            x = F.pad(x, (missing // 2, missing - missing // 2))
-            z = torch.stft(
-                x.flatten(0, 1),
-                self.n_fft,
-                self.hop_length,
-                self.win_length,
-                window,
-                center=False,
-                return_complex=True,
-            )
-        z = torch.view_as_real(z).unflatten(0, (batch, channels))  # [B, C, bins, frames, 2]
-        return z.permute(0, 4, 1, 3, 2).flatten(1, 2).to(dtype)
 
 
 class DiscriminatorSTFT(nn.Module):
@@ -117,16 +71,22 @@ class DiscriminatorSTFT(nn.Module):
         super().__init__()
         frames, bins = check_ints("kernel_size", kernel_size, 2, odd=True)
         stride = check_ints("stride", stride, 2)
-        check_int("filters", filters)
-        check_int("filters_scale", filters_scale)
-        check_int("max_filters", max_filters)
-        self.in_channels = check_int("in_channels", in_channels)
+        check_positive(filters=filters, in_channels=in_channels, out_channels=out_channels)
+        check_positive(n_fft=n_fft, hop_length=hop_length, win_length=win_length)
+        check_positive(max_filters=max_filters, filters_scale=filters_scale)
+        if win_length > n_fft:
+            raise ValueError(f"win_length must be at most n_fft={n_fft}, got {win_length}.")
+        self.in_channels = in_channels
+        self.n_fft = n_fft
         self.activation = build_activation(activation, activation_params)
-        self.spec_transform = ComplexSpectrogram(
-            check_int("n_fft", n_fft),
-            check_int("hop_length", hop_length),
-            check_int("win_length", win_length),
-            normalized,
+        self.spec_transform = torchaudio.transforms.Spectrogram(
+            n_fft,
+            win_length,
+            hop_length,
+            window_fn=torch.hann_window,
+            power=None,
+            normalized=normalized,
+            center=False,
         )
         same = (frames // 2, bins // 2)
         first = NormConv2d(2 * in_channels, filters, (frames, bins), padding=same)
@@ -148,12 +108,21 @@ class DiscriminatorSTFT(nn.Module):
             channels = wider
         wider = min(filters * filters_scale ** len(self.convs), max_filters)
         self.convs.append(NormConv2d(channels, wider, frames, padding=frames // 2, norm=norm))
-        check_int("out_channels", out_channels)
         self.conv_post = NormConv2d(wider, out_channels, frames, padding=frames // 2, norm=norm)
+
+    def spectrogram(self, x: Tensor) -> Tensor:
+        """Return the STFT of `x` [B, C, T] as [B, 2 C, frames, bins], all real parts before all
+        imaginary ones; in the precision of its window, float32 or float64, under autocast too."""
+        missing = max(self.n_fft - x.shape[-1], 0)
+        with no_autocast(x):
+            x = x.to(self.spec_transform.window.dtype)
+            # On both sides, as the window is near zero at its edges.
+            z = self.spec_transform(F.pad(x, (missing // 2, missing - missing // 2)))
+        return torch.view_as_real(z).permute(0, 4, 1, 3, 2).flatten(1, 2)
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         check_waveform(x, self.in_channels)
-        z = self.spec_transform(x)
+        z = self.spectrogram(x)
         fmap = []
         for conv in self.convs:
             z = self.activation(conv(z))
@@ -195,10 +164,6 @@ class MultiScaleSTFTDiscriminator(MultiDiscriminator):
         self.n_ffts = check_ints("n_ffts", n_ffts)
         hops = check_ints("hop_lengths", hop_lengths, len(self.n_ffts), like="n_ffts")
         windows = check_ints("win_lengths", win_lengths, len(self.n_ffts), like="n_ffts")
-        if any(window > n_fft for window, n_fft in zip(windows, self.n_ffts, strict=True)):
-            raise ValueError(
-                f"win_lengths must be at most n_ffts, got {list(windows)} and {list(self.n_ffts)}."
-            )
         self.sep_channels = sep_channels
         heard = 1 if sep_channels else in_channels
         self.discriminators = nn.ModuleList(
