@@ -1,4 +1,8 @@
-"""Metrics of reconstructions, `metric(fake, real) -> [B]`, and of codebook use."""
+"""Metrics of reconstructions, `metric(fake, real) -> [B]`, and of codebook use.
+
+A new metric is a file here, with a class that is registered and has `title`, `unit` and
+`higher_is_better`; tables, plots, pages and loggers take its words from there.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the metrics that compare two batches of audio have in common."""
+"""Base class of metrics that compare two batches of audio."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from adversarial_trainer.modules.pairs import check_pair
 
 
 class Metric(nn.Module):
-    """`metric(fake, real)`: `[B, C, T], [B, C, T] -> [B]`, one value an item, without gradient.
+    """Metric of reconstructions: `metric(fake, real)`, `[B, C, T], [B, C, T] -> [B]`, without
+    gradient.
 
     Nominal range of the audio is [-1, 1]; any T >= 1. An item whose value is undefined gives NaN
     where the metric's docstring says so: average with `nanmean`.
 
     Attributes:
-        title: the name in tables and plots.
-        higher_is_better: direction of improvement.
-        unit: of the values, e.g. 'dB'.
-        slow: whether it takes long, on the CPU, so that a sample of the files may have to do.
+        title: name in tables and plots.
+        higher_is_better: whether higher values are better.
+        unit: of the values, as in "dB".
+        slow: whether it takes long, so that a sample of the files may have to do. Slow metrics
+            run on the CPU.
     """
 
     title: str
@@ -29,7 +31,7 @@ class Metric(nn.Module):
     slow = False
 
     def prepare(self) -> None:
-        """Load what it needs beside torch; ImportError says how to get that."""
+        """Import the packages it needs; ImportError says how to install them."""
 
     @torch.no_grad()
     def forward(self, fake: Tensor, real: Tensor) -> Tensor:
@@ -37,10 +39,11 @@ class Metric(nn.Module):
         return self.measure(fake, real)
 
     def measure(self, fake: Tensor, real: Tensor) -> Tensor:
-        """The metric itself, on checked shapes."""
+        """Return the values `[B]` for `fake` and `real` of equal shapes."""
         raise NotImplementedError
 
 
 def mono(x: Tensor, sample_rate: int, rate: int) -> np.ndarray:
-    """For packages that compare single channels: `[B, C, T]` -> float64 `[B, T']` at `rate` Hz."""
+    """Return `x` `[B, C, T]` mixed to one channel at `rate` Hz, float64 `[B, T']`, for packages
+    that compare single channels."""
     return resample(x.detach().cpu().double().mean(1), sample_rate, rate).numpy()

@@ -1,4 +1,4 @@
-"""How well a set of audio uses the codebooks."""
+"""Codebook use over a set of audio."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from adversarial_trainer import distrib
 
 
 class CodebookUsage:
-    """Counts codes over a set, then tells usage, perplexity and entropy of each codebook.
+    """Usage, perplexity and entropy of each codebook over a set of codes.
 
-    `update(codes)` for each batch, then `compute()` or `per_codebook()`, which every rank must
-    call: counts are summed over ranks. Codes from fewer codebooks (a lower bandwidth) count for
-    the first ones only.
+    Call `update(codes)` for each batch, then `compute()` or `per_codebook()` on every rank, as
+    counts are summed over ranks. Codes of fewer codebooks (a lower bandwidth) count for the first
+    ones only.
 
     Args:
         num_codebooks: K.
         bins: number of entries of each codebook.
-        device: where counts are kept until the first codes come; with NCCL a rank without codes
-            needs its GPU here.
+        device: of the counts until the first codes come; with NCCL a rank without codes needs its
+            GPU here.
     """
 
     def __init__(self, num_codebooks: int, bins: int, device: torch.device | str = "cpu") -> None:
@@ -35,7 +35,7 @@ class CodebookUsage:
         self.counts = torch.zeros(num_codebooks, bins, dtype=torch.int64, device=device)
 
     def reset(self) -> None:
-        """Forget what was counted."""
+        """Set all counts to zero."""
         self.counts.zero_()
 
     @torch.no_grad()
@@ -57,8 +57,8 @@ class CodebookUsage:
         self.counts[:used] += torch.bincount(flat, minlength=used * self.bins).view(used, -1)
 
     def per_codebook(self) -> dict[str, Tensor]:
-        """float64 [K] tensors: `usage` (share of entries seen, in [0, 1]), `entropy` (bits) and
-        `perplexity` (2^entropy, in [1, bins]). NaN for a codebook without codes."""
+        """Return float64 [K] tensors: `usage` (share of entries seen, in [0, 1]), `entropy` (bits)
+        and `perplexity` (2^entropy, in [1, bins]). NaN for a codebook without codes."""
         counts = distrib.all_reduce(self.counts.clone()).double()
         total = counts.sum(1)
         share = counts / total[:, None]
@@ -71,8 +71,8 @@ class CodebookUsage:
         }
 
     def compute(self) -> dict[str, float]:
-        """Means over the codebooks that had codes, and `bitrate_efficiency`: entropy over the
-        log2(bins) bits that each code costs, in [0, 1] (as DAC's `compute_entropy.py`)."""
+        """Return means over the codebooks that had codes, and `bitrate_efficiency`: entropy over
+        the log2(bins) bits that each code costs, in [0, 1] (as DAC's `compute_entropy.py`)."""
         means = {name: float(value.nanmean()) for name, value in self.per_codebook().items()}
         means["bitrate_efficiency"] = means["entropy"] / math.log2(self.bins)
         return means

@@ -82,7 +82,8 @@ def magnitude_distance(
     log_weight: float,
     power: float,
 ) -> Tensor:
-    """L1 between magnitudes and between their log10, `[B, C, F, N] -> [B]`, mean over the rest."""
+    """Return the weighted sum of the L1 of magnitudes and the L1 of their log10, for each item:
+    `[B, C, F, N] -> [B]`."""
     fake_log = power * fake.clamp_min(clamp_eps).log10()
     real_log = power * real.clamp_min(clamp_eps).log10()
     distance = log_weight * (fake_log - real_log).abs() + mag_weight * (fake - real).abs()

@@ -25,8 +25,8 @@ LONGEST = 20 * RATE
 class PESQ(Metric):
     """MOS-LQO of wide-band PESQ (ITU-T P.862.2) at 16 kHz, from 1 (bad) to 4.64.
 
-    For speech. Channels are mixed to mono and resampled. A clip of more than 20 s is scored in
-    equal pieces of at most that, and gives their mean. NaN: less than 0.25 s, or no speech level in
+    For speech. Channels are mixed to mono and resampled. The score of a clip of more than 20 s is
+    the mean over equal pieces of at most 20 s. NaN: less than 0.25 s, or no speech level in
     `real`. A silent `fake` of a `real` that has a score gives 1. On the CPU.
 
     Args:
@@ -59,7 +59,7 @@ class PESQ(Metric):
         return torch.tensor(scores, dtype=torch.float32, device=fake.device)
 
     def _score(self, fake: np.ndarray, real: np.ndarray) -> float:
-        """Of a clip `[T]` at 16 kHz."""
+        """Return the score of a clip `[T]` at 16 kHz."""
         pieces = max(1, math.ceil(len(real) / LONGEST))
         pairs = zip(np.array_split(fake, pieces), np.array_split(real, pieces), strict=True)
         scores = [self._score_piece(f, r) for f, r in pairs]
@@ -69,7 +69,7 @@ class PESQ(Metric):
     def _score_piece(self, fake: np.ndarray, real: np.ndarray) -> float:
         if not real.any():
             return math.nan
-        if not fake.any():  # which the package divides by
+        if not fake.any():  # the package would divide by zero
             return math.nan if math.isnan(self._score_piece(real, real)) else 1.0
         try:
             with warnings.catch_warnings():

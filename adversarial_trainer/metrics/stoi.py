@@ -1,4 +1,4 @@
-"""STOI, an estimate of how intelligible speech is, through the package `pystoi`."""
+"""STOI, an estimate of the intelligibility of speech, through the package `pystoi`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .base import Metric
 
 @register("metric", "stoi")
 class STOI(Metric):
-    """Short-time objective intelligibility (Taal et al. 2011), at most 1, of intelligible speech.
+    """Short-time objective intelligibility (Taal et al. 2011), at most 1.
 
     For speech. Channels are mixed to mono; the package resamples to 10 kHz and leaves out silent
     frames. NaN: less than 30 frames (0.4 s) are left, where the package itself gives 1e-5. A
@@ -55,7 +55,7 @@ class STOI(Metric):
         return torch.tensor(scores, dtype=torch.float32, device=fake.device)
 
     def _score(self, fake: Any, real: Any) -> float:
-        """Of a clip `[T]`."""
+        """Return the score of a clip `[T]`."""
         if not real.any() or len(real) < 0.4 * self.sample_rate:
             return math.nan
         with warnings.catch_warnings():

@@ -29,25 +29,17 @@ def test_entropy_is_scipys_over_several_batches() -> None:
     assert means["bitrate_efficiency"] == pytest.approx(result["entropy"].mean().item() / 4)
 
 
-def test_extremes() -> None:
-    usage = CodebookUsage(2, 8)
-    codes = torch.stack([torch.arange(8).repeat(4), torch.full((32,), 5)])[None]
-    usage.update(codes)
+def test_even_use_collapse_and_codebooks_without_codes() -> None:
+    usage = CodebookUsage(3, 8)
+    usage.update(torch.stack([torch.arange(8).repeat(4), torch.full((32,), 5)])[None])
     result = usage.per_codebook()
-    assert result["usage"].tolist() == [1.0, 1 / 8]
-    assert result["entropy"].tolist() == pytest.approx([3.0, 0.0])
-    assert result["perplexity"].tolist() == pytest.approx([8.0, 1.0])
+    assert result["usage"][:2].tolist() == [1.0, 1 / 8]
+    assert result["entropy"][:2].tolist() == pytest.approx([3.0, 0.0])
+    assert result["perplexity"][:2].tolist() == pytest.approx([8.0, 1.0])
+    assert all(values[2].isnan() for values in result.values())
     assert usage.compute()["bitrate_efficiency"] == pytest.approx(0.5)
-
-
-def test_fewer_codebooks_and_reset() -> None:
-    usage = CodebookUsage(4, 8)
-    usage.update(torch.randint(0, 8, (1, 2, 100)))
-    assert usage.per_codebook()["entropy"].isnan().tolist() == [False, False, True, True]
-    assert usage.compute()["usage"] == 1.0
     usage.reset()
     assert math.isnan(usage.compute()["entropy"])
-    assert math.isnan(usage.compute()["usage"])
 
 
 def test_counts_are_summed_over_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,19 +48,18 @@ def test_counts_are_summed_over_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     usage.update(torch.tensor([[[0, 1]]]))
     other = torch.tensor([[0, 0, 1, 1]])
     monkeypatch.setattr(distrib, "all_reduce", lambda counts: counts.add_(other))
-    assert usage.compute()["usage"] == 1.0
     assert usage.compute()["entropy"] == pytest.approx(2.0)
     assert usage.counts.tolist() == [[1, 1, 0, 0]]
 
 
-@pytest.mark.parametrize("codes,message", [
-    (torch.zeros(1, 5, 3, dtype=torch.long), r"K <= 4.*\[1, 5, 3\]"),
-    (torch.zeros(4, 3, dtype=torch.long), r"\[4, 3\]"),
-    (torch.full((1, 1, 3), 8), r"\[0, 8\).*8 to 8"),
-    (torch.full((1, 1, 3), -1), r"-1 to -1"),
-])  # fmt: skip
-def test_wrong_codes(codes: torch.Tensor, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        CodebookUsage(4, 8).update(codes)
+def test_wrong_codes() -> None:
+    for codes, message in (
+        (torch.zeros(1, 5, 3, dtype=torch.long), r"K <= 4.*\[1, 5, 3\]"),
+        (torch.zeros(4, 3, dtype=torch.long), r"\[4, 3\]"),
+        (torch.full((1, 1, 3), 8), r"\[0, 8\).*8 to 8"),
+        (torch.full((1, 1, 3), -1), r"-1 to -1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            CodebookUsage(4, 8).update(codes)
     with pytest.raises(ValueError, match="bins=1"):
         CodebookUsage(4, 1)

@@ -40,7 +40,7 @@ def test_per_item_monotone_and_best_for_equal_inputs(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FAST)
-@settings(deadline=None, max_examples=12)
+@settings(deadline=None, max_examples=8)
 @given(length=st.integers(1, 2000))
 def test_any_length_and_silence(name: str, length: int) -> None:
     metric, real = build(name), torch.rand(2, 1, length, requires_grad=True)
@@ -50,15 +50,11 @@ def test_any_length_and_silence(name: str, length: int) -> None:
             assert value.shape == (2,) and value.isfinite().all() and not value.requires_grad
 
 
-@pytest.mark.parametrize("name", FAST)
-def test_shapes_must_agree(name: str) -> None:
+def test_shapes_must_agree() -> None:
     with pytest.raises(ValueError, match=r"\[1, 1, 99\].*\[1, 1, 100\]"):
-        build(name)(torch.zeros(1, 1, 99), torch.zeros(1, 1, 100))
-
-
-def test_every_metric_says_which_way_is_good() -> None:
-    for cls in METRICS.values():
-        assert isinstance(cls.higher_is_better, bool) and cls.unit  # type: ignore[attr-defined]
+        build("sisnr")(torch.zeros(1, 1, 99), torch.zeros(1, 1, 100))
+    with pytest.raises(ValueError, match="one entry for each"):
+        MelDistance(24000, n_mels=(5, 10), window_lengths=(32,))
 
 
 def test_sisnr_of_known_mixtures() -> None:
@@ -120,8 +116,3 @@ def test_stft_distance_is_dacs() -> None:
         logs = [np.log10(np.maximum(mag, 1e-5) ** 2) for mag in mags]
         expected += np.abs(logs[0] - logs[1]).mean() + np.abs(mags[0] - mags[1]).mean()
     assert STFTDistance()(fake, real).item() == pytest.approx(expected, rel=1e-5)
-
-
-def test_scales_need_one_filter_count_each() -> None:
-    with pytest.raises(ValueError, match="one entry for each"):
-        MelDistance(24000, n_mels=(5, 10), window_lengths=(32,))

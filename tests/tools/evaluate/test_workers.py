@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,8 +39,8 @@ SCORER = Scorer([WantedMetric("mel"), WantedMetric("sisnr")], RATE)
 
 
 def test_a_sample_of_the_files_is_spread_over_them() -> None:
-    for total in (1, 2, 7, 30, 101):
-        for limit in (1, 2, 3, 8, 30, 200):
+    for total in (1, 2, 7, 101):
+        for limit in (1, 3, 8, 200):
             wanted = WantedMetric("mel", {}, limit)
             taken = [index for index in range(total) if wanted.takes(index, total)]
             assert len(taken) == min(limit, total) and taken[0] == 0
@@ -55,7 +56,7 @@ def test_two_processes_give_the_same_numbers_and_pass_errors_on() -> None:
         for scores in workers(tasks()):
             for score, expected in zip(scores.scores, alone[scores.index].scores, strict=True):
                 assert score.metrics == pytest.approx(expected.metrics, rel=1e-5)
-        broken = [dataclasses.replace(task, real=task.real[:, :-1]) for task in tasks()]
+        broken = [dataclasses.replace(task, real=task.real[:, :-1]) for task in tasks(1)]
         with pytest.raises(ValueError, match=r"\[1, 1, 16000\].*\[1, 1, 15999\]"):
             list(workers(broken))
     assert not multiprocessing.active_children()
@@ -74,29 +75,24 @@ def test_a_process_that_dies_is_an_error_and_no_hang() -> None:
     assert not multiprocessing.active_children()
 
 
-def descendants(pid: int) -> list[int]:
-    """Processes below `pid`, by /proc."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            children.setdefault(int(fields[1]), []).append(int(entry.name))
-    found, todo = [], [pid]
-    while todo:
-        below = children.get(todo.pop(), [])
-        found += below
-        todo += below
+def members(session: int) -> list[int]:
+    """Processes of a session, by /proc."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, its_session = path.read_text().rpartition(")")[2].split()[:4]
+        except OSError:
+            continue
+        if int(its_session) == session and state != "Z":
+            found.append(int(path.parent.name))
     return found
 
 
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+def wait_until(done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not done() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert done()
 
 
 @pytest.mark.slow
@@ -111,11 +107,8 @@ def test_no_process_is_left_behind(run: Path, signum: signal.Signals) -> None:
         command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
     )
     try:
-        deadline = time.monotonic() + 60
-        while len(descendants(process.pid)) < 3 and time.monotonic() < deadline:
-            time.sleep(0.1)  # two workers, and Python's tracker of their semaphores
-        below = descendants(process.pid)
-        assert len(below) >= 3
+        # It, two workers, and Python's tracker of their semaphores.
+        wait_until(lambda: len(members(process.pid)) >= 4)
         time.sleep(1)
         if signum == signal.SIGINT:
             os.killpg(process.pid, signum)
@@ -124,10 +117,7 @@ def test_no_process_is_left_behind(run: Path, signum: signal.Signals) -> None:
         _, err = process.communicate(timeout=60)
         if signum == signal.SIGINT:
             assert process.returncode == 130 and "Traceback" not in err, err[-2000:]
-        deadline = time.monotonic() + 60
-        while any(map(alive, below)) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert not any(map(alive, below))
+        wait_until(lambda: not members(process.pid))
     finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+        for pid in members(process.pid):
+            os.kill(pid, signal.SIGKILL)
