@@ -17,6 +17,7 @@ DASHES = ("solid", "dashed", "dotted")
 MAX_POINTS = 300  # of a line
 MAX_MARKED = 40  # points of a line, up to which each has a mark that shows its value
 SIZE = (5.0, 2.9)  # inches of 72 points
+AREA = (0.16, 0.15, 0.83, 0.82)  # left, bottom, width and height of the axes in it
 
 SVG = "{http://www.w3.org/2000/svg}"
 XLINK = "http://www.w3.org/1999/xlink"
@@ -84,8 +85,8 @@ def draw_chart(
     legend: list[tuple[str, int, str]] = []
     tooltips: dict[str, list[str]] = {}
     with rc_context(SETTINGS):
-        figure = Figure(SIZE, layout="constrained")
-        axes = figure.subplots()
+        figure = Figure(SIZE)
+        axes = figure.add_axes(AREA)
         for number, line in shown:
             index = number if line.colour is None else line.colour
             dash = DASHES[(index // COLOURS + line.dashed) % len(DASHES)]

@@ -5,10 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -202,17 +200,3 @@ def test_a_model_without_files_of_its_own(
     folder = run.parents[2] / "audio"
     assert evaluate(moved, "--data", folder, "--files", 2, "--max-duration", "0.5") == 0
     assert "2 files, 1.0 s, at most 0.5 s of each" in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_the_real_command(run: Path, tmp_path: Path) -> None:
-    """ViSQOL among others, in two processes, from a shell; nothing but the table on stdout."""
-    command = [sys.executable, "-m", "adversarial_trainer.cli", "evaluate", run, "--jobs", "2",
-               "--metrics", "mel,visqol", "--visqol-mode", "speech", "--slow-files", "2", "--out",
-               tmp_path]  # fmt: skip
-    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200, env=env)
-    assert done.returncode == 0, done.stderr
-    assert "ViSQOL speech \\u2191" in done.stdout and "Traceback" not in done.stderr
-    found = strict(tmp_path / "evaluation.json")["rows"][-1]["metrics"]["visqol"]
-    assert found["count"] == 2 and 1 <= found["mean"] <= 5
