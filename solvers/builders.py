@@ -24,7 +24,7 @@ from adversarial_trainer.losses import LOSSES, Balancer
 from adversarial_trainer.models.builders import naming, to_params
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.registry import parameter_names, shown
-from adversarial_trainer.training import OPTIMIZERS, SCHEDULES, Schedule, keep_options
+from adversarial_trainer.training import OPTIMIZERS, SCHEDULES, ModuleEMA, Schedule, keep_options
 
 # Names under `losses` that are not modules of LOSSES.
 ADVERSARIAL_LOSSES = ("adv", "feat")
@@ -157,6 +157,11 @@ def get_adversarial_loss(
             generator=generator,
             **options,
         )
+
+
+def get_ema(model: nn.Module, cfg: DictConfig) -> ModuleEMA | None:
+    """Averaged weights of `model` from an `optim.ema` node; None for decay 0."""
+    return ModuleEMA(model, cfg.decay, cfg.every) if cfg.decay else None
 
 
 def compiled_parts(model: EncodecModel, adversarial: AdversarialLoss | None) -> list[nn.Module]:

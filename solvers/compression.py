@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import flashy
@@ -16,7 +16,6 @@ from adversarial_trainer.data import Batch
 from adversarial_trainer.models.builders import get_model
 from adversarial_trainer.registry import register
 from adversarial_trainer.tools.evaluate import codebook_counts
-from adversarial_trainer.training import ModuleEMA
 
 from . import builders, stages, weights
 from .bad_steps import report_skipped
@@ -25,7 +24,7 @@ from .evaluation import Evaluation
 from .freezing import freeze, set_frozen_eval, trainable_parameters
 from .precision import autocast
 from .sources import StageData
-from .starting import initialise_codebooks, initialise_weights
+from .starting import initialise
 from .summary import LineFormatter, describe
 
 
@@ -35,6 +34,7 @@ class CompressionSolver(BaseSolver):
 
     def __init__(self, cfg: DictConfig) -> None:
         super().__init__(cfg)
+        self.autocast = autocast(cfg.precision, self.device)  # of the forwards in training
         self.model = get_model(cfg, self.shared_generator).to(self.like)
         freeze(self.model, cfg.freeze)
         distrib.broadcast_module(self.model)
@@ -45,13 +45,11 @@ class CompressionSolver(BaseSolver):
         self.parameters = trainable_parameters(self.model)
         self.optimizer = builders.get_optimizer(self.parameters, cfg.optim)
         self.schedule = builders.get_schedule(self.optimizer, cfg.schedule)
+        self.ema = builders.get_ema(self.model, cfg.optim.ema)
         self.register_stateful("model", "optimizer", "schedule", "balancer")
-        if self.adversarial is not None:
-            self.register_stateful("adversarial")
-        self.ema: ModuleEMA | None = None
-        if cfg.optim.ema.decay:
-            self.ema = ModuleEMA(self.model, cfg.optim.ema.decay, cfg.optim.ema.every)
-            self.register_stateful("ema")
+        for optional in ("adversarial", "ema"):
+            if getattr(self, optional) is not None:
+                self.register_stateful(optional)
         if cfg.compile:
             for module in builders.compiled_parts(self.model, self.adversarial):
                 module.compile(mode=cfg.compile_mode)
@@ -71,13 +69,13 @@ class CompressionSolver(BaseSolver):
         real = batch.wav.to(self.like, non_blocking=True)
         generator_learns = not self.warming_up
         self.updates += 1
-        with self.autocast(), torch.set_grad_enabled(generator_learns):
+        with self.autocast, torch.set_grad_enabled(generator_learns):
             out = self.model(real)  # audio, codes, penalty, codebook metrics
         metrics = {"bandwidth": out.bandwidth, **out.metrics}
         if out.penalty is not None:
             metrics["penalty"] = out.penalty.detach()
         if self.adversarial is not None:
-            with self.autocast():
+            with self.autocast:
                 self.adversarial.train_adv(out.x, real)
             metrics.update(self.adversarial.metrics)
         if generator_learns:
@@ -111,7 +109,7 @@ class CompressionSolver(BaseSolver):
         losses: dict[str, Tensor] = {}
         gradients: dict[str, Tensor] = {}
         if self.adversarial is not None and self.adversarial.active:
-            with self.autocast():
+            with self.autocast:
                 found = self.adversarial.gradients(fake, real)
             given = {"adv": (found.adv, found.adv_grad), "feat": (found.feat, found.feat_grad)}
             for name, (loss, gradient) in given.items():
@@ -131,16 +129,11 @@ class CompressionSolver(BaseSolver):
         if self.cfg.optim.max_norm:
             nn.utils.clip_grads_with_norm_(self.parameters, self.cfg.optim.max_norm, norm)
         self.optimizer.step()
-        metrics = {}
-        if "quantizer" not in self.cfg.freeze:
-            metrics = self.model.quantizer.update(out)
+        frozen = "quantizer" in self.cfg.freeze
+        metrics = {} if frozen else self.model.quantizer.update(out)
         if self.ema is not None:
             self.ema.step()
         return metrics
-
-    def autocast(self) -> torch.autocast:
-        """Precision of the forwards of generator and discriminators in training."""
-        return autocast(self.cfg.precision, self.device)
 
     @property
     def warming_up(self) -> bool:
@@ -169,13 +162,7 @@ class CompressionSolver(BaseSolver):
             )
 
     def start(self) -> None:
-        if self.cfg.data_init:  # weights of another run stay as they are
-            model = None if self.cfg.continue_from else self.model
-            adversarial = None if self.adversary_loaded else self.adversarial
-            initialise_weights(model, adversarial, self.data.train, self.like)
-        if self.ema is not None:
-            self.ema.reset()
-        initialise_codebooks(self.model, self.data.train, self.like)
+        initialise(self)
         if self.cfg.evaluate.at_start:
             with self.inference():
                 self.run_stage("start", stages.evaluate, self)
@@ -205,12 +192,9 @@ class CompressionSolver(BaseSolver):
         self.model.eval()
         if self.adversarial is not None:
             self.adversarial.eval()
-        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
-            if self.ema is None:
-                yield
-            else:
-                with self.ema.swap():
-                    yield
+        averages = nullcontext() if self.ema is None else self.ema.swap()
+        with torch.no_grad(), torch.compiler.set_stance("force_eager"), averages:
+            yield
 
     def get_formatter(self, stage_name: str) -> flashy.Formatter:
         return LineFormatter(self.weights, self.evaluation.metrics)

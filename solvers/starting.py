@@ -1,8 +1,9 @@
-"""What a fresh model takes from its data before the first update."""
+"""Initialisation of weights and codebooks from the first batches of data."""
 
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -14,10 +15,24 @@ from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.models.initialise import initialise_from_data
 from adversarial_trainer.modules.data_init import data_dependent_init
 
+if TYPE_CHECKING:
+    from .compression import CompressionSolver
+
 logger = logging.getLogger(__name__)
 
 # Training starts at epoch 1: these batches are not used again.
 EPOCH = 0
+
+
+def initialise(solver: CompressionSolver) -> None:
+    """Initialise a fresh run from its first batches; weights of another run stay as they are."""
+    if solver.cfg.data_init:
+        model = None if solver.cfg.continue_from else solver.model
+        adversarial = None if solver.adversary_loaded else solver.adversarial
+        initialise_weights(model, adversarial, solver.data.train, solver.like)
+    if solver.ema is not None:
+        solver.ema.reset()
+    initialise_codebooks(solver.model, solver.data.train, solver.like)
 
 
 def initialise_weights(

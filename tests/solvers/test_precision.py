@@ -131,6 +131,6 @@ def test_the_reconstruction_is_that_of_float32(tmp_path: Path, audio: Path) -> N
     solver = started(tmp_path, audio, "precision=bf16", *sizes)
     wav = batches(solver)[0].wav
     wanted = solver.model(wav).x
-    with solver.autocast():
+    with solver.autocast:
         error = (solver.model(wav).x - wanted).norm() / wanted.norm()
     assert 0 < error < 0.1
