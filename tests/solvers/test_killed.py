@@ -16,9 +16,9 @@ from ranks import kill_ranks, run_ranks
 
 # All that draws or remembers, and a save after each update.
 EVERYTHING = [
-    *("schedule=cosine", "schedule.total_updates=8", "optim.ema.decay=0.9"),
+    *("schedule=cosine", "schedule.total_updates=6", "optim.ema.decay=0.9"),
     *("adversarial.discriminators=[msstftd,msd]", "adversarial.probability=0.6667"),
-    *("optim.updates_per_epoch=4", "optim.epochs=2", "evaluate.every=1", "evaluate.num_files=1"),
+    *("optim.updates_per_epoch=2", "optim.epochs=2", "evaluate.every=1", "evaluate.num_files=1"),
     *("checkpoint.every_updates=1", "checkpoint.best=valid.l1", "checkpoint.keep_every=1"),
     *("dataset.batch_size=3", "evaluate.at_start=true"),
 ]
