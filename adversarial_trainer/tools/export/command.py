@@ -1,4 +1,4 @@
-"""The command line of `export`."""
+"""`adversarial-trainer export`: a trained codec in another format."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export and say so; ValueError and OSError for a wrong call."""
-    check_folder(args.out, args.force)  # before the work
+    """Export and return the exit status; ValueError and OSError for wrong arguments."""
+    check_folder(args.out, args.force)  # before the model is loaded
     lines = export(
         load_codec(args.model),
         args.out,
@@ -84,7 +84,7 @@ def export(
         force: replace an earlier export in `out`.
 
     Returns:
-        What to tell: lines.
+        Lines to print: files with their sizes, the licence, results of checks.
     """
     if format not in FORMATS:
         raise ValueError(f"format={format!r}: use {', '.join(FORMATS)}.")

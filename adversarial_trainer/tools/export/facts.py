@@ -1,4 +1,4 @@
-"""What is known of how a codec was made, without paths: they name people and machines."""
+"""Facts about how a codec was made, without paths: they contain names of people and machines."""
 
 from __future__ import annotations
 
@@ -12,32 +12,35 @@ from adversarial_trainer.models.pretrained import Codec
 from adversarial_trainer.models.pretrained.runs import epoch_folders, starts
 from adversarial_trainer.models.pretrained.weights import read_json
 
-UNKNOWN = "Not known."
-
 
 def facts_of(codec: Codec) -> dict[str, Any]:
-    """JSON values: `signature`, `epoch`, `updates`, `commit`, `metrics`, `evaluation`, `data`,
-    those that are known; of an export, what was written into it."""
-    names = ("signature", "epoch", "updates", "metrics", "evaluation", "data")
-    facts = {name: codec.info[name] for name in names if codec.info.get(name)}
+    """Return JSON values, those that are known.
+
+    They are `signature`, `epoch`, `updates`, `commit`, `metrics`, `evaluation` and `data`; for an
+    export those that were written into it.
+    """
+    names = ("signature", "epoch", "updates", "commit", "evaluation", "data")
+    facts = {name: codec.info.get(name) for name in names}
     facts["metrics"] = {
         name: value
-        for name, value in (facts.get("metrics") or {}).items()
-        if isinstance(value, int | float) and math.isfinite(value)
+        for name, value in (codec.info.get("metrics") or {}).items()
+        if "/" not in name and isinstance(value, int | float) and math.isfinite(value)
     }
-    facts.setdefault("data", training_data(codec))
-    facts["commit"] = last_commit(codec)
-    evaluation = last_evaluation(codec)
-    if evaluation is not None:
-        facts["evaluation"] = evaluation
+    folder = codec.info.get("folder")
+    if folder is not None:  # of a run
+        *_, last = [{}, *starts(folder)]
+        if last.get("commit") and last.get("dirty"):
+            facts["commit"] = f"{last['commit']}, changed"
+        facts["evaluation"] = last_evaluation(folder)
+    facts["data"] = facts["data"] or training_data(codec)
     return {name: value for name, value in facts.items() if value}
 
 
-def training_data(codec: Codec) -> str:
-    """A sentence or two on what the run was trained on."""
+def training_data(codec: Codec) -> str | None:
+    """Return a sentence or two on the data that the run was trained on."""
     dset = codec.cfg.get("dset")
     if dset is None:
-        return UNKNOWN
+        return None
     values: Any = OmegaConf.to_container(dset, resolve=True)
     if values.get("name") == "demo":
         text = "The project's embedded demo corpus: synthesised music-like and speech-like sound."
@@ -45,7 +48,7 @@ def training_data(codec: Codec) -> str:
         stages = values.get("stages") or {}
         source = stages.get("train") or values.get("manifest") or values.get("path")
         if not source:
-            return UNKNOWN
+            return None
         text = f"Audio files of `{Path(str(source)).name}`."
     updates, dataset = codec.info.get("updates"), codec.cfg.get("dataset")
     if updates and dataset is not None:
@@ -57,21 +60,8 @@ def training_data(codec: Codec) -> str:
     return text
 
 
-def last_commit(codec: Codec) -> str | None:
-    """The commit of this project that the run last went on with, and whether files differed."""
-    folder = codec.info.get("folder")
-    if folder is None:
-        return codec.info.get("commit")  # of an export
-    *_, last = [{}, *starts(folder)]
-    commit = last.get("commit")
-    return f"{commit}, changed" if commit and last.get("dirty") else commit
-
-
-def last_evaluation(codec: Codec) -> dict[str, Any] | None:
-    """`metrics`, `rows` and `data` of the run's last evaluation.json."""
-    folder = codec.info.get("folder")
-    if folder is None:
-        return None
+def last_evaluation(folder: Path) -> dict[str, Any] | None:
+    """Return `metrics`, `rows` and `data` of the last evaluation.json of the run in `folder`."""
     paths = [path / "evaluation.json" for _, path in epoch_folders(folder / "evaluation")]
     path = next((path for path in paths if path.is_file()), None)
     if path is None:

@@ -1,4 +1,4 @@
-"""Writing a folder as a whole."""
+"""Write a folder as a whole."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from pathlib import Path
 
 
 def check_folder(out: Path, force: bool) -> None:
-    """FileExistsError where `out` holds something that must not be overwritten."""
+    """Raise FileExistsError if `out` has something that must not be overwritten."""
     if not os.path.lexists(out):
         return
     if not out.is_dir():
-        raise FileExistsError(f"{out} exists and is no folder.")
+        raise FileExistsError(f"{out} exists and is not a folder.")
     if not force and any(out.iterdir()):
         raise FileExistsError(f"{out} is not empty; --force replaces what an export writes there.")
 
 
 @contextmanager
 def replacing_folder(out: Path, force: bool, names: Iterable[str]) -> Iterator[Path]:
-    """Give an empty folder beside `out` whose files go to `out` if the block succeeds.
+    """Yield an empty folder beside `out` whose files are moved to `out` if the block succeeds.
 
     Args:
-        force: `out` may hold files. Those of `names` are replaced, or removed where the block did
-            not write them anew (a leftover would belong to another codec); no other is touched.
-        names: all that the block may write.
+        force: `out` may have files. Those of `names` are replaced, or removed if the block did not
+            write them (they would belong to another codec); others are kept.
+        names: of all files that the block may write.
     """
     check_folder(out, force)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def replacing_folder(out: Path, force: bool, names: Iterable[str]) -> Iterator[P
     temporary.mkdir()
     try:
         yield temporary
-        # safetensors makes files that only their owner can read; as the umask has it, instead.
+        # safetensors makes files that only their owner can read: follow the umask instead.
         for path in temporary.iterdir():
             path.chmod(temporary.stat().st_mode & 0o666)
         if not os.path.lexists(out):

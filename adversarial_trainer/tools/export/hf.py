@@ -37,7 +37,7 @@ def write(codec: Codec, folder: Path) -> None:
 
 
 def usage(codec: Codec, name: str) -> str:
-    """Code for the model card."""
+    """Return code for the model card."""
     config = to_hf_config(codec.cfg)
     rate, channels = config["sampling_rate"], config["audio_channels"]
     shape, size = ("[2, T]", f"2, {rate}") if channels == 2 else ("[T]", str(rate))

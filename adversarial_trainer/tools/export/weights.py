@@ -17,8 +17,8 @@ from .facts import facts_of
 
 CONFIG = "config.yaml"
 NAMES = (WEIGHTS, DISCRIMINATORS, CONFIG, "README.md")
-# Of a run's configuration, what says how the codec was made; none of these can hold a path, or
-# the name of a person, a machine or an account, as `dset`, `slurm` and `logging` do.
+# Keys of a run's configuration to export. `dset`, `slurm` and `logging` are left out: they contain
+# paths and names of people, machines and accounts.
 KEYS = (
     *("solver", "sample_rate", "channels", "seed", "precision", "data_init"),
     *("model", "quantizer", "adversarial", "losses", "loss", "balancer", "optim", "schedule"),
@@ -27,7 +27,7 @@ KEYS = (
 
 
 def write(codec: Codec, folder: Path, with_discriminators: bool = False) -> None:
-    """Write all but the model card; ValueError where discriminators are asked for in vain."""
+    """Write all but the model card; ValueError if the codec has no discriminators to write."""
     if with_discriminators and codec.discriminators is None:
         raise ValueError(
             f"--with-discriminators: {codec.info.get('source', 'this codec')} has none."
@@ -48,7 +48,7 @@ def write(codec: Codec, folder: Path, with_discriminators: bool = False) -> None
 
 
 def usage(codec: Codec, name: str) -> str:
-    """Code for the model card."""
+    """Return code for the model card."""
     rate, channels = codec.model.sample_rate, codec.model.channels
     return f"""\
 import torch
@@ -62,19 +62,19 @@ with torch.no_grad():
 
 
 def discriminators_usage(name: str) -> str:
-    """Code for the model card, after that of `usage`."""
+    """Return code for the model card that follows that of `usage`."""
     return f"""\
 from solvers.builders import get_discriminators
 
 discriminators = get_discriminators(codec.cfg)
 discriminators.load_state_dict(codec.discriminators)
-# Or go on training: dora run solver=... continue_from={name}"""
+# Or continue training: dora run solver=... continue_from={name}"""
 
 
 def _save(tensors: Mapping[str, Any], path: Path, metadata: dict[str, str]) -> None:
     from safetensors.torch import save_file
 
-    # Tensors that share memory, as views of one another, are refused there.
+    # Copies, since tensors that share memory are refused.
     whole = {
         name: value.detach().to("cpu", copy=True).contiguous()
         for name, value in tensors.items()

@@ -55,7 +55,7 @@ def test_files_and_dangling_links_are_no_folders(tmp_path: Path, force: bool) ->
     (tmp_path / "file").write_text("kept")
     (tmp_path / "link").symlink_to("nowhere")
     for name in ("file", "link"):
-        with pytest.raises(FileExistsError, match=f"{name} exists and is no folder"):
+        with pytest.raises(FileExistsError, match=f"{name} exists and is not a folder"):
             write(tmp_path / name, force, a="1")
     assert (tmp_path / "file").read_text() == "kept" and (tmp_path / "link").is_symlink()
 

@@ -118,7 +118,7 @@ def test_the_cards_code_runs(exported: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.chdir(exported.parent)
     names: dict = {}
     card = (exported / "README.md").read_text()
-    assert "license: unknown" in card and "Nobody has said" in card
+    assert "license: unknown" in card and "licence of these weights is unknown" in card
     for code in re.findall(r"```python\n(.*?)```", card, re.DOTALL):
         exec(code, names)
     assert names["decoded"].shape == (1, 1, 16000) and names["discriminators"] is not None
