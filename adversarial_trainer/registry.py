@@ -16,6 +16,7 @@ import difflib
 import importlib
 import inspect
 import pkgutil
+import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -62,8 +63,14 @@ def parameters(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
         kwargs_set = ("n_fft", "hop_length")    # those of its arguments that this class sets itself
 
     Where nothing says whose they are, `**kwargs` is one of the parameters that are returned.
+    Annotations are types, not the text of the source.
     """
-    found = dict(inspect.signature(factory).parameters)
+    owner = factory.__init__ if inspect.isclass(factory) else factory  # type: ignore[misc]
+    hints = typing.get_type_hints(owner, include_extras=True)
+    found = {
+        name: p.replace(annotation=hints.get(name, p.annotation))
+        for name, p in inspect.signature(factory).parameters.items()
+    }
     rest = next((p.name for p in found.values() if p.kind is p.VAR_KEYWORD), None)
     # As the class that defines the constructor says, which may be a base class.
     classes = inspect.getmro(factory) if inspect.isclass(factory) else ()
@@ -144,12 +151,17 @@ def register(kind: str, name: str) -> Callable[[T], T]:
     return decorate
 
 
-def import_modules(package: str) -> None:
+def import_modules(package: str, skip: Iterable[str] = ()) -> None:
     """Import all modules of a package (not its sub-packages), so that their classes are registered.
 
     Called by `__init__.py` as `import_modules(__name__)`.
+
+    Args:
+        package: dotted name of the package.
+        skip: dotted names of modules to leave out.
     """
     path = importlib.import_module(package).__path__
     for module in pkgutil.iter_modules(path):
-        if not module.ispkg and not module.name.startswith("__"):
-            importlib.import_module(f"{package}.{module.name}")
+        name = f"{package}.{module.name}"
+        if not module.ispkg and not module.name.startswith("__") and name not in skip:
+            importlib.import_module(name)

@@ -1,32 +1,108 @@
-"""What `dora run` runs: composes the configuration, seeds, builds the solver, trains."""
+"""What `dora run` runs: compose and check the configuration, seed, process group, solver."""
 
 from __future__ import annotations
 
+import atexit
+import ctypes
+import importlib.util
 import logging
+import os
 import random
+import signal
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import flashy
 import numpy as np
 import torch
 from dora.distrib import get_distrib_spec
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig
 
-from adversarial_trainer.dora_main import exit_with_error, train_main
-from adversarial_trainer.light_flashy import flashy
+from adversarial_trainer.registry import import_modules
 from adversarial_trainer.training import watchdog
+from adversarial_trainer.training.experiment import CONFIG, TrainMain, exit_with_error
+from solvers import Interrupted, SaveError, check_config, get_solver
+from solvers.interruption import STOP_SIGNALS
 
 logger = logging.getLogger(__name__)
 
 LOG_FORMAT = "[%(asctime)s][%(name)s][%(levelname)s] %(message)s"
-# What a user can mend: reported as one line. Any other exception keeps its traceback.
+# Errors that a user can fix: reported as one line. Any other exception keeps its traceback.
 USER_ERRORS = (ValueError, FileNotFoundError, NotADirectoryError, PermissionError, ImportError)
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class UserError(Exception):
-    """An error that a user can mend, reported without a traceback."""
+    """An error that a user can fix, reported without a traceback."""
+
+
+def project_main(module: str) -> TrainMain:
+    """Return the main function of a project: `main = project_main(__name__)` in its train.py.
+
+    All modules of the project's package are imported, which registers its classes, and its folder
+    `config`, in the package or beside it, comes before this package's. Dora starts workers, grids
+    and SLURM jobs with that package.
+
+    Args:
+        module: dotted name of the module, `my_codec.train`.
+    """
+    if module == "__main__":  # `python -m my_codec.train`
+        module = sys.modules[module].__spec__.name  # type: ignore[union-attr]
+    package = module.rpartition(".")[0]
+    folders = [_config_folder(__package__)]
+    if package != __package__:
+        import_modules(package, skip=[module])
+        folders.append(_config_folder(package))
+        _add_to_search_path(folders[-1])
+
+    def main(cfg: DictConfig) -> Any:
+        return train(cfg)
+
+    main.__module__ = module
+    dora_main = TrainMain(main, check_config, folders)
+    if dora_main.command.command == "run" and dora_main.command.ddp and "RANK" not in os.environ:
+        _end_workers_on_signals()
+    return dora_main
+
+
+def _config_folder(package: str) -> Path:
+    """The folder `config` in a package (installed from a wheel) or beside it (in a checkout)."""
+    spec = importlib.util.find_spec(package)
+    folder = Path(next(iter(spec.submodule_search_locations or []))) if spec else Path(package)
+    places = [folder.resolve() / CONFIG, folder.resolve().parent / CONFIG]
+    return next((place for place in places if place.is_dir()), places[0])
+
+
+def _add_to_search_path(folder: Path) -> None:
+    """Let Hydra look for configuration files in `folder` first."""
+
+    class ProjectConfig(SearchPathPlugin):
+        def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+            search_path.prepend("project", f"file://{folder}")
+
+    Plugins.instance().register(ProjectConfig)
+
+
+def _end_workers_on_signals() -> None:
+    """In the parent process of `dora run -d`: stop signals do what Ctrl-C does, which ends the
+    workers with SIGTERM; they save their state, and the parent waits for that."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.default_int_handler)
+    atexit.register(_wait_for_children)
+
+
+def _wait_for_children() -> None:
+    try:
+        while True:
+            os.wait()
+    except ChildProcessError:  # there are none left
+        pass
 
 
 def init_process(cfg: DictConfig) -> AbstractContextManager[None]:
@@ -36,10 +112,7 @@ def init_process(cfg: DictConfig) -> AbstractContextManager[None]:
         A context, inside which this process belongs to the process group where there are several.
     """
     spec = get_distrib_spec()
-    level = getattr(logging, str(cfg.logging.level).upper(), None)
-    if not isinstance(level, int):
-        raise ValueError(f"logging.level={cfg.logging.level}: use DEBUG, INFO, WARNING or ERROR.")
-    flashy.setup_logging(level=level)
+    flashy.setup_logging(level=getattr(logging, cfg.logging.level))
     for handler in logging.getLogger().handlers:
         # Flashy colours log files too.
         if isinstance(handler, logging.FileHandler) or not sys.stderr.isatty():
@@ -47,7 +120,7 @@ def init_process(cfg: DictConfig) -> AbstractContextManager[None]:
         if isinstance(handler, logging.FileHandler):
             handler.handleError = partial(_cannot_write, handler)  # type: ignore[method-assign]
         if spec.rank > 0 and not isinstance(handler, logging.FileHandler):
-            handler.setLevel(logging.WARNING)  # the first process says it all
+            handler.setLevel(logging.WARNING)  # rank 0 says it all
     if cfg.num_threads is not None:
         torch.set_num_threads(cfg.num_threads)
     random.seed(cfg.seed)
@@ -55,21 +128,20 @@ def init_process(cfg: DictConfig) -> AbstractContextManager[None]:
     torch.manual_seed(cfg.seed)
     if spec.world_size == 1:
         return nullcontext()
+    if sys.platform == "linux":  # SIGTERM when the process that started this worker is killed
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     use_cuda = torch.cuda.is_available() and not str(cfg.device).startswith("cpu")
     return watchdog.process_group("nccl" if use_cuda else "gloo", cfg.hang_timeout)
 
 
 def _cannot_write(handler: logging.FileHandler, record: logging.LogRecord) -> None:
-    """One line, where logging has a traceback for each line of the log: the disk may be full."""
+    """Print one line once, instead of a traceback for each line of the log: a full disk, say."""
     print(f"{handler.baseFilename} can't be written: {sys.exc_info()[1]}", file=sys.stderr)
     handler.handleError = lambda record: None  # type: ignore[method-assign]
 
 
-@train_main(config_name="config")
-def main(cfg: DictConfig) -> Any:
+def train(cfg: DictConfig) -> Any:
     """Train one experiment, from where it stands to `optim.epochs`; returns the last metrics."""
-    from solvers import Interrupted  # imports torch's heavier parts
-
     try:
         ranks = init_process(cfg)
     except USER_ERRORS as exc:
@@ -79,7 +151,7 @@ def main(cfg: DictConfig) -> Any:
         with ranks:
             try:
                 metrics = _train(cfg)
-            except Interrupted as exc:  # by all ranks alike, as at a usual end
+            except Interrupted as exc:  # on all ranks alike, as at a usual end
                 interrupted = exc.interruption
     except watchdog.StartError as exc:  # on whichever rank notices
         logger.error("%s", exc)
@@ -93,8 +165,6 @@ def main(cfg: DictConfig) -> Any:
 
 
 def _train(cfg: DictConfig) -> Any:
-    from solvers import SaveError, get_solver
-
     try:
         solver = get_solver(cfg)
         if cfg.show:
@@ -107,7 +177,7 @@ def _train(cfg: DictConfig) -> Any:
     except (FloatingPointError, SaveError) as exc:  # training diverged; the disk is full
         raise UserError(str(exc)) from exc
     except RuntimeError as exc:
-        # Torch raises it wherever the main thread is at that moment.
+        # torch raises it wherever the main thread is at that moment.
         if not str(exc).startswith("DataLoader worker"):
             raise
         raise UserError(
@@ -115,6 +185,8 @@ def _train(cfg: DictConfig) -> Any:
             "same command goes on from the last checkpoint; dataset.num_workers=0 does without."
         ) from exc
 
+
+main = project_main(__name__)
 
 if __name__ == "__main__":
     main()

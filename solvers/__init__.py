@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 from omegaconf import DictConfig
 
 from adversarial_trainer.registry import get_registry, import_modules
 
 from .base import BaseSolver, SaveError
 from .check import check_config
-from .check.light_torch import without_compile
 from .compression import CompressionSolver
 from .interruption import Interrupted
 
@@ -19,9 +16,8 @@ SOLVERS = get_registry("solver")
 
 
 def get_solver(cfg: DictConfig) -> BaseSolver:
-    """The solver that `cfg.solver` names, built but with nothing restored or run."""
-    with without_compile() if cfg.show else nullcontext():
-        return SOLVERS.build(cfg.solver, cfg=cfg)
+    """Return the solver that `cfg.solver` names, with nothing restored or run yet."""
+    return SOLVERS.build(cfg.solver, cfg=cfg)
 
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What a configuration describes, built: the parts that a solver puts together."""
+"""The parts of a solver, built from its configuration."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from adversarial_trainer.adversarial.discriminators import (
 from adversarial_trainer.losses import LOSSES, Balancer
 from adversarial_trainer.models.builders import naming, to_params
 from adversarial_trainer.models.encodec import EncodecModel
-from adversarial_trainer.registry import parameter_names, shown
+from adversarial_trainer.registry import format_value, parameter_names
 from adversarial_trainer.training import OPTIMIZERS, SCHEDULES, ModuleEMA, Schedule, keep_options
+from adversarial_trainer.training.schema import Loop
 
 # Names under `losses` that are not modules of LOSSES.
 ADVERSARIAL_LOSSES = ("adv", "feat")
 PENALTY = "penalty"
-# Keys under `optim` that are the training loop's and not the optimizer's.
-LOOP_KEYS = ("epochs", "updates_per_epoch", "max_norm", "max_bad_steps", "ema")
 
 
 def get_optimizer(params: Any, cfg: DictConfig, key: str = "optim") -> torch.optim.Optimizer:
-    """The optimizer of an `optim` node, at `key`; keys of the training loop are left aside."""
-    options = {name: value for name, value in to_params(cfg).items() if name not in LOOP_KEYS}
-    if "betas" in options:  # which torch takes as floats alone
+    """Return the optimizer of an `optim` node, at `key`; keys of the loop are left aside."""
+    loop = parameter_names(Loop)
+    options = {name: value for name, value in to_params(cfg).items() if name not in loop}
+    if "betas" in options:  # torch takes a pair of floats
         options["betas"] = tuple(float(beta) for beta in options["betas"])
     with naming(key, options):
         optimizer = OPTIMIZERS.build(options.pop("name"), params=params, **options)
@@ -47,14 +47,14 @@ def get_optimizer(params: Any, cfg: DictConfig, key: str = "optim") -> torch.opt
 def get_schedule(
     optimizer: torch.optim.Optimizer, cfg: DictConfig, key: str = "schedule"
 ) -> Schedule:
-    """The learning-rate schedule of a `schedule` node, at `key`."""
+    """Return the learning-rate schedule of a `schedule` node, at `key`."""
     params = to_params(cfg)
     with naming(key, params):
         return SCHEDULES.build(params.pop("name"), optimizer=optimizer, **params)
 
 
 def get_weights(cfg: DictConfig, adversarial: bool = True) -> dict[str, float]:
-    """Loss weights by name, those set to null left out.
+    """Return loss weights by name, those set to null left out.
 
     Args:
         cfg: a `losses` node.
@@ -68,11 +68,11 @@ def get_weights(cfg: DictConfig, adversarial: bool = True) -> dict[str, float]:
 
 
 def get_losses(cfg: DictConfig) -> nn.ModuleDict:
-    """Reconstruction losses with a weight in `cfg.losses`, from their arguments in `cfg.loss`."""
+    """Return the losses with a weight in `cfg.losses`, with their arguments in `cfg.loss`."""
     losses = nn.ModuleDict()
     for name in get_weights(cfg.losses):
         if name in LOSSES:
-            params = to_params(cfg.loss.get(name) or {})
+            params = to_params(cfg.loss.get(name))
             if "sample_rate" in parameter_names(LOSSES.get_class(name)):
                 params["sample_rate"] = cfg.sample_rate
             with naming(f"loss.{name}", params):
@@ -81,7 +81,11 @@ def get_losses(cfg: DictConfig) -> nn.ModuleDict:
 
 
 def get_balancer(cfg: DictConfig, adversarial: bool) -> Balancer:
-    """The balancer over the weights of `cfg.losses`; `adversarial` whether adv and feat exist."""
+    """Return the balancer over the weights of `cfg.losses`.
+
+    Args:
+        adversarial: whether there are discriminators, and so adv and feat.
+    """
     weights = get_weights(cfg.losses, adversarial)
     weights.pop(PENALTY, None)
     if not any(weights.values()):
@@ -92,10 +96,10 @@ def get_balancer(cfg: DictConfig, adversarial: bool) -> Balancer:
 
 
 def discriminator_names(cfg: DictConfig) -> list[str]:
-    """What `cfg.adversarial.discriminators` lists."""
+    """Return the names in `cfg.adversarial.discriminators`, which may be one or a list."""
     listed = cfg.adversarial.discriminators
     names = [listed] if isinstance(listed, str) else list(listed)
-    with naming(f"adversarial.discriminators={shown(names)}"):
+    with naming(f"adversarial.discriminators={format_value(names)}"):
         for name in names:
             DISCRIMINATORS.get_class(name)
         if len(set(names)) != len(names):
@@ -104,14 +108,14 @@ def discriminator_names(cfg: DictConfig) -> list[str]:
 
 
 def get_discriminator(cfg: DictConfig, name: str) -> MultiDiscriminator:
-    """One family of discriminators, from its arguments in `cfg.adversarial`."""
-    params = to_params(cfg.adversarial[name])
+    """Return one family of discriminators, from its arguments in `cfg.adversarial`."""
+    params = to_params(cfg.adversarial.get(name))
     with naming(f"adversarial.{name}", params):
         return DISCRIMINATORS.build(name, in_channels=cfg.channels, **params)
 
 
 def get_discriminators(cfg: DictConfig) -> MultiDiscriminator | None:
-    """The discriminators that `cfg.adversarial.discriminators` lists; None for none."""
+    """Return the discriminators that `cfg.adversarial.discriminators` lists; None for none."""
     built = {name: get_discriminator(cfg, name) for name in discriminator_names(cfg)}
     if len(built) > 1:
         return JointDiscriminator(built)
@@ -121,7 +125,7 @@ def get_discriminators(cfg: DictConfig) -> MultiDiscriminator | None:
 def get_adversarial(
     cfg: DictConfig, like: torch.Tensor, generator: torch.Generator
 ) -> AdversarialLoss | None:
-    """The discriminators that are listed behind an `AdversarialLoss`; None for none."""
+    """Return an `AdversarialLoss` with the discriminators that are listed; None for none."""
     adversary = get_discriminators(cfg)
     if adversary is None:
         return None
@@ -131,11 +135,10 @@ def get_adversarial(
 def get_adversarial_loss(
     cfg: DictConfig, adversary: nn.Module, generator: torch.Generator
 ) -> AdversarialLoss:
-    """`adversary` with an optimizer and a schedule of its own behind an `AdversarialLoss`."""
+    """Return `adversary` in an `AdversarialLoss`, with an optimizer and a schedule of its own."""
     adv = cfg.adversarial
-    options = {
-        key: adv[key] for key in ("normalize", "max_norm", "every", "probability", "start_step")
-    }
+    names = set(parameter_names(AdversarialLoss)) - {"loss"}  # that one names three criteria
+    options = {key: value for key, value in adv.items() if key in names}
     with naming("adversarial", {"loss": adv.loss}):
         criteria = (
             get_adv_criterion(adv.loss),
@@ -160,12 +163,13 @@ def get_adversarial_loss(
 
 
 def get_ema(model: nn.Module, cfg: DictConfig) -> ModuleEMA | None:
-    """Averaged weights of `model` from an `optim.ema` node; None for decay 0."""
-    return ModuleEMA(model, cfg.decay, cfg.every) if cfg.decay else None
+    """Return averaged weights of `model` from an `optim.ema` node; None for decay 0."""
+    with naming("optim.ema", dict(cfg)):
+        return ModuleEMA(model, **cfg) if cfg.decay else None
 
 
 def compiled_parts(model: EncodecModel, adversarial: AdversarialLoss | None) -> list[nn.Module]:
-    """The modules that `compile=true` compiles: encoder, decoder, each sub-discriminator."""
+    """Return the modules that `compile=true` compiles: encoder, decoder, each sub-discriminator."""
     parts = [model.encoder, model.decoder]
     if adversarial is not None:
         for module in adversarial.adversary.modules():

@@ -1,17 +1,17 @@
-"""What of a run's configuration has changed since it was started."""
+"""Changes of a run's configuration since it was started."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-from omegaconf import DictConfig, OmegaConf
+import yaml
+from omegaconf import DictConfig
 
-from adversarial_trainer.config_files import flatten
-from adversarial_trainer.models.builders import to_params
+from adversarial_trainer.models.builders import flatten, to_params
 
 # Keys beside dora.exclude that do not change what is learned.
-NEUTRAL = ("dora.*", "slurm.*", "hydra.*")
+NEUTRAL = ("dora.*", "slurm.*")
 
 
 def matches(key: str, patterns: Sequence[str]) -> bool:
@@ -21,25 +21,25 @@ def matches(key: str, patterns: Sequence[str]) -> bool:
 
 
 def config_differences(stored: str, cfg: DictConfig, exclude: Sequence[str]) -> dict[str, str]:
-    """'key: stored -> current' for the keys that differ.
+    """Return 'key: stored -> current' for the keys that differ. A key that is not in the stored
+    configuration is new in the code, and no difference.
 
     Args:
         stored: a configuration as YAML.
         cfg: the current one.
         exclude: patterns of keys that may differ; see `matches`.
     """
-    old = flatten(OmegaConf.to_container(OmegaConf.create(stored)))
-    new = flatten(to_params(cfg))
+    old, new = flatten(yaml.safe_load(stored)), flatten(to_params(cfg))
     missing = "(not there)"
     return {
-        key: f"{key}: {old.get(key, missing)} -> {new.get(key, missing)}"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key, missing) != new.get(key, missing) and not matches(key, exclude)
+        key: f"{key}: {value} -> {new.get(key, missing)}"
+        for key, value in sorted(old.items())
+        if value != new.get(key, missing) and not matches(key, exclude)
     }
 
 
 def check_changes(stored: str, cfg: DictConfig, where: object) -> list[str]:
-    """The changes that `resume.allow_changes` allows, as lines; ValueError where there are others.
+    """Return the changes that `resume.allow_changes` allows, as lines; ValueError for others.
 
     Args:
         stored: the configuration of the run so far, as YAML.
@@ -47,7 +47,7 @@ def check_changes(stored: str, cfg: DictConfig, where: object) -> list[str]:
         where: it was stored, for the message.
     """
     allowed = list(cfg.resume.allow_changes)
-    known = [*flatten(to_params(cfg)), *flatten(OmegaConf.to_container(OmegaConf.create(stored)))]
+    known = [*flatten(to_params(cfg)), *flatten(yaml.safe_load(stored))]
     for pattern in allowed:
         if not any(matches(key, [pattern]) for key in known):
             raise ValueError(

@@ -12,9 +12,12 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
-from adversarial_trainer.signals import STOP_SIGNALS
-
 logger = logging.getLogger(__name__)
+
+# Signals that ask a run to save its state and to end. SIGUSR1 and SIGUSR2 are SLURM's warnings,
+# whichever its users ask for (--signal); submitit's is SIGUSR2. SIGTERM comes before a preemption,
+# and from `scancel`, `docker stop` and the like.
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Interrupted(Exception):

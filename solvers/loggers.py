@@ -16,8 +16,7 @@ import torch
 from omegaconf import DictConfig
 
 from adversarial_trainer import distrib
-from adversarial_trainer.config_files import flatten
-from adversarial_trainer.models.builders import to_params
+from adversarial_trainer.models.builders import flatten, to_params
 from adversarial_trainer.tools.report import panel
 
 # Charts of several metrics in TensorBoard's Custom Scalars tab: title -> pattern of names.

@@ -8,8 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from adversarial_trainer.adversarial import AdversarialLoss
-from adversarial_trainer.config_files import flatten
-from adversarial_trainer.models.builders import to_params
+from adversarial_trainer.models.builders import flatten, to_params
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.models.pretrained import Weights, fit, read_weights
 

@@ -18,6 +18,7 @@ from dora.xp import XP
 from omegaconf import DictConfig, OmegaConf
 
 from adversarial_trainer.train import main
+from adversarial_trainer.training.families import selected
 from solvers import CompressionSolver, get_solver
 
 ROOT = Path(__file__).parents[1]
@@ -76,23 +77,29 @@ def dora_run(*argv: str, prefix: tuple[str, ...] = (), **kwargs: Any) -> str:
 
 
 @functools.cache
-def _composed(*groups: str) -> DictConfig:
-    return main.get_xp([*groups]).cfg
+def composed(*groups: str) -> DictConfig:
+    """What the command line composes of choices of groups, with all families."""
+    return main.compose(groups)
 
 
-def make_cfg(*overrides: str) -> DictConfig:
-    """What Hydra composes of MICRO and `overrides`; quicker, as groups are composed only once."""
-    argv = [*MICRO, *overrides]
-    if "quantizer=none" in overrides:  # which lacks the others' settings
-        argv = [arg for arg in argv if not arg.startswith("quantizer.")]
+def configured(*argv: str) -> DictConfig:
+    """What the command line composes, as a run has it; quicker, as groups are composed once."""
     groups = [arg for arg in argv if arg.split("=")[0].split("@")[0] in main._config_groups]
-    cfg = _composed(*groups).copy()
+    cfg = composed(*groups).copy()
     for arg in argv:
         if arg not in groups:
             key, value = arg.split("=", 1)
             parsed = OmegaConf.create(f"value: {value}").value
             OmegaConf.update(cfg, key.lstrip("+"), parsed, force_add=key.startswith("+"))
-    return cfg
+    return selected(cfg)
+
+
+def make_cfg(*overrides: str) -> DictConfig:
+    """What `dora run` composes of MICRO and `overrides`."""
+    argv = [*MICRO, *overrides]
+    if "quantizer=none" in overrides:  # which lacks the others' settings
+        argv = [arg for arg in argv if not arg.startswith("quantizer.")]
+    return configured(*argv)
 
 
 def make_solver(folder: Path, audio: Path, *overrides: str) -> CompressionSolver:

@@ -9,14 +9,14 @@ import random
 from collections.abc import Iterator
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from micro import configured
+from omegaconf import DictConfig
 from ready import start_codebooks
 
 from adversarial_trainer.models.builders import get_model
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.models.initialise import initialise_from_data
 from adversarial_trainer.models.pretrained import Codec
-from adversarial_trainer.train import main
 
 
 def audio(channels: int, length: int, rate: int = 24000, seed: int = 0) -> torch.Tensor:
@@ -28,21 +28,9 @@ def audio(channels: int, length: int, rate: int = 24000, seed: int = 0) -> torch
     return gains * tone + 0.05 * torch.randn(channels, length, generator=generator)
 
 
-@functools.cache
-def _composed(*groups: str) -> DictConfig:
-    return main.get_xp([*groups]).cfg
-
-
 def config(solver: str, *overrides: str) -> DictConfig:
-    """What a recipe composes to; quicker than composing again for each override."""
-    groups = [arg for arg in overrides if arg.split("=")[0] in main._config_groups]
-    cfg = _composed(f"solver={solver}", *groups).copy()
-    for arg in overrides:
-        if arg not in groups:
-            key, value = arg.split("=", 1)
-            parsed = OmegaConf.create(f"value: {value}").value
-            OmegaConf.update(cfg, key.lstrip("+"), parsed, force_add=key.startswith("+"))
-    return cfg
+    """What a recipe composes to."""
+    return configured(f"solver={solver}", *overrides)
 
 
 @functools.cache

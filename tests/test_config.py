@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import inspect
 import re
 from collections.abc import Callable, Iterable
@@ -14,14 +13,22 @@ import pytest
 import torch
 from dora.conf import DoraConfig, SlurmConfig
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
+from micro import composed, configured
+from omegaconf import OmegaConf
 
 from adversarial_trainer.adversarial import AdversarialLoss, FeatureMatchingLoss
 from adversarial_trainer.adversarial.discriminators import DISCRIMINATORS
 from adversarial_trainer.data import resolve_stage_metas
 from adversarial_trainer.losses import LOSSES, Balancer
-from adversarial_trainer.metrics import METRICS, ViSQOL
-from adversarial_trainer.models.builders import DECODERS, ENCODERS, MODELS, get_model
+from adversarial_trainer.metrics import METRICS
+from adversarial_trainer.models.builders import (
+    DECODERS,
+    ENCODERS,
+    MODELS,
+    flatten,
+    get_model,
+    to_params,
+)
 from adversarial_trainer.quantization import QUANTIZERS
 from adversarial_trainer.registry import Registry, parameter_names
 from adversarial_trainer.train import main
@@ -50,18 +57,11 @@ SMALL = [
 ]
 
 
-@functools.cache
-def composed(*overrides: str, name: str = "config") -> DictConfig:
-    with initialize_config_dir(str(CONFIG), version_base="1.3"):
-        return compose(name, list(overrides))
-
-
 def plain(name: str) -> dict[str, Any]:
     """A file with all that it inherits, as a plain dictionary."""
-    node = OmegaConf.select(composed(name=name), str(Path(name).parent).replace("/", "."))
-    result = OmegaConf.to_container(node)
-    assert isinstance(result, dict)
-    return {str(key): value for key, value in result.items()}
+    with initialize_config_dir(str(CONFIG), version_base="1.3"):
+        cfg = compose(name)
+    return to_params(OmegaConf.select(cfg, str(Path(name).parent).replace("/", ".")))
 
 
 def names(group: str) -> list[str]:
@@ -70,17 +70,9 @@ def names(group: str) -> list[str]:
 
 def written(name: str) -> dict[str, Any]:
     """What a file itself says: values by dotted key."""
-
-    def flat(node: Any, prefix: str) -> dict[str, Any]:
-        if not isinstance(node, dict) or not node:
-            return {prefix: node}
-        parts = (flat(value, f"{prefix}.{key}" if prefix else key) for key, value in node.items())
-        return {key: value for part in parts for key, value in part.items()}
-
-    content = OmegaConf.to_container(OmegaConf.load(CONFIG / f"{name}.yaml"))
-    assert isinstance(content, dict)
+    content = to_params(OmegaConf.load(CONFIG / f"{name}.yaml"))  # type: ignore[arg-type]
     content.pop("defaults", None)
-    return flat(content, "")
+    return flatten(content)
 
 
 def fit(
@@ -122,12 +114,13 @@ def check_loss(stem: str, node: dict[str, Any]) -> None:
 
 def check_model(stem: str, node: dict[str, Any]) -> None:
     constructor = MODELS.get_class(node.pop("name"))
-    shared, encoder, decoder = (node.pop(part) for part in ("seanet", "encoder", "decoder"))
+    name = node.pop("autoencoder")
+    shared, encoder, decoder = (node.pop(part) for part in (name, "encoder", "decoder"))
     built = ["encoder", "decoder", "quantizer", "frame_rate", "sample_rate", "channels"]
     fit(node, constructor, built)
     assert not shared.keys() & (encoder.keys() | decoder.keys())
-    fit([*shared, *encoder], ENCODERS.get_class("seanet"), ["channels", "causal"])
-    fit([*shared, *decoder], DECODERS.get_class("seanet"), ["channels", "causal"])
+    fit([*shared, *encoder], ENCODERS.get_class(name), ["channels", "causal"])
+    fit([*shared, *decoder], DECODERS.get_class(name), ["channels", "causal"])
 
 
 def check_quantizer(stem: str, node: dict[str, Any]) -> None:
@@ -144,7 +137,13 @@ def check_schedule(stem: str, node: dict[str, Any]) -> None:
 
 
 def check_losses(stem: str, node: dict[str, Any]) -> None:
-    assert node.keys() == {"adv", "feat", "penalty", *LOSSES}
+    assert node.keys() <= {"adv", "feat", "penalty", *LOSSES}
+
+
+def check_metric(stem: str, node: dict[str, Any]) -> None:
+    node.pop("num_files")
+    constructor = registered(METRICS, stem)
+    fit(node, constructor, {"sample_rate"} & set(parameter_names(constructor)))
 
 
 def check_dset(stem: str, node: dict[str, Any]) -> None:
@@ -172,6 +171,7 @@ RULES: dict[str, Callable[[str, dict[str, Any]], None]] = {
     "dset": check_dset,
     "loss": check_loss,
     "losses": check_losses,
+    "metric": check_metric,
     "model": check_model,
     "optim": check_optim,
     "quantizer": check_quantizer,
@@ -202,23 +202,12 @@ def test_a_wrong_or_missing_key_fails() -> None:
         check_schedule("cosine", node)
 
 
-@pytest.mark.parametrize(
-    "key, constructor, injected",
-    [
-        ("balancer", Balancer, ["weights", "monitor"]),
-        ("optim.ema", ModuleEMA, ["module"]),
-        ("evaluate.visqol", ViSQOL, ["sample_rate"]),
-    ],
-)
-def test_main_file_fits(key: str, constructor: Callable[..., Any], injected: list[str]) -> None:
-    node = OmegaConf.select(composed(), key)
-    fit([name for name in node if name != "num_files"], constructor, injected)
-
-
-def test_main_file_fits_dora() -> None:
-    """Dora stops at keys it does not know, at the start or at a launch."""
+def test_main_file_fits() -> None:
     cfg = composed()
-    assert set(cfg.evaluate.metrics) == METRICS.keys()
+    fit(cfg.balancer, Balancer, ["weights", "monitor"])
+    fit(cfg.optim.ema, ModuleEMA, ["module"])
+    assert set(cfg.evaluate.metrics) == METRICS.keys() and set(cfg.losses) > LOSSES.keys()
+    # Dora stops at keys it does not know, at the start or at a launch.
     for node, kind in ((cfg.slurm, SlurmConfig), (cfg.dora, DoraConfig)):
         fields = {field.name for field in dataclasses.fields(kind)}
         assert set(node) <= fields, set(node) - fields
@@ -267,29 +256,25 @@ def test_nothing_is_run_or_copied_from_the_configuration() -> None:
         assert not re.search(r"\$\{(?!oc\.env:)", text), path
 
 
-@pytest.mark.parametrize("recipe", names("solver"))
-def test_recipe_with_every_adversarial_file(recipe: str) -> None:
-    """The chosen file's values are there whatever the recipe, and its discriminators build."""
+def test_recipe_with_every_adversarial_file() -> None:
+    """The chosen file's values are there whatever the recipe says of its discriminators."""
     for name in names("adversarial"):
-        cfg = composed(f"solver={recipe}", f"adversarial={name}", *SMALL)
+        cfg = configured("solver=tiny", f"adversarial={name}", *SMALL)
         for key, value in written(f"adversarial/{name}").items():
             if name != "none":
                 assert OmegaConf.select(cfg.adversarial, key) == value, key
-        adversary = get_discriminators(cfg)
         listed = list(cfg.adversarial.discriminators)
-        assert (adversary is None) == (not listed) == (name == "none")
-        if adversary is not None:
-            length = 2 * max(cfg.adversarial.msstftd.n_ffts)
-            with torch.no_grad():
-                logits, _ = adversary(torch.randn(1, cfg.channels, length))
-            assert len(logits) == adversary.num_discriminators
+        assert (not listed) == (name == "none")
+        assert DISCRIMINATORS.keys() & cfg.adversarial.keys() == {*listed}
+        adversary = get_discriminators(cfg)
+        assert (adversary is None) == (not listed)
 
 
 @pytest.mark.parametrize("recipe", names("solver"))
 def test_recipe_builds(recipe: str) -> None:
     """All its parts, through the solver's own builders, the codec at a small size."""
     small = ["model.seanet.n_filters=2", "model.seanet.dimension=4", *SMALL]
-    cfg = composed(f"solver={recipe}", *small)
+    cfg = configured(f"solver={recipe}", *small)
     generator = torch.Generator()
     model = get_model(cfg, generator)
     x = torch.randn(1, cfg.channels, cfg.sample_rate // 10)
@@ -304,11 +289,11 @@ def test_recipe_builds(recipe: str) -> None:
 
 def test_every_loss_and_schedule_builds() -> None:
     weights = [f"losses.{name}=0" for name in LOSSES]
-    assert set(get_losses(composed(*weights))) == LOSSES.keys()
+    assert set(get_losses(configured(*weights))) == LOSSES.keys()
     weight = torch.nn.Parameter(torch.ones(1))
     for schedule in names("schedule"):
         for optim in names("optim"):
-            cfg = composed(f"schedule={schedule}", f"optim={optim}")
+            cfg = configured(f"schedule={schedule}", f"optim={optim}")
             optimizer = get_optimizer([weight], cfg.optim)
             assert isinstance(optimizer, OPTIMIZERS[cfg.optim.name])
             assert isinstance(get_schedule(optimizer, cfg.schedule), SCHEDULES[cfg.schedule.name])
@@ -316,33 +301,33 @@ def test_every_loss_and_schedule_builds() -> None:
 
 def test_discriminators_by_list_and_their_settings() -> None:
     both = "adversarial.discriminators=[msstftd,mpd]"
-    adversary = get_discriminators(composed(both, *SMALL, "adversarial.msstftd.filters=3"))
+    adversary = get_discriminators(configured(both, *SMALL, "adversarial.msstftd.filters=3"))
     assert adversary is not None
     assert {name.split(".")[0] for name in adversary.names} == {"msstftd", "mpd"}
     widths = {p.shape[0] for name, p in adversary.named_parameters() if ".msstftd." in f".{name}"}
     assert 3 in widths
-    with pytest.raises(ValueError, match="Unknown discriminator 'mdp'. Choices: mpd, msd, msstftd"):
-        get_discriminators(composed("adversarial.discriminators=[mdp]"))
+    with pytest.raises(ValueError, match="Unknown discriminator 'mdp'. Choices: mpd, msd, "):
+        get_discriminators(configured("adversarial.discriminators=[mdp]"))
     with pytest.raises(ValueError, match="at most once"):
-        get_discriminators(composed("adversarial.discriminators=[mpd,mpd]"))
+        get_discriminators(configured("adversarial.discriminators=[mpd,mpd]"))
     with pytest.raises(ValueError, match="hing.*hinge"):
-        get_adversarial(composed("adversarial.loss=hing"), torch.device("cpu"), torch.Generator())
+        get_adversarial(configured("adversarial.loss=hing"), torch.device("cpu"), torch.Generator())
 
 
 # Dora's signatures, by the real entry point.
 
 
 def signature(*argv: str) -> str:
-    return main.get_xp(argv).sig
+    return main.find_xp(argv).sig
 
 
 def test_adversarial_wins_in_any_order() -> None:
-    first = main.get_xp(["solver=tiny", "adversarial=mpd"])
-    second = main.get_xp(["adversarial=mpd", "solver=tiny"])
+    first = main.find_xp(["solver=tiny", "adversarial=mpd"])
+    second = main.find_xp(["adversarial=mpd", "solver=tiny"])
     assert first.sig == second.sig
     assert first.cfg == second.cfg
     assert first.cfg.adversarial.discriminators == ["mpd"]
-    assert main.get_xp(["solver=tiny"]).cfg.adversarial.discriminators == ["msstftd"]
+    assert main.find_xp(["solver=tiny"]).cfg.adversarial.discriminators == ["msstftd"]
 
 
 def test_what_changes_nothing_is_not_in_the_signature(tmp_path: Path) -> None:
@@ -353,7 +338,7 @@ def test_what_changes_nothing_is_not_in_the_signature(tmp_path: Path) -> None:
         *("valid.every=3", "evaluate.every=3", "evaluate.metrics.visqol=true", "generate.every=0"),
         *("slurm.gpus=8", "slurm.partition=x"),
     ]
-    xp = main.get_xp(["solver=tiny", *neutral])
+    xp = main.find_xp(["solver=tiny", *neutral])
     assert xp.delta == [["solver", "tiny"]]
     assert xp.sig == signature("solver=tiny")
     assert xp.cfg.optim.epochs == 77 and xp.cfg.num_threads == 1
@@ -361,14 +346,33 @@ def test_what_changes_nothing_is_not_in_the_signature(tmp_path: Path) -> None:
 
 def test_what_changes_the_result_is_in_the_signature() -> None:
     changes = [
-        *("optim.lr=1e-5", "seed=1", "losses.mel=1", "dset.path=/data", "dset=folder"),
-        *("dataset.batch_size=2", "dataset.segment_duration=2.", "optim.updates_per_epoch=7"),
-        *("adversarial=none", "adversarial.loss=mse", "adversarial.mpd.filters=3"),
-        *("model.seanet.lstm=1", "quantizer.n_q=4", "schedule=cosine"),
+        *("optim.lr=1e-5", "losses.mel=1", "dset.path=/data", "dset=folder"),
+        *("dataset.batch_size=2", "adversarial=none", "adversarial.msstftd.filters=3"),
     ]
     signatures = [signature(), *(signature(change) for change in changes)]
     twice = [s for s in changes if signatures.count(signatures[changes.index(s) + 1]) > 1]
     assert not twice
+
+
+def test_what_is_not_selected_is_no_part_of_a_run() -> None:
+    usual = main.find_xp(["solver=tiny"])
+    unused = ["adversarial.mpd.filters=3", "loss.mel.n_mels=8", "evaluate.pesq.num_files=1"]
+    xp = main.find_xp(["solver=tiny", *unused])
+    assert (xp.sig, xp.cfg) == (usual.sig, usual.cfg)
+    both = main.find_xp(["solver=tiny", "adversarial.discriminators=[msstftd,mpd]", *unused])
+    assert both.cfg.adversarial.mpd.filters == 3 and ["adversarial.mpd.filters", 3] in both.delta
+    assert set(usual.cfg.loss) == {"msspec"} and set(usual.cfg.losses) >= {"adv", "l1", "msspec"}
+    assert set(usual.cfg.evaluate.metrics) == {"sisnr", "mel", "stft"}
+    assert "pesq" not in usual.cfg.evaluate and "mel" not in usual.cfg.losses
+
+
+def test_precedence() -> None:
+    """A family's file, then the recipe, then the command line."""
+    msstftd = plain("discriminator/msstftd")
+    cfg = main.find_xp(["adversarial.msstftd.filters=5", "solver=tiny"]).cfg.adversarial.msstftd
+    assert (cfg.kernel_size, cfg.n_ffts) == (msstftd["kernel_size"], [1024, 512, 256])
+    assert msstftd["n_ffts"] != cfg.n_ffts and cfg.filters == 5
+    assert main.find_xp(["solver=tiny"]).cfg.adversarial.msstftd.filters == 8
 
 
 def test_more_epochs_go_on_along_the_same_cosine() -> None:
@@ -377,7 +381,7 @@ def test_more_epochs_go_on_along_the_same_cosine() -> None:
     assert signature(*cosine) == signature(*cosine, "optim.epochs=1000")
     factors = []
     for epochs in (2, 1000):
-        cfg = main.get_xp(["solver=tiny", *cosine, f"optim.epochs={epochs}"]).cfg
+        cfg = main.find_xp(["solver=tiny", *cosine, f"optim.epochs={epochs}"]).cfg
         optimizer = get_optimizer([torch.nn.Parameter(torch.ones(1))], cfg.optim)
         schedule = get_schedule(optimizer, cfg.schedule)
         factors.append([schedule.factor(update) for update in (0, 100, 500, 1000)])

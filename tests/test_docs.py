@@ -55,7 +55,7 @@ def test_composes(page: Path, call: str) -> None:
     """Each key and choice is there, and each value is one that a run takes."""
     words = [w for w in shlex.split(call) if w != "..."]
     overrides = [w for w in words if "=" in w and not w.startswith("-")]
-    cfg = train.get_xp([w.replace("=...", "=x") for w in overrides]).cfg
+    cfg = train.get_config([w.replace("=...", "=x") for w in overrides])
     if cfg.solver is not None:
         check_config(cfg)
 

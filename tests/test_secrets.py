@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from micro import ROOT, command, dora_run, make_solver, write_audio
 
-from adversarial_trainer.credentials import check_no_secrets
+from adversarial_trainer.training.credentials import check_no_secrets
 
 KEY = hashlib.sha1(b"the key of nobody").hexdigest()  # as long as wandb's
 
@@ -125,7 +125,7 @@ def test_dora_run_with_wandb_writes_no_secret(tmp_path: Path, audio: Path) -> No
     out = tmp_path / "out"
     output = dora_run(*command(out, audio, *argv, f"dset.cache={out}"), env=env)
     names = {path.name for path in out.rglob("*")}
-    assert {"checkpoint.th", "history.json", ".argv.json", "overrides.yaml", "wandb"} <= names
+    assert {"checkpoint.th", "history.json", ".argv.json", "config.yaml", "wandb"} <= names
     assert any(name.endswith(".wandb") for name in files_with("msstftd", out)), "it is legible"
     # What follows would find a key in any of them.
     assert "solver.log.0" in names

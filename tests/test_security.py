@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import pickle
 import subprocess
 import sys
 import time
@@ -272,29 +271,3 @@ def test_what_hydra_would_do(tmp_path: Path) -> None:
     line = [sys.executable, "-c", script, override, "hydra.run.dir=."]
     subprocess.run(line, cwd=tmp_path, timeout=60, capture_output=True, check=False)
     assert (tmp_path / "made").exists()
-
-
-def test_a_run_folder_of_a_stranger(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Dora unpickles `job.pkl` there, whatever is asked about the run."""
-    from dora.shep import Sheep
-    from dora.utils import try_load
-    from submitit import SlurmJob
-
-    from adversarial_trainer.train import main
-
-    marker = tmp_path / "ran"
-    xp = main.get_xp(["solver=tiny", f"dora.dir={tmp_path}"])
-    xp.folder.mkdir(parents=True)
-    file = xp.folder / xp.dora.shep.job_file
-    file.write_bytes(pickle.dumps(Call(os.system, f"touch {marker}")))
-    assert Sheep(xp).job is None and not marker.exists()
-    assert "posix.system is no part of a job" in caplog.text
-    try_load(file)  # Dora's own
-    assert marker.exists()
-
-    job = SlurmJob(tmp_path / "%j", "12_3", [0, 1])
-    file.write_bytes(pickle.dumps((job, [job], [])))
-    loaded = Sheep(xp).job
-    assert (
-        loaded is not None and loaded.job_id == "12_3" and loaded.paths.folder == job.paths.folder
-    )

@@ -145,7 +145,7 @@ def test_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 WRONG = [
-    (["+adversarial.mpd.period=[2]"], ["adversarial.mpd.period: no such key", "mpd.periods?"]),
+    (["+adversarial.msstftd.filter=2"], ["adversarial.msstftd.filter: no such key", "filters?"]),
     (["adversarial.loss=hing"], ["adversarial.loss=hing: ", "mse, hinge, hinge2"]),
     (["dset.path=/nowhere"], ["dset.path='/nowhere': no such folder"]),
     (["dset.path=EMPTY"], ["dset.path=", "no audio file in the folder"]),
@@ -154,7 +154,7 @@ WRONG = [
     (["dataset.batch_size=0"], ["dataset.batch_size=0", "whole number >= 1"]),
     (["continue_from=/nowhere"], ["continue_from=/nowhere: no such file or folder"]),
     (["generate.bandwidths=[9]"], ["generate.bandwidths=[9]", "1..2"]),
-    (["logging.level=loud"], ["logging.level=loud: use DEBUG"]),
+    (["logging.level=loud"], ["logging.level=loud: it must be DEBUG"]),
     # The keys are those of the groups chosen: MICRO's n_q is not this one's.
     (["quantizer=none"], ["quantizer.n_q: no such key. Valid keys in quantizer: name."]),
     (["device=gpu"], ["device=gpu: use auto"]),

@@ -20,10 +20,9 @@ from dora.conf import SlurmConfig
 from dora.explore import Explorer, Herd, Launcher
 
 # Dora's own, so that patterns and the table are those of `dora grid`.
-from dora.grid import RunGridArgs, _filter_grid_sheeps, monitor
+from dora.grid import RunGridArgs, _filter_grid_sheeps, _get_explore, monitor
 
-from adversarial_trainer.dora_main import TrainMain, exit_with_error, get_explore
-from solvers import check_config
+from adversarial_trainer.training.experiment import TrainMain, exit_with_error
 
 from ._local import LocalRun, run_all, visible_gpus
 
@@ -84,11 +83,6 @@ def get_runs(
         xps = [main.get_xp([*run.xp.argv, *overrides]) for run in runs]
         # Like Dora, take what is the same experiment once.
         runs = [LocalRun(xp) for xp in {xp.sig: xp for xp in xps}.values()]
-    for run in runs:
-        try:
-            check_config(run.xp.cfg)
-        except ValueError as exc:
-            exit_with_error(exc)
     return runs
 
 
@@ -143,7 +137,9 @@ def main() -> int:
     if args.jobs < 1:
         exit_with_error(f"-j {args.jobs}: it must be >= 1.")
     dora_main = importlib.import_module(f"{args.package}.train").main
-    explorer = get_explore(SimpleNamespace(grid=args.grid), dora_main)
+    if args.grid is not None:
+        dora_main.check_grid(args.grid)
+    explorer = _get_explore(SimpleNamespace(grid=args.grid), dora_main)
     overrides = [arg for arg in args.rest if "=" in arg]
     patterns = [arg for arg in args.rest if "=" not in arg]
     runs = get_runs(dora_main, explorer, patterns, overrides)

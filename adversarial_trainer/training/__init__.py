@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from adversarial_trainer.registry import get_registry, import_modules
+from adversarial_trainer.registry import get_registry
 
 from .ema import ModuleEMA
 from .options import keep_options
 from .schedules import ConstantSchedule, CosineSchedule, ExponentialSchedule, Schedule
 
-import_modules(__name__)
 OPTIMIZERS = get_registry("optimizer")
 SCHEDULES = get_registry("schedule")
 

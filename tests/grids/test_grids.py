@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 from dora.explore import Herd, Launcher
+from dora.grid import _get_explore as get_explore
 from micro import ROOT
 from omegaconf import DictConfig
 
 from adversarial_trainer import grids
-from adversarial_trainer.dora_main import get_explore
 from adversarial_trainer.grids._explorers import CodecExplorer
 from adversarial_trainer.train import main
 from solvers import check_config
@@ -80,7 +80,7 @@ def test_each_run_of_each_grid_is_sound(name: str) -> None:
 @pytest.mark.parametrize("name", ["nosuch", "_explorers", "__main__", "tiny.py"])
 def test_an_unknown_grid_is_an_error(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
-        get_explore(SimpleNamespace(grid=name), main)
+        main.check_grid(name)
     assert exit_.value.code == 2
     err = capsys.readouterr().err
     assert err == f"error: Unknown grid '{name}'. Choices: {', '.join(sorted(COUNTS))}.\n"

@@ -9,6 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from adversarial_trainer.train import main
+from adversarial_trainer.training.experiment import dora_command
 from adversarial_trainer.training.slurm import slurm_config
 
 VARIABLES = ["PARTITION", "ACCOUNT", "QOS", "CONSTRAINT", "TIME", "MEM_GB", "CPUS"]
@@ -57,9 +58,15 @@ def test_what_cannot_be_asked_for(key: str, value: Any, told: str) -> None:
     assert str(error.value).startswith(told)
 
 
+def give(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    """Let the process be `dora LINE`."""
+    monkeypatch.setattr(sys, "argv", ["dora", *line.split()])
+    monkeypatch.setattr(main, "command", dora_command())
+
+
 def test_on_the_line_of_a_launch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Dora itself would ignore it."""
-    monkeypatch.setattr(sys, "argv", ["dora", "launch", "solver=tiny", "slurm.time=5"])
+    give(monkeypatch, "launch solver=tiny slurm.time=5")
     assert main.get_slurm_config().time == 5
 
 
@@ -69,13 +76,12 @@ def test_on_the_line_of_a_launch(monkeypatch: pytest.MonkeyPatch) -> None:
         ("launch slurm.tim=5", "slurm.tim: no such key. Did you mean slurm.time?"),
         ("launch slurm.gpus=two", "slurm.gpus=two: a whole number is needed"),
         ("launch slurm.time=1:00:00", "slurm.time=1:00:00: a whole number of minutes is needed."),
-        ("grid tiny slurm.time=5", "slurm.time=5: not for a grid's line."),
     ],
 )
 def test_mistakes_on_a_line_are_one_line(
     line: str, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["dora", *line.split()])
+    give(monkeypatch, line)
     with pytest.raises(SystemExit):
         main.get_slurm_config()
     error = capsys.readouterr().err

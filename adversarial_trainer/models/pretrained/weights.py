@@ -12,7 +12,7 @@ import torch
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from adversarial_trainer import config_files
+from adversarial_trainer.models.builders import check_yaml
 
 
 @dataclass
@@ -57,7 +57,7 @@ def plain_yaml(path: Path, text: Any) -> Any:
     if not isinstance(text, str):
         raise ValueError(f"{path}: no configuration in it.")
     try:
-        config_files.check_events(path, text)
+        check_yaml(text, path)
         return yaml.safe_load(text)
     except yaml.YAMLError as exc:
         reason = " ".join(str(exc).split())
@@ -70,8 +70,9 @@ def checked_config(path: Path, values: Any) -> DictConfig:
     for key, kind in needed.items():
         if not isinstance(values, dict) or not isinstance(values.get(key), kind):
             raise ValueError(f"{path}: its configuration has no usable {key!r}.")
-    for key in ("seanet", "encoder", "decoder"):
-        if not isinstance(values["model"].get(key), dict):
+    model = values["model"]
+    for key in (model.get("autoencoder", "seanet"), "encoder", "decoder"):
+        if not isinstance(model.get(key), dict):
             raise ValueError(f"{path}: its configuration has no usable 'model.{key}'.")
     return OmegaConf.create(values)
 

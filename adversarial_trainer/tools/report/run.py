@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from adversarial_trainer.config_files import flatten
+from adversarial_trainer.models.builders import check_yaml, flatten
 from adversarial_trainer.models.pretrained import find_run, runs_folder
 from adversarial_trainer.models.pretrained.runs import epoch_folders
 from adversarial_trainer.tools.evaluate import Results
@@ -165,8 +165,7 @@ def read_run(folder: Path, history: History | None = None) -> Run:
 
 
 def _configuration(text: str) -> tuple[str, dict[str, Any]]:
-    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
-        raise ValueError("it has aliases, which a run does not write")
+    check_yaml(text, "config.yaml")  # no aliases, which can grow without end
     values = yaml.safe_load(text)
     return text, flatten(values) if values else {}
 

@@ -1,4 +1,4 @@
-"""Keys and passwords, which must not get into the files of a run."""
+"""Check that keys and passwords do not get into the files of a run."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import os
 import re
 
 _NAMES = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
-# What is shorter may well be a word that a configuration holds: SECRET_SANTA=tiny.
+# Shorter values may well be words that a configuration holds: SECRET_SANTA=tiny.
 _LENGTH = 12
 
 
 def check_no_secrets(*texts: str) -> None:
-    """ValueError if a text that is going to be written to disk holds a secret of this user.
+    """Raise ValueError if a text that is going to be written to disk holds a secret of this user.
 
     Secrets are the values of environment variables with names such as WANDB_API_KEY or HF_TOKEN,
     and the passwords of `~/.netrc`, where `wandb login` puts its key.
@@ -27,7 +27,7 @@ def check_no_secrets(*texts: str) -> None:
 
 
 def _secrets() -> dict[str, str]:
-    """Secrets by where they are from."""
+    """Return secrets by where they come from."""
     found = {f"${name}": value for name, value in os.environ.items() if _NAMES.search(name)}
     try:
         hosts = netrc.netrc().hosts

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from adversarial_trainer.dora_main import exit_with_error
 from adversarial_trainer.train import main
+from adversarial_trainer.training.experiment import exit_with_error
 
-ADVERSARIAL = "hifigan, mpd, msd, msstftd, msstftd_audiocraft, msstftd_mpd, none"
+ADVERSARIAL = "hifigan, mpd, msd, "
 
 # What is typed after `dora run`, and what the line must name.
 WRONG: list[tuple[str, list[str]]] = [
@@ -32,8 +32,8 @@ WRONG: list[tuple[str, list[str]]] = [
     ("seed", ["'seed'", "key=value"]),
     ("=3", ["'=3'", "key=value"]),
     ("~seed", ["'~seed'", "key=value"]),
-    ("optim.lr=", ["optim.lr=: it must be a number >= 0"]),
-    ("optim.lr=fast", ["optim.lr=fast: it must be a number >= 0"]),
+    ("optim.lr=", ["optim.lr=: it must be a number"]),
+    ("optim.lr=fast", ["optim.lr=fast: it must be a number"]),
     ("optim.lr=[1e-3]", ["optim.lr=[0.001]: it must be a number"]),
     ("++optim.lr=fast", ["optim.lr=fast: it must be a number"]),
     ("optim.epochs=true", ["optim.epochs=true: it must be a whole number >= 0"]),
@@ -56,7 +56,7 @@ def error_line(argv: Sequence[str], capsys: pytest.CaptureFixture[str]) -> str:
     """The one line on stderr of a command line that must end with status 2."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as exit_:
-        main.check(main.get_xp(argv))
+        main.get_xp(argv)
     out, err = capsys.readouterr()
     assert exit_.value.code == 2
     assert out == ""

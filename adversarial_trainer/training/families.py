@@ -1,0 +1,68 @@
+"""Families of parts in a configuration: discriminators, losses and metrics, by their registry.
+
+All registered families can be set on the command line and in a recipe, whatever is selected. What a
+run stores, compares and is checked on are those that it selects, so a new family changes no run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, open_dict
+
+from adversarial_trainer.adversarial.discriminators import DISCRIMINATORS
+from adversarial_trainer.losses import LOSSES
+from adversarial_trainer.metrics import METRICS
+
+# Config node that the files name in their defaults; made here, as it lists what is registered.
+NODE = "_families"
+
+
+def store_families() -> None:
+    """Give Hydra the nodes `adversarial/_families` and `_families`, which the defaults of
+    config/adversarial/none.yaml and config/config.yaml name.
+
+    They mount `discriminator/NAME.yaml` at `adversarial.NAME`, `loss/NAME.yaml` at `loss.NAME` and
+    `metric/NAME.yaml` at `evaluate.NAME` where there are such files, with no weight for any loss
+    and all metrics off.
+    """
+    store = ConfigStore.instance()
+    discriminators = [{f"optional /discriminator@{name}": name} for name in DISCRIMINATORS]
+    store.store(group="adversarial", name=NODE, node={"defaults": discriminators})
+    losses = [{f"optional /loss@loss.{name}": name} for name in LOSSES]
+    metrics = [{f"optional /metric@evaluate.{name}": name} for name in METRICS]
+    node = {
+        "defaults": ["_self_", *losses, *metrics],
+        "losses": dict.fromkeys(("adv", "feat", *sorted(LOSSES))),
+        "loss": {},
+        "evaluate": {"metrics": dict.fromkeys(METRICS, False)},
+    }
+    store.store(name=NODE, node=node)
+
+
+def selected(cfg: DictConfig) -> DictConfig:
+    """Return a copy of a configuration without the families that it does not select.
+
+    Selected are the discriminators that `adversarial.discriminators` lists, the losses with a
+    weight in `losses` that is not null, and the metrics that are true in `evaluate.metrics`.
+    """
+    cfg = cfg.copy()
+    listed = cfg.adversarial.discriminators
+    chosen = [listed] if isinstance(listed, str) else list(listed or [])
+    weighted = [name for name, weight in cfg.losses.items() if weight is not None]
+    measured = [name for name, on in cfg.evaluate.metrics.items() if on is not False]
+    _keep(cfg.adversarial, DISCRIMINATORS, chosen)
+    _keep(cfg.loss, LOSSES, weighted)
+    _keep(cfg.losses, cfg.losses, weighted)
+    _keep(cfg.evaluate, METRICS, measured)
+    _keep(cfg.evaluate.metrics, METRICS, measured)
+    return cfg
+
+
+def _keep(node: DictConfig, family: Iterable[Any], names: Iterable[Any]) -> None:
+    """Remove the members of `family` from `node` that are not among `names`."""
+    with open_dict(node):
+        for name in {*family} - {*names}:
+            node.pop(name, None)

@@ -1,0 +1,211 @@
+"""Check of a whole configuration, before anything is built, read or written for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from dora.conf import DoraConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import nn
+
+from adversarial_trainer.adversarial import AdversarialLoss, FeatureMatchingLoss
+from adversarial_trainer.adversarial.discriminators import DISCRIMINATORS
+from adversarial_trainer.losses import LOSSES, Balancer
+from adversarial_trainer.metrics import METRICS
+from adversarial_trainer.models.builders import DECODERS, ENCODERS, MODELS, get_model
+from adversarial_trainer.quantization import QUANTIZERS
+from adversarial_trainer.registry import (
+    Registry,
+    format_value,
+    get_registry,
+    parameters,
+)
+from adversarial_trainer.tools.evaluate import codebook_counts
+from adversarial_trainer.training import OPTIMIZERS, SCHEDULES, ModuleEMA, schema
+from adversarial_trainer.training.devices import parse_device
+from adversarial_trainer.training.schema import check_group
+from adversarial_trainer.training.slurm import slurm_config
+
+from .builders import (
+    ADVERSARIAL_LOSSES,
+    PENALTY,
+    discriminator_names,
+    get_adversarial_loss,
+    get_balancer,
+    get_discriminators,
+    get_ema,
+    get_losses,
+    get_optimizer,
+    get_schedule,
+)
+from .evaluation import Evaluation
+from .freezing import check_freeze
+
+# Stages with metrics, which `checkpoint.best` can name.
+MEASURING = ("train", "valid", "evaluate")
+# Arguments of AdversarialLoss that get_adversarial_loss builds.
+BUILT = "adversary optimizer loss_real loss_fake loss_feat scheduler generator"
+
+
+def check_config(cfg: DictConfig) -> None:
+    """Raise ValueError with one line that names the key, its value and what would be right.
+
+    Checked are each key by itself (does anything read it, its type and range, is one missing), what
+    keys say together, and what only constructors know: all parts are built, without memory for
+    their weights.
+    """
+    try:
+        config: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as exc:
+        raise ValueError(f"{exc.full_key or 'configuration'}: {str(exc).splitlines()[0]}") from exc
+    _check_solver(config)
+    check_group("", config, schema.Run)
+    _check_groups(cfg, config)
+    _check_relations(config)
+    _build_all(cfg)
+
+
+def _check_solver(config: Mapping[str, Any]) -> None:
+    name, solvers = config.get("solver"), get_registry("solver")
+    if name is None:
+        recipes = "add solver=tiny, solver=encodec, ... (config/solver/)"
+        raise ValueError(f"solver=null: No recipe chosen: {recipes}.")
+    if not isinstance(name, str) or name not in solvers:
+        raise ValueError(f"solver={format_value(name)}: it must be {' or '.join(solvers)}.")
+
+
+def _check_groups(cfg: DictConfig, config: Mapping[str, Any]) -> None:
+    """Check each key of the groups that constructors read."""
+    _check_model(config["model"])
+    _check_named("quantizer", config["quantizer"], QUANTIZERS, without="dimension generator")
+    names = (*ADVERSARIAL_LOSSES, *LOSSES, PENALTY)
+    weights = dict.fromkeys(names, schema.Number | None)
+    check_group("losses", config["losses"], optional=weights)
+    check_group("loss", config["loss"], optional=dict.fromkeys(LOSSES, schema.Group))
+    for name, params in config["loss"].items():
+        check_group(f"loss.{name}", params, LOSSES[name], without=["sample_rate"])
+    _check_optimizer("optim", config["optim"], schema.Loop)
+    check_group("optim.ema", config["optim"]["ema"], ModuleEMA, without=["module"])
+    _check_named("schedule", config["schedule"], SCHEDULES, without="optimizer")
+    check_group("balancer", config["balancer"], Balancer, without=["weights", "monitor"])
+
+    adversarial = config["adversarial"]
+    families = dict.fromkeys(DISCRIMINATORS, schema.Group)
+    check_group(
+        "adversarial",
+        adversarial,
+        AdversarialLoss,
+        schema.Adversarial,
+        without=BUILT.split(),
+        optional=families,
+    )
+    for name in discriminator_names(cfg):
+        params = adversarial.get(name, {})
+        check_group(f"adversarial.{name}", params, DISCRIMINATORS[name], without=["in_channels"])
+    matching = adversarial["feature_matching"]
+    check_group("adversarial.feature_matching", matching, FeatureMatchingLoss, without=["loss"])
+    _check_optimizer("adversarial.optim", adversarial["optim"])
+    _check_named("adversarial.schedule", adversarial["schedule"], SCHEDULES, without="optimizer")
+
+    evaluate = config["evaluate"]
+    check_group(
+        "evaluate", evaluate, schema.Evaluate, optional=dict.fromkeys(METRICS, schema.Group)
+    )
+    check_group("evaluate.metrics", evaluate["metrics"], optional=dict.fromkeys(METRICS, bool))
+    for name in METRICS.keys() & evaluate.keys():
+        sources = (METRICS[name], schema.MetricFiles)
+        check_group(f"evaluate.{name}", evaluate[name], *sources, without=["sample_rate"])
+    check_group("dora", config["dora"], DoraConfig)
+    slurm_config(OmegaConf.create(config["slurm"]))
+
+
+def _check_named(
+    key: str, given: Mapping[str, Any], registry: Registry, *beside: type, without: str = ""
+) -> None:
+    """Check a group whose `name` is in a registry, with the arguments of that class."""
+    if "name" not in given:
+        raise ValueError(f"{key}.name is missing. It must be {' or '.join(registry)}.")
+    name = given["name"]
+    if not isinstance(name, str) or name not in registry:
+        raise ValueError(f"{key}.name={format_value(name)}: it must be {' or '.join(registry)}.")
+    sources = (*beside, registry[name])
+    check_group(key, given, *sources, without=without.split(), optional={"name": str})
+
+
+def _check_optimizer(key: str, given: Mapping[str, Any], *beside: type) -> None:
+    _check_named(key, given, OPTIMIZERS, *beside, without="params")
+    if "lr" not in given:
+        raise ValueError(f"{key}.lr is missing. It must be a number.")
+
+
+def _check_model(given: Mapping[str, Any]) -> None:
+    name = given.get("autoencoder", "seanet")
+    if not isinstance(name, str) or name not in ENCODERS or name not in DECODERS:
+        choices = " or ".join(ENCODERS.keys() & DECODERS.keys())
+        raise ValueError(f"model.autoencoder={format_value(name)}: it must be {choices}.")
+    injected = {"channels", "causal"}
+    encoder, decoder = (
+        {key: p.annotation for key, p in parameters(registry[name]).items() if key not in injected}
+        for registry in (ENCODERS, DECODERS)
+    )
+    groups = {
+        name: {key: hint for key, hint in encoder.items() if key in decoder},
+        "encoder": encoder,
+        "decoder": decoder,
+    }
+    built = "encoder decoder quantizer frame_rate sample_rate channels"
+    rest = {key: value for key, value in given.items() if key not in groups}
+    _check_named("model", rest, MODELS, schema.Model, without=built)
+    for group, hints in groups.items():
+        check_group(f"model.{group}", given.get(group, {}), optional=hints)
+
+
+def _check_relations(config: Mapping[str, Any]) -> None:
+    """Check what keys say together; each key by itself is right."""
+    parse_device(config["device"])
+    check_freeze(config["freeze"], config["continue_from"])
+    duration, rate = config["dataset"]["segment_duration"], config["sample_rate"]
+    if round(duration * rate) < 1:
+        raise ValueError(
+            f"dataset.segment_duration={format_value(duration)}: less than a sample at {rate} Hz."
+        )
+    dset = config["dset"]
+    if dset["path"] is not None and dset["manifest"] is not None:
+        raise ValueError(
+            f"dset.manifest={format_value(dset['manifest'])}: dset.path is given as well; one is "
+            "enough."
+        )
+    _check_best(config)
+
+
+def _check_best(config: Mapping[str, Any]) -> None:
+    best = config["checkpoint"]["best"]
+    if best is None:
+        return
+    given = f"checkpoint.best={format_value(best)}"
+    stage, _, metric = best.partition(".")
+    if stage not in MEASURING or not metric:
+        choices = ", ".join(f"{name}.<metric>" for name in MEASURING)
+        raise ValueError(f"{given}: it must be null or one of {choices}, as in valid.msspec.")
+    if stage != "train" and config[stage]["every"] == 0:
+        raise ValueError(f"{given}: {stage} never runs; set {stage}.every above 0.")
+    if stage == "evaluate" and metric in METRICS and metric not in config["evaluate"]["metrics"]:
+        raise ValueError(f"{given}: set evaluate.metrics.{metric}=true as well.")
+
+
+def _build_all(cfg: DictConfig) -> None:
+    """Build all parts and throw them away, for what only their constructors refuse."""
+    with torch.device("meta"):  # no memory for weights
+        model = get_model(cfg, torch.Generator("cpu"))
+        adversary = get_discriminators(cfg)
+    get_losses(cfg)
+    get_balancer(cfg, adversarial=adversary is not None)
+    stub = nn.Linear(1, 1)
+    get_schedule(get_optimizer(stub.parameters(), cfg.optim), cfg.schedule)
+    get_adversarial_loss(cfg, stub, torch.Generator())
+    get_ema(stub, cfg.optim.ema)
+    codebook_counts(model, cfg.generate.bandwidths)
+    Evaluation(cfg).counts(model)
