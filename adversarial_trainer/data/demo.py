@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -21,8 +22,8 @@ from .synth_speech import utterance
 
 logger = logging.getLogger(__name__)
 
-# Raised with each change of the sound, so that a corpus made before it is made again.
-VERSION = 1
+# Raised with each change of the sound, so that an older corpus is made again.
+VERSION = 2
 MARKER = "corpus.json"
 
 
@@ -33,7 +34,7 @@ def build(
     seed: int = 2036,
     progress: bool = True,
 ) -> Path:
-    """Make the corpus in `folder`, unless it is there; about 4 s for the default on one core.
+    """Make the corpus in `folder`, unless it is there.
 
     Half of the `files` are music, half speech, of `duration` seconds each: 16-bit wav, 24 kHz mono
     but for some 44.1 kHz stereo and 48 kHz mono, peaks between -12 and -3 dBFS. The same arguments
@@ -54,75 +55,53 @@ def build(
     logger.info("making the demo corpus in %s", folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.parent / f".{uuid.uuid4().hex}.tmp"
-    sizes = {}
     try:
         for number in tqdm(range(files), desc="demo corpus", unit="file", disable=not progress):
             name, wav, rate = _file(seed, number, duration)
             write(temporary / name, torch.from_numpy(wav), rate)
-            sizes[name] = (temporary / name).stat().st_size
-        (temporary / MARKER).write_text(json.dumps({"recipe": recipe, "sizes": sizes}, indent=1))
-        _put(temporary, folder, recipe)
+        (temporary / MARKER).write_text(json.dumps(recipe))
+        if not _is_complete(folder, recipe):  # another process may have been faster
+            shutil.rmtree(folder, ignore_errors=True)
+            os.rename(temporary, folder)
+    except OSError:
+        if not _is_complete(folder, recipe):
+            raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 
 def _file(seed: int, number: int, duration: float) -> tuple[str, np.ndarray, int]:
-    """Name, `[C, T]` and rate of one file. Each has its own random numbers."""
+    """Return the name, `[C, T]` and rate of one file, from random numbers of its own."""
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, number])))
     kind, index = ("music", "speech")[number % 2], number // 2
-    rate, channels = 24_000, 1
-    if index % 4 == 3:
-        rate, channels = (44_100, 2) if kind == "music" else (48_000, 1)
-    synthesise = piece if kind == "music" else utterance
-    wav = synthesise(rng, rate, channels, round(duration * rate))
+    special = index % 4 == 3
+    if kind == "music":
+        rate, channels = (44_100, 2) if special else (24_000, 1)
+        wav = piece(rng, rate, channels, round(duration * rate))
+    else:
+        rate = 48_000 if special else 24_000
+        wav = utterance(rng, rate, round(duration * rate))
     peak = 10 ** (-rng.uniform(3, 12) / 20)
     return f"{kind}/{kind}_{index:02d}.wav", wav * (peak / np.abs(wav).max()), rate
 
 
 def _is_complete(folder: Path, recipe: Mapping[str, object]) -> bool:
-    marker = _marker(folder)
-    return marker.get("recipe") == recipe and all(
-        (folder / name).is_file() and (folder / name).stat().st_size == size
-        for name, size in marker["sizes"].items()
-    )
-
-
-def _marker(folder: Path) -> dict:
     try:
-        return json.loads((folder / MARKER).read_text())
+        made = json.loads((folder / MARKER).read_text())
     except (OSError, ValueError):
-        return {}
+        return False
+    return made == recipe and len(list(folder.glob("*/*.wav"))) == recipe["files"]
 
 
 def _check_replaceable(folder: Path) -> None:
-    """What is replaced is deleted, so it must be a corpus and nothing else."""
-    if not folder.exists():
-        return
-    if not folder.is_dir():
+    """Raise ValueError if the folder, which is about to be deleted, holds other files."""
+    if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder}: cannot make the demo corpus here, it is a file")
-    ours = {MARKER, *_marker(folder).get("sizes", {})}
-    present = {str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir()}
-    if others := sorted(present - ours):
+    present = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir())
+    ours = re.compile(rf"(music/music|speech/speech)_\d+\.wav|{re.escape(MARKER)}")
+    if others := [name for name in present if not ours.fullmatch(name)]:
         raise ValueError(
             f"{folder}: cannot make the demo corpus here, the folder holds other files: "
             f"{', '.join(others[:3])}{' ...' if len(others) > 3 else ''}"
         )
-
-
-def _put(temporary: Path, folder: Path, recipe: Mapping[str, object]) -> None:
-    """Move the finished corpus into place; another process may have been faster."""
-    old = folder.parent / f".{uuid.uuid4().hex}.tmp"
-    for _ in range(10):
-        try:
-            os.rename(temporary, folder)  # replaces an empty folder, fails on a full one
-            return
-        except OSError:
-            if _is_complete(folder, recipe):
-                return
-        try:
-            os.rename(folder, old)
-        except FileNotFoundError:
-            continue
-        shutil.rmtree(old, ignore_errors=True)
-    raise OSError(f"{folder}: could not be replaced")

@@ -81,7 +81,7 @@ def test_made_once_and_again_when_something_is_missing(tmp_path: Path) -> None:
     demo.build(folder, 2, 0.6, progress=False)
     assert contents(folder) == first
     marker = json.loads((folder / demo.MARKER).read_text())
-    marker["recipe"]["version"] = -1  # made by an older synthesiser
+    marker["version"] = -1  # made by an older synthesiser
     (folder / demo.MARKER).write_text(json.dumps(marker))
     (folder / "music" / "music_00.wav").write_bytes(b"old")
     demo.build(folder, 2, 0.6, progress=False)

@@ -22,8 +22,10 @@ def sound(kind: str, rate: int) -> np.ndarray:
     random = np.random.default_rng(5)
     if kind == "noise":
         return 0.1 * random.standard_normal(4 * rate)
-    synthesise = demo.piece if kind == "music" else demo.utterance
-    wave = synthesise(random, rate, 1, 4 * rate)[0]
+    if kind == "music":
+        wave = demo.piece(random, rate, 1, 4 * rate)[0]
+    else:
+        wave = demo.utterance(random, rate, 4 * rate)[0]
     return 0.5 * wave / np.abs(wave).max()
 
 

@@ -16,7 +16,7 @@ def metered(wav: np.ndarray, block: int = 1 << 18) -> FileStats:
     file = SimpleNamespace(format="WAV", subtype="FLOAT", samplerate=RATE, channels=len(wav))
     meter = StatsMeter(file)  # type: ignore[arg-type]
     for start in range(0, wav.shape[1], block):
-        meter.add(wav[:, start : start + block].T.astype(np.float32))
+        meter.add(wav[:, start : start + block].T.astype(np.float32, order="C"))
     return meter.result()
 
 
