@@ -6,24 +6,48 @@ import pytest
 import torch
 from recipes import audio, loaded
 
-from adversarial_trainer.models.encodec import EncodecModel
-from adversarial_trainer.models.inference import prepare_inference
+from adversarial_trainer.models.inference import ChannelsLastConv1d, prepare_inference
 from adversarial_trainer.models.streaming import StreamingEncoder
 
+RECIPES = {
+    "tiny": ["tiny", "model.seanet.lstm=1"],
+    "48 kHz": ["encodec_48khz", "model.seanet.n_filters=4", "model.seanet.dimension=8"],
+    "zeros": ["tiny", "model.seanet.pad_mode=constant", "model.causal=true"],
+    "replicate": ["tiny", "model.causal=false", "model.seanet.pad_mode=replicate"],
+    "layer norm": ["tiny", "model.seanet.norm=layer_norm", "model.seanet.n_residual_layers=2"],
+}
 
-@pytest.fixture
-def model() -> EncodecModel:
-    return loaded("tiny").model
 
-
+@pytest.mark.parametrize("name", RECIPES)
 @torch.no_grad()
-def test_same_codes_and_audio(model: EncodecModel) -> None:
-    x = audio(1, 5003, 16000)[None]
-    codes = model.encode(x)[0]
-    y = model.decode(codes)
+def test_same_codes_and_audio(name: str) -> None:
+    more = ["model.seanet.disable_norm_outer_blocks=1"] if name == "layer norm" else []
+    model = loaded(*RECIPES[name], *more).model
+    signals = [audio(model.channels, length, 16000)[None] for length in (1, 5003)]
+    expected = [(model.encode(x), model(x).x) for x in signals]
     assert prepare_inference(model) is model
-    assert torch.equal(model.encode(x)[0], codes)
-    assert (model.decode(codes) - y).abs().max() < 2e-6 * y.abs().max()
-    encoder = StreamingEncoder(model)
-    chunks = [*encoder.push(x), *encoder.finish()]
-    assert torch.equal(torch.cat([chunk.codes for chunk in chunks], -1), codes)
+    for x, ((codes, scale), y) in zip(signals, expected, strict=True):
+        assert torch.equal(model.encode(x)[0], codes)
+        found = model.decode(codes, scale)[..., : x.shape[-1]]
+        assert (found - y).abs().max() < 2e-5 * y.abs().max()
+    if name == "tiny":
+        encoder = StreamingEncoder(model)
+        chunks = [*encoder.push(x), *encoder.finish()]
+        assert torch.equal(torch.cat([chunk.codes for chunk in chunks], -1), codes)
+
+
+@pytest.mark.parametrize(
+    "conv",
+    [
+        torch.nn.Conv1d(4, 6, 3, dilation=2, groups=2),
+        torch.nn.Conv1d(1, 6, 4, stride=2, bias=False),
+        torch.nn.Conv1d(4, 1, 7),
+        torch.nn.Conv1d(4, 6, 1),
+        torch.nn.Conv1d(4, 6, 1, stride=2),
+        torch.nn.ConvTranspose1d(4, 6, 4, stride=3),
+    ],
+)
+@torch.no_grad()
+def test_a_convolution(conv: torch.nn.Module) -> None:
+    x = torch.randn(2, conv.in_channels, 21)
+    torch.testing.assert_close(ChannelsLastConv1d(conv)(x), conv(x), atol=1e-5, rtol=1e-5)

@@ -9,8 +9,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from adversarial_trainer.modules.conv import (
-    NormConv1d,
-    NormConv2d,
     SConv1d,
     SConvTranspose1d,
     StreamableConv1d,
@@ -160,36 +158,6 @@ def test_pad1d_reflect_of_short_inputs(length, left, right):
     # Left of the signal its mirror image, zeros where the signal is too short for it.
     mirror = F.pad(x, (0, 13))[0, 0, 1 : left + 1].flip(0)
     torch.testing.assert_close(y[0, 0, :left], mirror)
-
-
-def test_layout_and_half_precision():
-    """Transposed and channels-last inputs, bf16 weights and autocast give the same numbers."""
-    conv = StreamableConv1d(3, 4, 5, 2, norm="weight_norm")
-    x = torch.randn(2, 11, 3).transpose(1, 2)
-    expected = conv(x.contiguous())
-    torch.testing.assert_close(conv(x), expected)
-    with torch.autocast("cpu", torch.bfloat16):
-        torch.testing.assert_close(conv(x).float(), expected, rtol=0.05, atol=0.05)
-    torch.testing.assert_close(
-        conv.bfloat16()(x.bfloat16()).float(), expected, rtol=0.05, atol=0.05
-    )
-
-    conv2d = NormConv2d(3, 4, (3, 9), padding=(1, 4), norm="weight_norm")
-    x = torch.randn(2, 3, 6, 10)
-    expected = conv2d(x)
-    conv2d = conv2d.to(memory_format=torch.channels_last)
-    torch.testing.assert_close(
-        conv2d(x.to(memory_format=torch.channels_last)), expected, rtol=1e-4, atol=1e-5
-    )
-
-
-def test_norms_reach_the_output():
-    torch.manual_seed(0)
-    y = NormConv1d(3, 8, 5, norm="layer_norm", norm_kwargs={"eps": 0.0})(torch.randn(2, 3, 30))
-    torch.testing.assert_close(y.mean(1), torch.zeros(2, 26), atol=1e-5, rtol=0)
-    assert NormConv2d(1, 2, 3, norm="spectral_norm")(torch.randn(1, 1, 5, 5)).shape == (1, 2, 3, 3)
-    with pytest.raises(ValueError, match="causal"):
-        NormConv1d(1, 1, 1, causal=True, norm="time_group_norm")
 
 
 def test_errors():

@@ -71,13 +71,6 @@ def test_convert_old_keys_inverts_the_export(norm):
     assert convert_old_keys(exported, nn.Sequential(nn.Conv1d(3, 4, 5))) == exported
 
 
-def test_export_leaves_other_keys_and_single_modules():
-    module = apply_parametrization_norm(nn.Conv1d(1, 1, 3), "weight_norm")
-    assert set(export_old_style_keys(module.state_dict())) == {"weight_g", "weight_v", "bias"}
-    state = {"quantizer.vq.layers.0._codebook.embed": torch.zeros(1)}
-    assert export_old_style_keys(state) == state
-
-
 def test_fold_weight_norm():
     model = nn.Sequential(
         *(

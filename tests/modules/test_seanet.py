@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.nn.utils import parametrize
 
 from adversarial_trainer.modules.conv import NormConv1d, NormConvTranspose1d
-from adversarial_trainer.modules.norm import CONV_NORMALIZATIONS, fold_weight_norm
+from adversarial_trainer.modules.norm import CONV_NORMALIZATIONS
 from adversarial_trainer.modules.seanet import SEANetDecoder, SEANetEncoder, SEANetResnetBlock
 
 SMALL = dict(dimension=6, n_filters=2, n_residual_layers=1, ratios=[3, 2])  # hop length 6
@@ -157,13 +157,6 @@ def test_disable_norm_outer_blocks(disabled):
         assert normed == expected
 
 
-def test_norm_params_of_disabled_blocks():
-    encoder, _ = pair(
-        norm="time_group_norm", norm_params={"eps": 1e-3}, disable_norm_outer_blocks=1
-    )
-    assert encoder(torch.randn(1, 1, 30)).shape == (1, 6, 5)
-
-
 def test_activations():
     options = dict(SMALL, activation="LeakyReLU", activation_params={"negative_slope": 0.3})
     encoder, decoder = SEANetEncoder(**options), SEANetDecoder(**options, final_activation="Tanh")
@@ -171,35 +164,6 @@ def test_activations():
     assert y.abs().max() <= 1
     assert isinstance(decoder.model[-1], torch.nn.Tanh)
     assert encoder.model[-2].negative_slope == 0.3
-
-
-@pytest.mark.parametrize("norm", ["weight_norm", "spectral_norm", "time_group_norm", "layer_norm"])
-def test_half_precision_and_layouts(norm):
-    encoder, decoder = pair(norm=norm, lstm=1)
-    encoder.eval(), decoder.eval()
-    x = torch.randn(2, 1, 40)
-    expected = decoder(encoder(x))
-    tolerance = dict(rtol=0.1, atol=0.1 * expected.abs().max().item())
-    strided = torch.randn(2, 40, 1).transpose(1, 2)
-    torch.testing.assert_close(encoder(strided), encoder(strided.contiguous()))
-    with torch.autocast("cpu", torch.bfloat16):
-        torch.testing.assert_close(decoder(encoder(x)).float(), expected, **tolerance)
-    encoder.to(memory_format=torch.channels_last), decoder.to(memory_format=torch.channels_last)
-    torch.testing.assert_close(decoder(encoder(x)), expected)
-    y = decoder.bfloat16()(encoder.bfloat16()(x.bfloat16()))
-    assert y.dtype == torch.bfloat16
-    torch.testing.assert_close(y.float(), expected, **tolerance)
-
-
-def test_fold_weight_norm_keeps_the_outputs():
-    encoder, decoder = pair(norm="weight_norm", lstm=1)
-    for p in [*encoder.parameters(), *decoder.parameters()]:
-        p.data.add_(0.1 * torch.randn_like(p))
-    x = torch.randn(1, 1, 30)
-    expected = decoder(encoder(x))
-    y = fold_weight_norm(decoder)(fold_weight_norm(encoder)(x))
-    torch.testing.assert_close(y, expected)
-    assert not any("parametrizations" in key for key in encoder.state_dict())
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from .codec import (
     StreamingDecoder,
     StreamingEncoder,
     WholeSignalNeeded,
-    check_streamable,
     codec_latency,
+    streaming_halves,
 )
 from .files import read_blocks, reconstruct_file, write_blocks
 from .interface import ChunkDecoder, ChunkEncoder, EncodedChunk, Latency
@@ -32,7 +32,7 @@ __all__ = [
     "StreamingDecoder",
     "StreamingEncoder",
     "WholeSignalNeeded",
-    "check_streamable",
+    "streaming_halves",
     "codec_latency",
     "decode_stream",
     "encode_stream",

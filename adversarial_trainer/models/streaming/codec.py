@@ -22,17 +22,20 @@ class WholeSignalNeeded(ValueError):
     """A model that cannot work piece by piece."""
 
 
-def check_streamable(model: EncodecModel) -> None:
-    """Raise WholeSignalNeeded, with the reason, for a model that cannot work piece by piece."""
+def streaming_halves(model: EncodecModel) -> tuple[StreamingModule, StreamingModule]:
+    """Return encoder and decoder of a model that can work piece by piece; raise WholeSignalNeeded,
+    with the reason, if it cannot."""
     if model.renormalize:
         raise WholeSignalNeeded("renormalize=True: an item's volume is only known at its end")
-    for half in ("encoder", "decoder"):
-        module = model.get_submodule(half)
+    halves = []
+    for half, module in (("encoder", model.encoder), ("decoder", model.decoder)):
         if not isinstance(module, StreamingModule):
             raise WholeSignalNeeded(f"{half}: a {type(module).__name__} has no method `step`")
         for name, layer in module.named_modules(prefix=half):
             if isinstance(layer, nn.GroupNorm):
                 raise WholeSignalNeeded(f"{name}: GroupNorm averages over the whole signal")
+        halves.append(module)
+    return halves[0], halves[1]
 
 
 class StreamingEncoder(ChunkEncoder):
@@ -42,11 +45,11 @@ class StreamingEncoder(ChunkEncoder):
     where two entries of a codebook are equally near to within it, another may be taken.
 
     Raises:
-        WholeSignalNeeded: see `check_streamable`.
+        WholeSignalNeeded: see `streaming_halves`.
     """
 
     def __init__(self, model: EncodecModel) -> None:
-        check_streamable(model)
+        self._encoder, _ = streaming_halves(model)
         super().__init__(model)
 
     @property
@@ -58,7 +61,7 @@ class StreamingEncoder(ChunkEncoder):
 
     def needed(self, frames: int) -> int:
         """Return how many samples must be pushed before `frames` (>= 1) frames are out."""
-        return self.model.encoder.needed(frames)
+        return self._encoder.needed(frames)
 
     def reset(self) -> None:
         super().reset()
@@ -66,7 +69,7 @@ class StreamingEncoder(ChunkEncoder):
 
     def _encode(self, x: torch.Tensor, last: bool) -> list[EncodedChunk]:
         parts = x.split(_FRAMES * self.model.hop_length, -1)
-        z = torch.cat([self.model.encoder.step(part, self._state, last) for part in parts], -1)
+        z = torch.cat([self._encoder.step(part, self._state, last) for part in parts], -1)
         return [EncodedChunk(self.model.quantizer.encode(z))] if z.shape[-1] else []
 
 
@@ -74,16 +77,16 @@ class StreamingDecoder(ChunkDecoder):
     """`EncodecModel.decode` of codes that come in pieces, whatever the encoder's were.
 
     Raises:
-        WholeSignalNeeded: see `check_streamable`.
+        WholeSignalNeeded: see `streaming_halves`.
     """
 
     def __init__(self, model: EncodecModel) -> None:
-        check_streamable(model)
+        _, self._decoder = streaming_halves(model)
         super().__init__(model)
 
     def needed(self, samples: int) -> int:
         """Return how many frames must be pushed before `samples` (>= 1) samples are out."""
-        return self.model.decoder.needed(samples)
+        return self._decoder.needed(samples)
 
     def reset(self) -> None:
         super().reset()
@@ -97,13 +100,13 @@ class StreamingDecoder(ChunkDecoder):
         for part in chunk.codes.split(_FRAMES, -1):
             z = self.model.decode_latent(part)
             self._empty = z[..., :0].clone()
-            audio.append(self.model.decoder.step(z, self._state, False))
+            audio.append(self._decoder.step(z, self._state, False))
         return torch.cat(audio, -1)
 
     def _flush(self) -> torch.Tensor:
         if self._empty is None:
             raise ValueError("nothing to decode: no frame was pushed")
-        return self.model.decoder.step(self._empty, self._state, True)
+        return self._decoder.step(self._empty, self._state, True)
 
 
 def codec_latency(encoder: StreamingEncoder, decoder: StreamingDecoder) -> Latency:

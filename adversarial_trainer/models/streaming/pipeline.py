@@ -18,7 +18,7 @@ from adversarial_trainer.models.streaming.codec import (
     StreamingDecoder,
     StreamingEncoder,
     WholeSignalNeeded,
-    check_streamable,
+    streaming_halves,
 )
 from adversarial_trainer.models.streaming.interface import (
     ChunkDecoder,
@@ -32,9 +32,9 @@ _FRAMES = 128  # in a block for the encoder: enough for speed
 
 
 def needs_whole_signal(model: EncodecModel) -> bool:
-    """Return whether the model cannot work piece by piece; see `check_streamable`."""
+    """Return whether the model cannot work piece by piece; see `streaming_halves`."""
     try:
-        check_streamable(model)
+        streaming_halves(model)
     except WholeSignalNeeded:
         return True
     return False

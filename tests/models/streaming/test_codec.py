@@ -1,5 +1,6 @@
 """Streaming encoder and decoder against the model on the whole signal."""
 
+import copy
 import pickle
 
 import pytest
@@ -8,6 +9,7 @@ from recipes import audio, check_codes, codec, pieces
 
 from adversarial_trainer.models.streaming import (
     EncodedChunk,
+    SegmentedDecoder,
     StreamingDecoder,
     StreamingEncoder,
     WholeSignalNeeded,
@@ -177,6 +179,11 @@ def test_codecs_that_need_the_whole_signal():
     assert needs_whole_signal(model)
     with pytest.raises(WholeSignalNeeded, match="encoder.model.0.conv.norm: GroupNorm"):
         StreamingEncoder(model)
+    model = copy.deepcopy(codec("tiny"))
+    model.decoder = torch.nn.Sequential(model.decoder)  # of one's own, without `step`
+    assert isinstance(get_decoder(model), SegmentedDecoder)
+    with pytest.raises(WholeSignalNeeded, match="decoder: a Sequential has no method `step`"):
+        StreamingDecoder(model)
     model = codec("tiny", "model.causal=false", "model.renormalize=true")
     for kind in (StreamingEncoder, StreamingDecoder):
         with pytest.raises(WholeSignalNeeded, match="renormalize"):

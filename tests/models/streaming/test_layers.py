@@ -40,7 +40,7 @@ def check(layer: StreamingModule, channels: int, length: int, longest: int, seed
 LENGTHS = dict(length=st.integers(1, 60), longest=st.integers(1, 40), seed=st.integers(0, 99))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(
     kernel=st.integers(1, 9),
     stride=st.integers(1, 9),
@@ -80,7 +80,7 @@ def test_lstm():
         check(StreamableLSTM(3, layers, skip), 3, 150, 40, seed=layers)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(
     causal=st.booleans(),
     pad_mode=st.sampled_from(PAD_MODES),
@@ -96,7 +96,7 @@ def test_residual_block(causal, pad_mode, true_skip, kernels, dilation, length, 
     check(block, 4, length, longest, seed)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(
     ratios=st.lists(st.integers(1, 4), min_size=1, max_size=3),
     causal=st.booleans(),
