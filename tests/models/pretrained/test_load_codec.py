@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import struct
 import warnings
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -94,50 +92,6 @@ def test_the_encodec_package(tmp_path: Path, name: str) -> None:
         assert torch.equal(codes, ours)
         audio = theirs.decode([(codes, scale)])
         assert (model.decode(ours, our_scale) - audio).abs().max() < 1e-5
-
-
-def save_as_of_old(state: dict, path: Path) -> None:
-    """As torch wrote it until 2.0, when EnCodec and AudioCraft published theirs: no record of the
-    byte order, nor of a format version."""
-    torch.save(state, path)
-    data = path.read_bytes()
-    later = ("byteorder", ".format_version", ".storage_alignment", ".data/serialization_id")
-    end = data.rindex(b"PK\x06\x06")  # of the directory, before zip64's and the usual end record
-    start = struct.unpack_from("<Q", data, end + 48)[0]
-    entries, position = [], start
-    while position < end:
-        name, extra, comment = struct.unpack_from("<HHH", data, position + 28)
-        size = 46 + name + extra + comment
-        entry = data[position : position + size]
-        if not entry[46 : 46 + name].decode().endswith(later):
-            entries.append(entry)
-        position += size
-    directory, tail = b"".join(entries), bytearray(data[end:])
-    struct.pack_into("<QQQ", tail, 24, len(entries), len(entries), len(directory))
-    struct.pack_into("<Q", tail, 56 + 8, start + len(directory))  # where zip64's record is
-    struct.pack_into("<HHI", tail, 76 + 8, len(entries), len(entries), len(directory))
-    path.write_bytes(data[:start] + directory + tail)
-    with zipfile.ZipFile(path) as old:
-        assert not any(name.endswith(later) for name in old.namelist())
-    assert torch.load(path, weights_only=True).keys() == state.keys()
-
-
-@pytest.mark.parametrize("what", ["encodec", "audiocraft"])
-def test_files_of_older_torch(tmp_path: Path, run: CompressionSolver, what: str) -> None:
-    codec = load_codec(run.folder)
-    if what == "audiocraft":
-        state = audiocraft(run)
-    else:  # with the attributes that a module's state_dict has
-        state = torch.nn.Module.state_dict(codec.model)
-        for key, value in export_encodec_state_dict(codec.model).items():
-            state[key] = value
-        for key in list(state):
-            if ".parametrizations." in key:
-                del state[key]
-    save_as_of_old(state, tmp_path / "compression_state_dict.bin")
-    loaded = load_codec(tmp_path / "compression_state_dict.bin")
-    assert loaded.info["kind"] == what
-    same(codec.model, loaded.model)
 
 
 # What AudioCraft 1.3's `OmegaConf.to_yaml(cfg)` looks like, interpolations and all.
