@@ -12,6 +12,8 @@ from torch import Tensor
 from adversarial_trainer import distrib
 from adversarial_trainer.registry import unknown_name
 
+_TINY = 1e-300  # keeps quotients of zeros finite
+
 
 class Balancer:
     """Combine losses that depend on the model through its output y alone.
@@ -31,7 +33,7 @@ class Balancer:
     - With several processes of B_r items each, norms are those of the gradient of the mean over
       all B items, which is (B_r / B) times the local one. The gradients averaged by
       `distrib.average_gradients` are then those of one process with the whole batch. One
-      all-reduce a call; ranks may differ in which losses they give.
+      all-reduce a call: all ranks give the same losses.
 
     Args:
         weights: a weight >= 0 for each loss.
@@ -67,7 +69,7 @@ class Balancer:
             raise ValueError(f"ema_decay must be in [0, 1], got {ema_decay}.")
         if not total_norm > 0:
             raise ValueError(f"total_norm must be > 0, got {total_norm}.")
-        self._all_weights = {name: float(weight) for name, weight in weights.items()}
+        self._weights = {name: float(weight) for name, weight in weights.items()}
         self.balance_grads = balance_grads
         self.total_norm = total_norm
         self.ema_decay = ema_decay
@@ -75,16 +77,15 @@ class Balancer:
         self.epsilon = epsilon
         self.monitor = monitor
         self.metrics: dict[str, Tensor] = {}
-        # The average of loss i is sums[i] / counts[i], i in the order of `_trained`.
-        self._trained = [name for name, weight in self.weights.items() if weight > 0]
-        self._weights = torch.tensor([self.weights[n] for n in self._trained], dtype=torch.float64)
-        self._sums = torch.zeros(len(self._trained), dtype=torch.float64)
-        self._counts = torch.zeros(len(self._trained), dtype=torch.float64)
+        # The average of a loss is its sum divided by its count; 0-dim, on the losses' device.
+        trained = [name for name, weight in self._weights.items() if weight > 0]
+        self._sums = {name: torch.zeros((), dtype=torch.float64) for name in trained}
+        self._counts = {name: torch.zeros((), dtype=torch.float64) for name in trained}
 
     @property
     def weights(self) -> Mapping[str, float]:
         """Weight of each loss, read-only."""
-        return MappingProxyType(self._all_weights)
+        return MappingProxyType(self._weights)
 
     def backward(
         self,
@@ -131,97 +132,78 @@ class Balancer:
         for name in losses:
             if name not in self.weights:
                 raise unknown_name("loss", name, self.weights)
+        names = [name for name in self._sums if name in losses]
         given = gradients or {}
-        grads = {
-            name: given[name] if name in given else _gradient_at(input, losses[name])
-            for name in self._trained
-            if name in losses
-        }
-        scales = self._scales(grads, input)
-        out = torch.zeros_like(input)
-        effective = input.new_zeros(())
-        for name, scale in scales.items():
-            out = torch.addcmul(out, grads[name], scale)
-            effective = effective + scale * losses[name].detach()
-        return out, effective
-
-    def _scales(self, grads: Mapping[str, Tensor], input: Tensor) -> dict[str, Tensor]:
-        """Return the factor of each gradient. Tensors only: nothing here waits for the device."""
+        grads = [given[n] if n in given else _gradient_at(input, losses[n]) for n in names]
+        grad, effective = torch.zeros_like(input), input.new_zeros(())
         self.metrics = {}
-        if not self._trained:
-            return {}
-        norms, present = self._global_norms(grads, input)
-        averages = self._update(norms, present)
-        scales = self._factors(averages, present)
+        if not names:
+            return grad, effective
+        norms = self._norms(grads, len(input))
+        averages = self._update(names, norms)
+        scales = self._scales(names, averages)
+        for name, scale, part in zip(names, scales, grads, strict=True):
+            grad = grad + scale.to(part.dtype) * part
+            effective = effective + scale.to(input.dtype) * losses[name].detach()
         if self.monitor:
-            before, after = averages * present, scales * norms
-            ratio = before / before.sum().clamp_min(1e-300)
-            share = after / after.sum().clamp_min(1e-300)
-            for i, name in enumerate(self._trained):
-                if name in grads:
-                    self.metrics[f"ratio_{name}"] = ratio[i]
-                    self.metrics[f"share_{name}"] = share[i]
-                    self.metrics[f"norm_{name}"] = norms[i]
-        scales = scales.to(input.dtype)
-        return {name: scales[i] for i, name in enumerate(self._trained) if name in grads}
+            shares = scales * norms
+            columns = {
+                "ratio": averages / averages.sum().clamp_min(_TINY),
+                "share": shares / shares.sum().clamp_min(_TINY),
+                "norm": norms,
+            }
+            for key, column in columns.items():
+                self.metrics.update({f"{key}_{n}": x for n, x in zip(names, column, strict=True)})
+        return grad, effective
 
-    def _factors(self, averages: Tensor, present: Tensor) -> Tensor:
-        """Return the factors of all trained losses' gradients that make their weights shares."""
-        # Kept on the device: moving numbers to a GPU waits for it.
-        weights = self._weights = self._weights.to(averages.device)
-        if not self.balance_grads:
-            return weights
-        shares = weights / (weights * present).sum().clamp_min(1e-300)
-        # A loss without an average so far has a zero (or non-finite) gradient: leave it.
-        safe = torch.where(averages > 0, averages, torch.ones_like(averages))
-        return shares * self.total_norm / (self.epsilon + safe)
+    # Tensors only: nothing below waits for the device.
 
-    def _global_norms(self, grads: Mapping[str, Tensor], input: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the norms of the whole batch's gradients, and 1 for each loss that any rank has,
-        else 0.
+    def _norms(self, grads: list[Tensor], batch: int) -> Tensor:
+        """Return the norms of the whole batch's gradients, float64.
 
         An item's gradient in the mean over all B items is B_r / B times the local one. The mean
         over B items of their norms is then sum_r (B_r / B)^2 mean_i ||g_ri||, and the norm of the
         whole gradient sqrt(sum_r (B_r / B)^2 ||g_r||^2). Both are sums of B_r^2 times a local
         value.
         """
-        batch = len(input)
-        zero = input.new_zeros((), dtype=torch.float64)
-        one = torch.ones_like(zero)
-        names = self._trained
-        local = [self._local_norm(grads[n]) * batch**2 if n in grads else zero for n in names]
-        present = [one if n in grads else zero for n in names]
-        message = distrib.all_reduce(torch.stack([*local, *present, one * batch]))
-        norms, presence = message[:-1].chunk(2)
-        norms = norms / message[-1].clamp_min(1) ** 2
-        if not self.per_batch_item:
-            norms = norms.sqrt()
-        return norms, (presence > 0).to(norms.dtype)
+        local = torch.stack([self._local_norm(grad) for grad in grads])
+        message = distrib.all_reduce(torch.cat([local * batch**2, local.new_full((1,), batch)]))
+        norms = message[:-1] / message[-1].clamp_min(1) ** 2
+        return norms if self.per_batch_item else norms.sqrt()
 
     def _local_norm(self, grad: Tensor) -> Tensor:
-        """Return the mean of the items' norms, or the squared norm of all of them: values that
-        ranks can add up."""
+        """Return the mean of the items' norms, or the squared norm of the whole gradient."""
         grad = grad if grad.dtype == torch.float64 else grad.float()
         if not self.per_batch_item:
             return torch.linalg.vector_norm(grad).double().square()
-        items = grad.flatten(1) if grad.dim() > 1 else grad[:, None]
-        return torch.linalg.vector_norm(items, dim=1).double().sum() / max(1, len(grad))
+        return torch.linalg.vector_norm(grad.reshape(len(grad), -1), dim=1).double().mean()
 
-    def _update(self, norms: Tensor, present: Tensor) -> Tensor:
+    def _update(self, names: list[str], norms: Tensor) -> Tensor:
         """Update the averages with `norms` and return them (0 where there is none yet)."""
-        device = norms.device
-        sums, counts = self._sums.to(device), self._counts.to(device)
-        valid = (present > 0) & norms.isfinite() & (norms > 0)
-        self._sums = torch.where(valid, sums * self.ema_decay + norms, sums)
-        self._counts = torch.where(valid, counts * self.ema_decay + 1, counts)
-        return self._sums / self._counts.clamp_min(1e-300)
+        sums = torch.stack([self._sums[name].to(norms.device) for name in names])
+        counts = torch.stack([self._counts[name].to(norms.device) for name in names])
+        valid = norms.isfinite() & (norms > 0)
+        sums = torch.where(valid, sums * self.ema_decay + norms, sums)
+        counts = torch.where(valid, counts * self.ema_decay + 1, counts)
+        self._sums.update(zip(names, sums, strict=True))
+        self._counts.update(zip(names, counts, strict=True))
+        return sums / counts.clamp_min(_TINY)
+
+    def _scales(self, names: list[str], averages: Tensor) -> Tensor:
+        """Return the factor of each gradient."""
+        weights = [self.weights[name] for name in names]
+        if not self.balance_grads:
+            return torch.stack([torch.full_like(averages[0], weight) for weight in weights])
+        # A loss without an average so far has a zero (or non-finite) gradient: leave it.
+        safe = torch.where(averages > 0, averages, torch.ones_like(averages))
+        shares = [weight / sum(weights) * self.total_norm for weight in weights]
+        return torch.stack([s / (self.epsilon + x) for s, x in zip(shares, safe, strict=True)])
 
     def state_dict(self) -> dict[str, Any]:
         """Return the averages by name, in plain containers."""
-        sums, counts = self._sums.tolist(), self._counts.tolist()
         return {
-            "sums": dict(zip(self._trained, sums, strict=True)),
-            "counts": dict(zip(self._trained, counts, strict=True)),
+            "sums": {name: value.item() for name, value in self._sums.items()},
+            "counts": {name: value.item() for name, value in self._counts.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -230,8 +212,8 @@ class Balancer:
         if not {"sums", "counts"} <= set(state):
             raise ValueError(f"A balancer's state has sums and counts, got {sorted(state)}.")
         for target, key in ((self._sums, "sums"), (self._counts, "counts")):
-            values = [float(state[key].get(name, 0.0)) for name in self._trained]
-            target.copy_(torch.tensor(values, dtype=target.dtype))
+            for name in target:
+                target[name] = torch.tensor(state[key].get(name, 0.0), dtype=torch.float64)
 
 
 def _gradient_at(input: Tensor, loss: Tensor) -> Tensor:
