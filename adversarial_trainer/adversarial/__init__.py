@@ -1,4 +1,4 @@
-"""Adversarial training: discriminators, criteria, feature matching and the loss that joins them.
+"""Adversarial training: discriminators, criteria, feature matching and the adversarial loss.
 
 Names, constructor arguments and call signatures are AudioCraft 1.3's, so porting is a changed
 import:
@@ -16,7 +16,7 @@ import:
         fake = generator(real)
         adv_loss.train_adv(fake, real)        # updates the discriminators
         adv, feat = adv_loss(fake, real)      # losses for the generator
-        ...                                   # adv_loss.metrics says who is winning
+        ...                                   # adv_loss.metrics has the discriminators' accuracy
 """
 
 from adversarial_trainer.adversarial.adversarial_loss import AdversarialLoss

@@ -71,8 +71,7 @@ class AdversarialLoss(nn.Module):
             or of the last `forward` in eval mode: `d_loss`, `d_grad_norm` (before clipping;
             training only) and those of `discriminator_metrics`.
         updated: Whether the last `train_adv` changed the discriminators.
-        num_updates: Updates made.
-        num_skipped: Updates skipped because the gradient was not finite.
+        num_updates, num_skipped: Updates made, and skipped for a gradient that was not finite.
     """
 
     def __init__(
@@ -158,11 +157,8 @@ class AdversarialLoss(nn.Module):
             self.optimizer.zero_grad()
             self.num_skipped += 1
             if distrib.is_rank_zero():
-                logger.warning(
-                    "Skipping update of the discriminators: their gradient's norm is %s, their "
-                    "loss %s (%d skipped so far)",
-                    *(norm.item(), loss.item(), self.num_skipped),
-                )
+                text = "Skipping update of the discriminators: gradient norm %s (%d skipped so far)"
+                logger.warning(text, norm.item(), self.num_skipped)
             return loss
         if self.max_norm > 0:
             nn.utils.clip_grads_with_norm_(parameters, self.max_norm, norm)

@@ -21,6 +21,8 @@ from collections.abc import Callable
 from torch import Tensor
 from torch.nn import functional as F
 
+from adversarial_trainer.registry import unknown_name
+
 AdvLossType = Callable[[Tensor], Tensor]
 
 LOSS_TYPES = ("mse", "hinge", "hinge2")
@@ -74,29 +76,27 @@ _FAKE: dict[str, AdvLossType] = {
 
 def _choose(table: dict[str, AdvLossType], loss_type: str) -> AdvLossType:
     if loss_type not in table:
-        raise ValueError(
-            f"Unknown adversarial loss {loss_type!r}. Choices: {', '.join(LOSS_TYPES)}"
-        )
+        raise unknown_name("adversarial loss", loss_type, LOSS_TYPES)
     return table[loss_type]
 
 
 def get_adv_criterion(loss_type: str) -> AdvLossType:
-    """The generator's loss on D(fake). Raises ValueError for a name not in `LOSS_TYPES`."""
+    """Return the generator's loss on D(fake); ValueError unless it is in `LOSS_TYPES`."""
     return _choose(_ADV, loss_type)
 
 
 def get_fake_criterion(loss_type: str) -> AdvLossType:
-    """The discriminators' loss on D(fake). Raises ValueError for a name not in `LOSS_TYPES`."""
+    """Return the discriminators' loss on D(fake); ValueError unless it is in `LOSS_TYPES`."""
     return _choose(_FAKE, loss_type)
 
 
 def get_real_criterion(loss_type: str) -> AdvLossType:
-    """The discriminators' loss on D(real). Raises ValueError for a name not in `LOSS_TYPES`."""
+    """Return the discriminators' loss on D(real); ValueError unless it is in `LOSS_TYPES`."""
     return _choose(_REAL, loss_type)
 
 
 def decision_threshold(loss: str | AdvLossType) -> float:
-    """The logit above which a discriminator says "real": half way between its two targets.
+    """Return the logit above which a discriminator says "real": half way between its targets.
 
     Args:
         loss: A name from `LOSS_TYPES` or any criterion. 0.5 for the mse flavour (targets 0 and

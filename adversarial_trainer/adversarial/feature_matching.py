@@ -11,8 +11,7 @@ from adversarial_trainer import distrib
 
 FeatLossType = Callable[[list[Tensor], list[Tensor]], Tensor]
 
-# Keeps the relative distance finite where a real map is all zeros.
-_EPS = 1e-5
+_EPS = 1e-5  # keeps the relative distance finite where a real map is all zeros
 
 
 class FeatureMatchingLoss(nn.Module):
@@ -47,16 +46,12 @@ class FeatureMatchingLoss(nn.Module):
     def forward(self, fmap_fake: Sequence[Tensor], fmap_real: Sequence[Tensor]) -> Tensor:
         if not fmap_fake or len(fmap_fake) != len(fmap_real):
             raise ValueError(
-                "Feature matching wants as many fake maps as real ones and at least "
+                "Feature matching needs as many fake maps as real ones and at least "
                 f"one, got {len(fmap_fake)} fake and {len(fmap_real)} real."
             )
         fmap_real = [real.detach() for real in fmap_real]
-        distances = torch.stack(
-            [
-                self._distance(index, fake, real)
-                for index, (fake, real) in enumerate(zip(fmap_fake, fmap_real, strict=True))
-            ]
-        )
+        pairs = zip(fmap_fake, fmap_real, strict=True)
+        distances = torch.stack([self._distance(i, *pair) for i, pair in enumerate(pairs)])
         if self.relative:
             distances = distances / _magnitudes(fmap_real)
         total = distances.sum()
@@ -74,9 +69,8 @@ class FeatureMatchingLoss(nn.Module):
 
 
 def _magnitudes(maps: Sequence[Tensor]) -> Tensor:
-    """Mean magnitude of each map over all ranks, as ratios of local means do not add up; 1 where
-    a map is empty."""
-    means = torch.stack([_mean_magnitude(m) if m.numel() else m.new_ones(()) for m in maps])
+    """Return the mean magnitude of each map over the items of all ranks; 1 where a map is empty."""
+    means = torch.stack([_mean_magnitude(m) for m in maps])
     if distrib.is_distributed():
         items = means.new_full((1,), len(maps[0]))
         message = distrib.all_reduce(torch.cat([means * items, items]))
@@ -85,5 +79,5 @@ def _magnitudes(maps: Sequence[Tensor]) -> Tensor:
 
 
 def _mean_magnitude(x: Tensor) -> Tensor:
-    """Mean of |x| in at least float32."""
-    return x.abs().mean(dtype=torch.promote_types(x.dtype, torch.float32))
+    dtype = torch.promote_types(x.dtype, torch.float32)  # half precision has three digits
+    return x.abs().mean(dtype=dtype) if x.numel() else x.new_ones((), dtype=dtype)

@@ -1,4 +1,4 @@
-"""When the discriminators are updated: one decision a step, the same on every rank."""
+"""Schedule of the discriminators' updates: one decision a step, the same on every rank."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from adversarial_trainer import distrib
 
 
 class UpdateSchedule:
-    """Decides at each training step whether the discriminators are updated.
+    """Decision at each training step whether the discriminators are updated.
 
     Step s updates when s >= `start_step`, (s - start_step) is a multiple of `every`, and one draw
-    falls below `probability`. The draw comes from a generator that all ranks hold in the same
-    state, never from the global RNG: ranks that disagreed would wait for each other for ever in
-    the gradients' all-reduce.
+    falls below `probability`. The draw comes from a generator that is in the same state on all
+    ranks, not from the global RNG: ranks that disagree would hang in the gradients' all-reduce.
 
     Args:
         every: Update at every n-th step, >= 1.
@@ -47,14 +46,12 @@ class UpdateSchedule:
 
     @property
     def active(self) -> bool:
-        """Whether the step begun last (by `step`) has reached `start_step`.
-
-        With `start_step=0` this is always true, so losses can be asked for before any step.
-        """
+        """Whether the current step (begun by `step`) has reached `start_step`; always true with
+        `start_step=0`, also before any step."""
         return self.start_step == 0 or self.num_steps > self.start_step
 
     def step(self) -> bool:
-        """Begin the next step and say whether it updates the discriminators."""
+        """Begin the next step; return whether it updates the discriminators."""
         since_start = self.num_steps - self.start_step
         self.num_steps += 1
         if since_start < 0 or since_start % self.every:

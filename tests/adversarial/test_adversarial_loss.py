@@ -7,7 +7,6 @@ from torch import nn
 from torch.nn.utils.parametrizations import _SpectralNorm
 
 from adversarial_trainer.adversarial import (
-    LOSS_TYPES,
     AdversarialLoss,
     get_adv_criterion,
     get_fake_criterion,
@@ -38,7 +37,9 @@ def assert_same_state(before, after):
 @pytest.mark.parametrize(
     "name, loss, normalize",
     [
-        *((name, loss, True) for name in ("msstftd", "mpd", "msd") for loss in LOSS_TYPES),
+        ("msstftd", "hinge2", True),
+        ("mpd", "mse", True),
+        ("msd", "hinge", True),
         ("joint", "hinge2", True),
         ("joint", "mse", False),
     ],

@@ -43,9 +43,9 @@ def test_no_logits_give_a_zero_in_the_graph(side, name):
 
 
 @pytest.mark.parametrize("getter", GETTERS.values())
-@pytest.mark.parametrize("name", ["hing", "MSE", ""])
+@pytest.mark.parametrize("name", ["hing", ""])
 def test_wrong_name_lists_the_choices(getter, name):
-    with pytest.raises(ValueError, match=f"{name!r}.*mse, hinge, hinge2"):
+    with pytest.raises(ValueError, match=f"{name!r}.*hinge, hinge2, mse"):
         getter(name)
 
 

@@ -7,7 +7,6 @@ import torch
 
 from adversarial_trainer.adversarial import (
     DISCRIMINATORS,
-    LOSS_TYPES,
     AdversarialLoss,
     FeatureMatchingLoss,
     get_adv_criterion,
@@ -33,9 +32,7 @@ def sines(batch, length=512):
     return torch.sin(2 * math.pi * (frequency * t + torch.rand(batch, 1, 1)))
 
 
-@pytest.mark.parametrize(
-    "name, loss", [*(("mpd", loss) for loss in LOSS_TYPES), ("msd", "hinge"), ("msstftd", "hinge2")]
-)
+@pytest.mark.parametrize("name, loss", [("mpd", "mse"), ("msd", "hinge"), ("msstftd", "hinge2")])
 def test_tells_noise_from_sines_and_says_how_to_fool_it(name, loss):
     torch.manual_seed(0)
     adversary = DISCRIMINATORS.build(name, **SIZES[name])
