@@ -1,5 +1,8 @@
-"""Faults of one rank, for test_watch_integ.py. Python imports this at its start where this folder
-is in PYTHONPATH; FAULT says what shall go wrong on rank FAULT_RANK."""
+"""Faults of one rank, for test_watchdog_integ.py.
+
+Python imports this at its start if this folder is in PYTHONPATH; FAULT says what shall go wrong on
+rank FAULT_RANK.
+"""
 
 import os
 import sys
@@ -17,30 +20,6 @@ def fail() -> None:
         return step(solver, batch)
 
     CompressionSolver.train_step = train_step
-
-
-def nan() -> None:
-    """Batches with a NaN, from the third update on."""
-    from solvers import CompressionSolver
-
-    step = CompressionSolver.train_step
-
-    def train_step(solver, batch):  # type: ignore[no-untyped-def]
-        if solver.updates >= 2:
-            batch.wav[0, 0, 7] = float("nan")
-        return step(solver, batch)
-
-    CompressionSolver.train_step = train_step
-
-
-def user_error() -> None:
-    """Raises, before the training, what is reported as one line."""
-    from solvers import CompressionSolver
-
-    def prepare(solver):  # type: ignore[no-untyped-def]
-        raise FileNotFoundError("/data: no such folder on this machine")
-
-    CompressionSolver.prepare = prepare
 
 
 def parameters() -> None:
