@@ -25,6 +25,7 @@ def test_after_evaluate_and_generate(tmp_path: Path, audio: Path) -> None:
     solver.start()
     solver.run_epoch()
     first = page.read_text()
+    assert "history.json" not in first  # which is written later
     assert first.count("<audio") == 3 and "ViSQOL" not in first
     assert "<dt>epochs</dt><dd>1</dd>" in first  # the one that runs still
     assert "SI-SDR" not in first  # no evaluation yet

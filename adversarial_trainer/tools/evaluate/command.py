@@ -42,6 +42,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         epilog="Metrics, their units and traps, and the keys of the JSON: docs/evaluation.md.",
     )
     add_model_argument(parser, "model")
+    slow = [name for name, metric in METRICS.items() if getattr(metric, "slow", False)]
     parser.add_argument(
         "--data", metavar="DIR", help="folder or manifest; default: a run's own evaluate files"
     )
@@ -71,7 +72,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--slow-files",
         type=whole_number,
         metavar="N",
-        help="visqol, pesq and stoi on N of the files only, spread evenly; default: all",
+        help=f"{', '.join(slow)} on N of the files only, spread evenly; default: all",
     )
     parser.add_argument(
         "--max-duration",

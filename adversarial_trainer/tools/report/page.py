@@ -21,7 +21,7 @@ from adversarial_trainer.tools.evaluate.results import Measure
 from . import figures
 from .listening import CAPTION, MAX_FILES, Listening, make_players
 from .names import Meaning, meaning
-from .run import History, Run, read_run
+from .run import History, Run, rate_of, read_run
 
 NAME = "report.html"
 FOLDER = Path(__file__).parent
@@ -126,7 +126,7 @@ def _shared(runs: Mapping[str, Run]) -> Iterator[tuple[str, dict[str, Path]]]:
         first = {"original": originals[0]} if originals else {}
         rates = dict.fromkeys(v for found in having.values() for v in found if v != "original")
         rows = []
-        for rate in sorted(rates, key=lambda rate: float(rate.removesuffix("kbps"))):
+        for rate in sorted(rates, key=rate_of):
             rows.append({name: {rate: f[rate]} for name, f in having.items() if rate in f})
         rows = [row for row in rows if len(row) > 1]
         if not rows:

@@ -19,7 +19,7 @@ from adversarial_trainer.tools.evaluate import Results
 History = list[dict[str, dict[str, float]]]
 T = TypeVar("T")
 
-WAV = re.compile(r"(.+)_(original|[0-9.]+kbps)\.wav", re.DOTALL)
+WAV = re.compile(r"(.+)_(original|[0-9]+(?:\.[0-9]+)?kbps)\.wav", re.DOTALL)
 LARGEST = 1e300  # numbers of a history beyond it are left out: charts need room above
 # What reading a file of another form than expected raises.
 DAMAGES = (OSError, ValueError, TypeError, LookupError, AttributeError, OverflowError,
@@ -142,22 +142,23 @@ def read_run(folder: Path, history: History | None = None) -> Run:
     run.overrides = read("The command line", ".argv.json", _overrides) or []
     provenance = read("Commit, parameter counts and dates", "provenance.json", _provenance)
     run.parameters, run.starts = provenance or ({}, [])
-    run.history = read("The history of training", "history.json", _history) or []
-    if history is not None:
+    if history is None:
+        run.history = read("The history of training", "history.json", _history) or []
+    else:
         run.history = _finite(history)
     if run.epochs is not None and len(run.history) < run.epochs:
         run.missing.append(f"The run is not finished: {run.progress} epochs are done.")
-    for run.samples_epoch, samples in epoch_folders(folder / "samples"):
-        run.samples = _samples(samples)
-        if run.samples:
+    for epoch, samples in epoch_folders(folder / "samples"):
+        if found := _samples(samples):
+            run.samples, run.samples_epoch = found, epoch
             break
     else:
         run.missing.append("Audio: the run has no samples yet (generate.every).")
-    for run.evaluation_epoch, evaluation in epoch_folders(folder / "evaluation"):
-        name = f"evaluation/{evaluation.name}/evaluation.json"
-        if (folder / name).exists():
-            run.evaluation = read("The evaluation", name, _evaluation)
-        if run.evaluation is not None:
+    for epoch, path in epoch_folders(folder / "evaluation"):
+        name = f"evaluation/{path.name}/evaluation.json"
+        results = read("The evaluation", name, _evaluation) if (folder / name).exists() else None
+        if results is not None:
+            run.evaluation, run.evaluation_epoch = results, epoch
             break
     else:
         run.missing.append("Rate and distortion: the run has no evaluation yet (evaluate.every).")
@@ -202,13 +203,12 @@ def _evaluation(text: str) -> Results:
 def _samples(folder: Path) -> dict[str, dict[str, Path]]:
     """Return the wav files of a folder by file and version, in the order of bandwidths."""
     found: dict[str, dict[str, Path]] = {}
-    for path in sorted(folder.glob("*.wav"), key=_bandwidth):
+    for path in sorted(folder.glob("*.wav")):
         if match := WAV.fullmatch(path.name):
             found.setdefault(match[1], {})[match[2]] = path
-    return dict(sorted(found.items()))
+    return {name: {v: found[name][v] for v in sorted(found[name], key=rate_of)} for name in found}
 
 
-def _bandwidth(path: Path) -> float:
-    """Return what a sample's file is sorted by: its bandwidth, 0 for an original."""
-    match = re.search(r"_([0-9]+(\.[0-9]+)?)kbps\.wav$", path.name)
-    return float(match[1]) if match else 0.0
+def rate_of(version: str) -> float:
+    """Return the kb/s of a version of a sample; 0 for the original."""
+    return 0.0 if version == "original" else float(version.removesuffix("kbps"))
