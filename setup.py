@@ -51,7 +51,7 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     # config/ travels inside the package, so that no top-level `config` lands in site-packages;
-    # adversarial_trainer/dora_main.py finds it there, or beside the package in a checkout.
+    # adversarial_trainer/train.py finds it there, or beside the package in a checkout.
     packages=[
         *find_packages(include=["adversarial_trainer*", "solvers*"]),
         *(f"adversarial_trainer.{name}" for name in CONFIG_PACKAGES),

@@ -31,8 +31,10 @@ COMMANDS = {
 
 
 def get_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
-    """For the arguments `argv`: with the options of the command that they name."""
-    parser = argparse.ArgumentParser(prog="adversarial-trainer", description="GAN audio codecs.")
+    """Return the parser for `argv`, with the options of the command that they name."""
+    parser = argparse.ArgumentParser(
+        prog="adversarial-trainer", description="GAN audio codecs.", parents=[_package_parser()]
+    )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     wanted = next((arg for arg in argv if not arg.startswith("-")), None)
     for name, (module, text) in COMMANDS.items():
@@ -43,9 +45,32 @@ def get_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     return parser
 
 
+def _package_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(
+        "-P",
+        "--package",
+        default=os.environ.get("DORA_PACKAGE"),
+        help="package of your own with more classes (docs/own_project.md); default: DORA_PACKAGE",
+    )
+    return parser
+
+
+def _import_package(name: str) -> None:
+    """Import a project's `train` module, which registers its classes."""
+    sys.path.insert(0, os.getcwd())
+    try:
+        importlib.import_module(f"{name}.train")
+    except ModuleNotFoundError as exc:
+        sys.exit(f"adversarial-trainer -P {name}: {exc}")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 2 for a wrong call, 130 after Ctrl-C."""
     argv = sys.argv[1:] if argv is None else argv
+    given, argv = _package_parser().parse_known_args(argv)
+    if given.package not in (None, __package__):
+        _import_package(given.package)
     args = get_parser(argv).parse_args(argv)
     # A terminal that is not UTF-8 gets escapes instead of a traceback.
     if hasattr(sys.stdout, "reconfigure"):

@@ -66,7 +66,8 @@ def project_main(module: str) -> TrainMain:
 
     main.__module__ = module
     dora_main = TrainMain(main, check_config, folders)
-    if dora_main.command.command == "run" and dora_main.command.ddp and "RANK" not in os.environ:
+    line = dora_main.command
+    if line.command == "run" and line.ddp and "RANK" not in os.environ and dora_main.is_asked():
         _end_workers_on_signals()
     return dora_main
 

@@ -29,7 +29,9 @@ LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 
 def sources() -> list[Path]:
-    return sorted([*(ROOT / PACKAGE).rglob("*.py"), *(ROOT / "solvers").rglob("*.py")])
+    """All files but the package's own __init__.py, which names what it imports lazily."""
+    files = {*(ROOT / PACKAGE).rglob("*.py"), *(ROOT / "solvers").rglob("*.py")}
+    return sorted(files - {ROOT / PACKAGE / "__init__.py"})
 
 
 def is_module(name: str) -> bool:
@@ -100,7 +102,6 @@ def test_imports_run_downward() -> None:
         ("registry.py", "from . import audio", "up"),
         ("data/loader.py", "def f():\n    from solvers.base import BaseSolver", "up"),
         ("data/loader.py", "if TYPE_CHECKING:\n    import solvers", "up"),
-        ("__init__.py", "from .registry import Registry", "up"),
         ("training/ema.py", "from ..nowhere import x", "no layer"),
         ("brand_new.py", "", "no layer"),
     ],

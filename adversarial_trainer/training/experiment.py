@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib.util
+import os
 import re
 import shutil
 import sys
@@ -72,7 +73,7 @@ class TrainMain(HydraMain):
     ) -> None:
         self.check = check
         self.command = dora_command()
-        store_families()
+        store_families(folders)
         try:
             for folder in folders:
                 check_config_files(folder)
@@ -81,8 +82,13 @@ class TrainMain(HydraMain):
             )
         except (HydraException, OmegaConfBaseException, ValueError, OSError) as exc:
             exit_with_error(_reason(exc))
-        if self.command.command == "grid":
+        if self.command.command == "grid" and self.is_asked():
             self._check_grid_line(self.command)
+
+    def is_asked(self) -> bool:
+        """Whether the command `dora` is for this package, and not for a project that imports it."""
+        asked = self.command.package or os.environ.get("DORA_PACKAGE")
+        return asked == self.package if asked else Path(self.package).is_dir()
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
         """Return the configuration of a command line, with all families; Hydra's errors pass."""

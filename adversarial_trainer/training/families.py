@@ -6,7 +6,8 @@ run stores, compares and is checked on are those that it selects, so a new famil
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -20,17 +21,25 @@ from adversarial_trainer.metrics import METRICS
 NODE = "_families"
 
 
-def store_families() -> None:
+def store_families(folders: Sequence[Path]) -> None:
     """Give Hydra the nodes `adversarial/_families` and `_families`, which the defaults of
     config/adversarial/none.yaml and config/config.yaml name.
 
     They mount `discriminator/NAME.yaml` at `adversarial.NAME`, `loss/NAME.yaml` at `loss.NAME` and
     `metric/NAME.yaml` at `evaluate.NAME` where there are such files, with no weight for any loss
-    and all metrics off.
+    and all metrics off. A discriminator without `adversarial/NAME.yaml` gets that node as well: it
+    alone, with the settings of `none`.
+
+    Args:
+        folders: of the configuration.
     """
     store = ConfigStore.instance()
     discriminators = [{f"optional /discriminator@{name}": name} for name in DISCRIMINATORS]
     store.store(group="adversarial", name=NODE, node={"defaults": discriminators})
+    for name in DISCRIMINATORS:
+        if not any((folder / "adversarial" / f"{name}.yaml").is_file() for folder in folders):
+            alone: Any = {"defaults": ["none", "_self_"], "discriminators": [name]}
+            store.store(group="adversarial", name=name, node=alone)
     losses = [{f"optional /loss@loss.{name}": name} for name in LOSSES]
     metrics = [{f"optional /metric@evaluate.{name}": name} for name in METRICS]
     node = {

@@ -1,0 +1,75 @@
+"""The project of docs/own_project.md, made of that page's text outside of the repository."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from micro import MICRO, ROOT, write_audio
+
+PAGE = (ROOT / "docs" / "own_project.md").read_text()
+FILES = re.findall(r"^`(my_codec/[\w/.]+)`.*?^```\w+\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+ARGV = ["solver=my_recipe", "adversarial=my_disc"]
+SMALL = [arg for arg in MICRO if not arg.startswith(("solver=", "adversarial."))]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that has the package in it."""
+    folder = tmp_path_factory.mktemp("project")
+    for name, text in [*FILES, ("my_codec/__init__.py", ""), ("my_codec/grids/__init__.py", "")]:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    write_audio(folder / "audio")
+    return folder
+
+
+def call(project: Path, *line: str, status: int = 0) -> str:
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("DORA", "_DORA"))}
+    env |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "DORA_DIR": str(project / "outputs")}
+    result = subprocess.run(
+        [sys.executable, "-m", *line],
+        cwd=project, env=env, text=True, capture_output=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert result.returncode == status, result.stdout[-2000:] + result.stderr[-3000:]
+    return result.stdout + result.stderr
+
+
+def test_the_page_has_all_files() -> None:
+    assert len(FILES) == 5
+    lines = [line for name, text in FILES for line in text.splitlines() if name.endswith(".py")]
+    assert len([line for line in lines if line]) < 50
+
+
+def test_run_info_and_tools(project: Path) -> None:
+    dora = ("dora", "-P", "my_codec")
+    run = [*SMALL, *ARGV, "optim.epochs=1", f"dset.path={project / 'audio'}"]
+    output = call(project, *dora, "run", *run)
+    assert "Train summary | Epoch 1" in output
+    (folder,) = (project / "outputs" / "xps").iterdir()
+    config = (folder / ".hydra" / "config.yaml").read_text()
+    assert "my_disc:" in config and "msstftd:" not in config and "mpd:" not in config
+    assert str(folder.name) in call(project, *dora, "info", *run)
+    wrong = call(project, *dora, "run", "solver=my_recipe", "adversarial=my_dsc", status=2)
+    assert re.search(r"Unknown adversarial 'my_dsc'. Choices: .*\bmpd\b.*\bmy_disc\b", wrong)
+    cli = ("adversarial_trainer.cli", "-P", "my_codec", "evaluate", folder.name)
+    assert "kb/s" in call(project, *cli, "--metrics", "sisnr")
+
+
+def test_grid(project: Path) -> None:
+    output = call(project, "dora", "-P", "my_codec", "grid", "widths", "--dry_run")
+    assert "Base name:  solver=my_recipe adversarial=my_disc" in output and output.count("N/A") == 2
+    unknown = call(project, "dora", "-P", "my_codec", "grid", "width", status=2)
+    assert "Unknown grid 'width'. Choices: widths." in unknown
+
+
+@pytest.mark.integ
+def test_several_processes(project: Path) -> None:
+    run = [*SMALL, *ARGV, "optim.epochs=1", f"dset.path={project / 'audio'}", "seed=2"]
+    line = ("dora", "-P", "my_codec", "run", "-d", "--ddp_workers", "2", *run)
+    assert "Train summary | Epoch 1" in call(project, *line)
