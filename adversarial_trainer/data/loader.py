@@ -194,7 +194,7 @@ def _loader(
 ) -> DataLoader:
     return DataLoader(
         dataset,  # type: ignore[arg-type]  # indexed by (epoch, index), so not a torch Dataset
-        batch_sampler=keys,  # type: ignore[arg-type]
+        batch_sampler=keys,
         num_workers=num_workers,
         collate_fn=_collate,
         pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import math
 import os
 import reprlib
 import zlib
@@ -109,16 +108,16 @@ def meta_from_dict(entry: Mapping[str, Any], folder: str, where: str) -> AudioMe
         got = reprlib.repr(entry[field]) if field in entry else "nothing"
         return ValueError(f"{where}: field {field!r}: expected {expected}, got {got}")
 
-    def number(field: str, expected: str, optional: bool) -> float | None:
+    def number(field: str, expected: str) -> float:
         value = entry.get(field)
-        if value is None and optional:
-            return None
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise fail(field, expected)
-        # The comparison is exact for integers of any size.
-        if not 0 <= value < 2**63 or (value == 0 and not optional):
+        if not 0 <= value < 2**63:  # exact for integers of any size
             raise fail(field, expected)
         return float(value)
+
+    def optional(field: str) -> float | None:
+        return None if entry.get(field) is None else number(field, "a number >= 0 or null")
 
     def file(field: str) -> str:
         value = entry.get(field)
@@ -126,16 +125,18 @@ def meta_from_dict(entry: Mapping[str, Any], folder: str, where: str) -> AudioMe
             raise fail(field, "a path")
         return os.path.normpath(os.path.join(folder, value))
 
-    duration = number("duration", "seconds > 0", optional=False)
-    rate = number("sample_rate", "a whole number of Hz > 0", optional=False)
-    if duration is None or rate is None or rate != math.floor(rate):
+    duration = number("duration", "seconds > 0")
+    if duration == 0:
+        raise fail("duration", "seconds > 0")
+    rate = number("sample_rate", "a whole number of Hz > 0")
+    if rate < 1 or rate != int(rate):
         raise fail("sample_rate", "a whole number of Hz > 0")
     return AudioMeta(
         path=file("path"),
         duration=duration,
         sample_rate=int(rate),
-        amplitude=number("amplitude", "a number >= 0 or null", optional=True),
-        weight=number("weight", "a number >= 0 or null", optional=True),
+        amplitude=optional("amplitude"),
+        weight=optional("weight"),
         info_path=None if entry.get("info_path") is None else file("info_path"),
     )
 

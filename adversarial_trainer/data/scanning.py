@@ -7,7 +7,6 @@ import logging
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -206,60 +205,46 @@ def list_files(folder: str, name: str) -> Listing:
     if not os.path.isdir(folder):
         raise ValueError(f"{name}={folder!r}: a file; give a folder or a manifest (.jsonl)")
     listing = Listing()
-    first = _first_sight()
-    stack = [os.path.abspath(folder)]
-    while stack:
-        current = stack.pop()
-        try:
-            if not first(os.stat(current), current):
-                continue  # a loop of links
-            with os.scandir(current) as entries:
-                # Real files before links, so that a link never takes its target's place.
-                children = sorted(entries, key=lambda e: (e.is_symlink(), e.name))
-        except OSError as error:
-            reason = f"folder cannot be listed: {error.strerror}"
-            listing.skipped.append(Skipped(current, reason))
-            continue
-        folders = []
-        for child in children:
-            try:
-                if child.is_dir():
-                    folders.append(child.path)
-                else:
-                    _list_file(child, first, listing)
-            except OSError as error:  # a link to nowhere or to itself
-                listing.skipped.append(Skipped(child.path, f"unreadable: {error.strerror}"))
-        stack.extend(reversed(folders))
-    return listing
-
-
-def _list_file(
-    child: os.DirEntry[str], first: Callable[[os.stat_result, str], bool], listing: Listing
-) -> None:
-    suffix = os.path.splitext(child.name)[1].lower()
-    if suffix not in EXTENSIONS | UNSUPPORTED:
-        listing.others[suffix or child.name] += 1
-        return
-    info = child.stat()
-    if suffix in UNSUPPORTED:
-        listing.skipped.append(Skipped(child.path, f"unsupported format: {suffix}"))
-    elif not stat.S_ISREG(info.st_mode):
-        listing.skipped.append(Skipped(child.path, "not a regular file"))
-    elif not first(info, child.path):
-        listing.skipped.append(Skipped(child.path, "second name of a file: link"))
-    else:
-        listing.files[child.path] = info.st_size, info.st_mtime_ns
-
-
-def _first_sight() -> Callable[[os.stat_result, str], bool]:
-    """Return a function that tells whether a file or folder is seen for the first time."""
     seen: set[object] = set()
 
-    def first(info: os.stat_result, path: str) -> bool:
+    def first_sight(path: str) -> bool:
+        info = os.stat(path)
         # Some network file systems have no inode numbers.
         key: object = (info.st_dev, info.st_ino) if info.st_ino else os.path.realpath(path)
         new = key not in seen
         seen.add(key)
         return new
 
-    return first
+    def failed(error: OSError) -> None:
+        reason = f"folder cannot be listed: {error.strerror}"
+        listing.skipped.append(Skipped(str(error.filename), reason))
+
+    root = os.path.abspath(folder)
+    first_sight(root)
+    for current, folders, names in os.walk(root, onerror=failed, followlinks=True):
+        # Real files and folders before links, so that a link never takes its target's place.
+        paths = [os.path.join(current, name) for name in sorted(folders)]
+        paths.sort(key=os.path.islink)
+        # Without the links that lead back into a loop.
+        folders[:] = [os.path.basename(path) for path in paths if first_sight(path)]
+        paths = [os.path.join(current, name) for name in sorted(names)]
+        for path in sorted(paths, key=os.path.islink):
+            suffix = os.path.splitext(path)[1].lower()
+            if suffix not in EXTENSIONS | UNSUPPORTED:
+                listing.others[suffix or os.path.basename(path)] += 1
+                continue
+            try:
+                info = os.stat(path)
+                if suffix in UNSUPPORTED:
+                    reason = f"unsupported format: {suffix}"
+                elif not stat.S_ISREG(info.st_mode):
+                    reason = "not a regular file"
+                elif not first_sight(path):
+                    reason = "second name of a file: link"
+                else:
+                    listing.files[path] = info.st_size, info.st_mtime_ns
+                    continue
+            except OSError as error:  # a link to nowhere or to itself
+                reason = f"unreadable: {error.strerror}"
+            listing.skipped.append(Skipped(path, reason))
+    return listing

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,19 +23,6 @@ def no_autocast(x: Tensor) -> contextlib.AbstractContextManager[None | torch.aut
     if x.device.type == "meta":
         return contextlib.nullcontext()
     return torch.autocast(x.device.type, enabled=False)
-
-
-def as_autocast(x: Tensor, *others: Tensor | None) -> tuple[Any, ...]:
-    """The tensors (and Nones) in the type of autocast where that is on for the device of `x`.
-
-    For the arguments of an autograd Function: autocast would cast inside of its forward, whose
-    backward then mixes types.
-    """
-    kind = x.device.type
-    if not torch.is_autocast_enabled(kind):
-        return x, *others
-    dtype = torch.get_autocast_dtype(kind)
-    return tuple(None if t is None else t.to(dtype) for t in (x, *others))
 
 
 def reflect_pad(x: Tensor, left: int, right: int) -> Tensor:

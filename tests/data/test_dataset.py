@@ -11,8 +11,6 @@ from adversarial_trainer.data import (
     AudioMeta,
     FileDataset,
     SegmentDataset,
-    SegmentInfo,
-    TrainBatches,
     scan,
 )
 
@@ -230,11 +228,3 @@ def test_whole_files(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert dataset.skips.counts == {metas[1].path: 2} and caplog.text.count("left out") == 1
     with pytest.raises(ValueError, match="max_duration"):
         FileDataset(metas, RATE, 1, max_duration=0)
-
-
-def test_info_names_a_bad_batch(folder: Path) -> None:
-    dataset = SegmentDataset(scan(folder, progress=False).files, 0.1, RATE, 1)
-    (batch,) = TrainBatches(dataset, 3, 1)
-    assert all(isinstance(info, SegmentInfo) for info in batch.infos)
-    for wav, info in zip(batch.wav, batch.infos, strict=True):
-        assert torch.equal(wav, dataset[info.epoch, info.index][0])

@@ -103,7 +103,7 @@ def test_ranks_together_are_one_process(
         assert torch.equal(torch.cat([part.wav for part in parts]), one[update].wav)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=20)
 @given(st.integers(1, 6), st.integers(0, 10), st.integers(0, 40))
 def test_fixed_batches_over_ranks(
     metas: list[AudioMeta], world_size: int, extra: int, more: int

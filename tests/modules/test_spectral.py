@@ -8,15 +8,12 @@ import numpy as np
 import pytest
 import torch
 import torchaudio
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import signal
 
 from adversarial_trainer.modules.spectral import (
     MelSpectrogram,
     Spectrogram,
     mel_filterbank,
-    reflect_pad,
 )
 
 
@@ -95,12 +92,9 @@ def test_normalisations_are_torchaudios_and_torchs() -> None:
     assert torch.allclose(ours, theirs, atol=1e-5)
 
 
-@settings(deadline=None, max_examples=30)
-@given(
-    st.integers(1, 400),
-    st.sampled_from([(64, 16), (64, 10), (32, 32), (16, 40), (128, 7)]),
-    st.sampled_from(["same", "center"]),
-)
+@pytest.mark.parametrize("length", [1, 31, 400])
+@pytest.mark.parametrize("sizes", [(64, 16), (32, 32), (16, 40), (128, 7)])
+@pytest.mark.parametrize("padding", ["same", "center"])
 def test_any_length_works(length: int, sizes: tuple[int, int], padding: str) -> None:
     n_fft, hop = sizes
     x = torch.rand(2, 3, length, requires_grad=True)
@@ -111,18 +105,6 @@ def test_any_length_works(length: int, sizes: tuple[int, int], padding: str) -> 
     assert out.shape == (2, 3, n_fft // 2 + 1, frames)
     out.sum().backward()
     assert x.grad is not None and x.grad.isfinite().all()
-
-
-@settings(deadline=None, max_examples=20)
-@given(st.integers(1, 60), st.integers(0, 30), st.integers(0, 30))
-def test_reflect_pad_keeps_the_signal(length: int, left: int, right: int) -> None:
-    x = torch.arange(1.0, length + 1)[None]
-    out = reflect_pad(x, left, right)
-    assert out.shape[-1] == left + length + right
-    assert torch.equal(out[:, left : left + length], x)
-    if max(left, right) < length:
-        assert torch.equal(out, torch.from_numpy(np.pad(x.numpy(), ((0, 0), (left, right)),
-                                                        mode="reflect")))  # fmt: skip
 
 
 def test_full_precision_under_autocast_and_float64_stays() -> None:

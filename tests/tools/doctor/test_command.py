@@ -1,9 +1,7 @@
-"""The real command line, on folders good, bad and empty."""
+"""The command line, on folders good, bad and empty."""
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +13,6 @@ from adversarial_trainer.cli import main
 from adversarial_trainer.data import AudioMeta, resolve_stage_metas, save_manifest, scan
 from adversarial_trainer.data.demo import build
 from adversarial_trainer.tools.doctor.formatting import SHOWN
-
-
-def run(*argv: object) -> subprocess.CompletedProcess[bytes]:
-    line = [sys.executable, "-m", "adversarial_trainer.cli", "doctor", *map(os.fspath, argv)]  # type: ignore[type-var]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(line, capture_output=True, env=env, timeout=120)
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +35,11 @@ def as_json(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, dict[s
     return status, json.loads(capsys.readouterr().out)
 
 
-def test_bad_folder(bad: tuple[Path, nasty.Expected]) -> None:
+def test_bad_folder(bad: tuple[Path, nasty.Expected], capsys: pytest.CaptureFixture[str]) -> None:
     root, expected = bad
     before = snapshot(root.parent)
-    done = run(root, "--json", "--workers", "2")
-    assert done.returncode == 1, done.stderr
-    assert snapshot(root.parent) == before  # nothing is written
-    report = json.loads(done.stdout)  # and nothing but JSON is on stdout
+    status, report = as_json(capsys, str(root), "--workers", "2")
+    assert status == 1 and snapshot(root.parent) == before  # nothing is written
     kinds = {os.path.relpath(file["path"], root): nasty.USABLE for file in report["files"]}
     kinds |= {os.path.relpath(file["path"], root): file["kind"] for file in report["skipped"]}
     assert kinds == expected
