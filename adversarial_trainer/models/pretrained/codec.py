@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from adversarial_trainer import checkpoint
@@ -159,13 +159,12 @@ def fit(module: nn.Module, weights: Mapping[str, Any], message: str) -> None:
 
 def _check_depth(weights: Weights, path: Any) -> None:
     """Refuse more layers than there are tensors, before they are built."""
-    seanet, quantizer = weights.cfg.model.seanet, weights.cfg.quantizer
-    most = len(weights.model)
-    depths = {
-        "model.seanet.n_residual_layers": seanet.get("n_residual_layers"),
-        "model.seanet.lstm": seanet.get("lstm"),
-        "quantizer.n_q": quantizer.get("n_q"),
-    }
-    for key, depth in depths.items():
-        if isinstance(depth, int) and depth > most:
-            raise ValueError(f"{path}: {key}={depth} layers, but it has {most} tensors.")
+    model, most = weights.cfg.model, len(weights.model)
+    key = f"model.{model.get('autoencoder', 'seanet')}"
+    for node, names in ((key, ("n_residual_layers", "lstm")), ("quantizer", ("n_q",))):
+        for name in names:
+            depth = OmegaConf.select(weights.cfg, f"{node}.{name}")
+            if isinstance(depth, int) and depth > most:
+                raise ValueError(
+                    f"{path}: {node}.{name}={depth} layers, but it has {most} tensors."
+                )

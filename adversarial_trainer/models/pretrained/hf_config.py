@@ -59,6 +59,8 @@ def to_hf_config(cfg: DictConfig) -> dict[str, Any]:
     model = plain(cfg.model)
     if model.get("name", "encodec") != "encodec":
         raise _refused("model.name", model["name"], "'encodec'")
+    if model.get("autoencoder", "seanet") != "seanet":
+        raise _refused("model.autoencoder", model["autoencoder"], "'seanet'")
     if cfg.channels not in (1, 2):
         raise _refused("channels", cfg.channels, "1 or 2")
     halves = {

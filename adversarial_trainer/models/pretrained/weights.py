@@ -56,12 +56,12 @@ def plain_yaml(path: Path, text: Any) -> Any:
     """Parse YAML text without aliases, which could expand to any size."""
     if not isinstance(text, str):
         raise ValueError(f"{path}: no configuration in it.")
+    check_yaml(text, f"{path}: configuration")
     try:
-        check_yaml(text, path)
         return yaml.safe_load(text)
-    except yaml.YAMLError as exc:
+    except (ValueError, yaml.YAMLError) as exc:  # a date that does not exist, an unknown tag
         reason = " ".join(str(exc).split())
-        raise ValueError(f"{path}: its configuration is not YAML ({reason[:300]}).") from exc
+        raise ValueError(f"{path}: its configuration cannot be read ({reason[:300]}).") from exc
 
 
 def checked_config(path: Path, values: Any) -> DictConfig:

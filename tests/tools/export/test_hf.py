@@ -73,8 +73,8 @@ def test_the_card(run: Path, exported: Path) -> None:
     for wanted in ("# codec", "16000 Hz mono", codec.hash[:16], "| run's signature | `run` |"):
         assert wanted in card
     # The evaluation's figures, and what it was trained on, but not where that lay.
-    assert re.search(r"\| codebooks \| kb/s \| SI-SDR, dB \(higher is better\) \| Mel", card)
-    assert re.search(r"\n\| 2 \| 0\.4 \| -?\d+\.\d{3} \| \d", card)
+    assert re.search(r"\n\| codebooks \| kb/s \|.* SI-SDR, dB \(higher is better\) \|", card)
+    assert re.search(r"\n\| 2 \| 0\.4 \| -?\d+\.\d{3} \| -?\d", card)
     assert "Audio files of `Voices`. 6 updates on 2 segments of 0.25 s" in card
     everything = b"".join(path.read_bytes() for path in exported.iterdir())
     assert b"jane.doe" not in everything and str(run.parent).encode() not in everything
