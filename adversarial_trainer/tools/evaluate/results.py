@@ -81,7 +81,7 @@ class Results:
 
     @property
     def codebook_use(self) -> list[str]:
-        """What of `CODEBOOK_USE` is known."""
+        """Names of `CODEBOOK_USE` that have values."""
         return [key for key in CODEBOOK_USE if any(key in row.use for row in self.rows)]
 
     def rows_of(self, system: str) -> list[Row]:

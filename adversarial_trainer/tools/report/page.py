@@ -1,4 +1,4 @@
-"""Pages of one run, and of several compared: what the templates beside this file show."""
+"""Pages of one run, and of several compared, by the templates beside this file."""
 
 from __future__ import annotations
 

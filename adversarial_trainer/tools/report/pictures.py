@@ -11,20 +11,24 @@ import torch
 from adversarial_trainer.modules.spectral import Spectrogram
 
 FLOOR_DB = -80.0
-PNG_DB = (-100.0, -20.0)  # of small pictures: quiet sounds matter in those of codecs
+PNG_DB = (-100.0, -20.0)  # of small pictures; codecs differ in quiet sounds
 
 
 def spectrogram_db(
     wav: torch.Tensor, n_fft: int = 1024, hop_length: int = 256, floor: float = FLOOR_DB
 ) -> np.ndarray:
-    """Magnitudes in dB of a full-scale sine, at least `floor`. `[C, T]` -> `[F, frames]`."""
+    """Return magnitudes in dB of a full-scale sine, at least `floor`: `[C, T]` -> `[F, frames]`.
+    Channels are mixed."""
     magnitude = Spectrogram(n_fft, hop_length, power=1)(wav.mean(0)) / (n_fft / 4)
     return (20 * magnitude.clamp(min=1e-9).log10()).clamp(min=floor).numpy()
 
 
 def spectrogram_png(wav: torch.Tensor, width: int = 480, height: int = 160) -> bytes:
-    """A small picture of a waveform `[C, T]` as a PNG file: no axes, all of it from side to side,
-    frequencies to half the sample rate from the bottom to the top, dark to bright as `PNG_DB`."""
+    """Return a small spectrogram of a waveform `[C, T]` as a PNG file, without axes.
+
+    It shows the whole waveform, from 0 Hz at the bottom to half the sample rate at the top, and
+    the levels of `PNG_DB` from dark to bright.
+    """
     from matplotlib import colormaps
     from PIL import Image
 
@@ -43,7 +47,7 @@ def spectrogram_png(wav: torch.Tensor, width: int = 480, height: int = 160) -> b
 
 
 def draw_spectrograms(waves: dict[str, torch.Tensor], sample_rate: int, path: Path) -> torch.Tensor:
-    """Draw titled waveforms' spectrograms below one another on one scale; write a PNG to `path`.
+    """Draw spectrograms of titled waveforms below one another on one scale, as a PNG to `path`.
 
     Args:
         waves: title -> waveform `[C, T]`.

@@ -1,4 +1,4 @@
-"""What a run has left in its folder, whether complete, unfinished or damaged."""
+"""Reading the folder of a run, whether complete, unfinished or damaged."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 WAV = re.compile(r"(.+)_(original|[0-9]+(?:\.[0-9]+)?kbps)\.wav", re.DOTALL)
 LARGEST = 1e300  # numbers of a history beyond it are left out: charts need room above
-# What reading a file of another form than expected raises.
+# Errors of reading a file that is damaged or of another form than expected.
 DAMAGES = (OSError, ValueError, TypeError, LookupError, AttributeError, OverflowError,
            RecursionError, yaml.YAMLError)  # fmt: skip
 

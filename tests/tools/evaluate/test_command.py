@@ -69,7 +69,8 @@ def test_by_hand(run: Path, tmp_path: Path) -> None:
     assert evaluate(run, "--data", folder, "--metrics", "mel", "--out", tmp_path) == 0
     found = strict(tmp_path / "evaluation.json")
     model = load_codec(run).model
-    mel, codes, values = METRICS.build("mel", sample_rate=16000), [], {1: [], 2: []}
+    mel, codes = METRICS.build("mel", sample_rate=16000), []
+    values: dict[int, list[float]] = {1: [], 2: []}
     for path in sorted(folder.glob("*.wav")):
         wav, _ = audio.read(path)
         wav = audio.convert_channels(wav, 1)[None]

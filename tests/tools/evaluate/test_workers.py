@@ -70,7 +70,7 @@ def test_a_process_that_dies_is_an_error_and_no_hang() -> None:
             scores = workers(tasks(50))
             next(scores)
             (process,) = workers.processes
-            os.kill(process.pid, signal.SIGKILL)
+            process.kill()
             list(scores)
     assert not multiprocessing.active_children()
 

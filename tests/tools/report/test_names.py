@@ -92,5 +92,5 @@ def test_the_docs_have_the_same_words() -> None:
             assert words == list(meaning(stage, name)[:4]), name
     documented = rows("Losses") | rows("Training")
     plain = {n.partition("[")[0].replace("<loss>", ""): words for n, words in documented.items()}
-    for name, words in SOLVER.items():
-        assert plain[name] == list(words[:4]), name
+    for name, meant in SOLVER.items():
+        assert plain[name] == list(meant[:4]), name

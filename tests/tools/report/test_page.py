@@ -104,7 +104,7 @@ def test_charts_show_the_values() -> None:
     value, colours are the page's, and the same values give the same bytes."""
     lines = [Line("a<b", [(1, 1.0), (2, 1 / 2), (3, 1 / 3)]), Line("", [(1, 0.5)], [(0.4, 0.6)])]
     chart = draw_chart("Title", [*lines, Line("c", [])], "", guide=0.5)
-    assert chart is not None and chart.svg == draw_chart("Title", lines, "", guide=0.5).svg
+    assert chart is not None and chart == draw_chart("Title", lines, "", guide=0.5)
     marks = re.findall(r'<use xlink:href="#\w+" x="([\d.]+)" y="([\d.]+)"[^>]*><title>([^<]*)',
                        chart.svg)  # fmt: skip
     assert [text for _, _, text in marks] == [
