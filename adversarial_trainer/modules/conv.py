@@ -67,15 +67,19 @@ def pad1d(
         raise ValueError(f"paddings must be >= 0, got {paddings}")
     if mode != "reflect":
         return _pad(x, paddings, mode, value)
+    # A graph for ONNX must hold for inputs of any length.
+    if torch.onnx.is_in_onnx_export() or max(left, right) >= x.shape[-1]:
+        return _reflect_by_index(x, left, right)
+    return _pad(x, paddings, "reflect")
+
+
+def _reflect_by_index(x: Tensor, left: int, right: int) -> Tensor:
     length = x.shape[-1]
     missing = torch.sym_max(torch.sym_max(left, right) + 1 - length, 0)
-    # A graph for ONNX must hold for inputs of any length, also for those that miss nothing.
-    if torch.onnx.is_in_onnx_export() or missing > 0:
-        end = length + missing - 1
-        index = torch.arange(-left, length + right, device=x.device)
-        index = end - (end - index.abs()).abs()
-        return F.pad(x, (0, missing)).index_select(-1, index)
-    return _pad(x, paddings, "reflect")
+    end = length + missing - 1
+    index = torch.arange(-left, length + right, device=x.device)
+    index = end - (end - index.abs()).abs()
+    return F.pad(x, (0, missing)).index_select(-1, index)
 
 
 def _pad(x: Tensor, paddings: tuple[int, int], mode: str, value: float = 0.0) -> Tensor:

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 def read_blocks(path: str | Path, seconds: float = 1.0) -> Iterator[torch.Tensor]:
-    """The audio of a file as float32 blocks `[C, T]`; `audio.info` knows its rate.
+    """Yield the audio of a file as float32 blocks `[C, T]`; `audio.info` knows its rate.
 
     Raises as `audio.open_audio` does, where a file is broken inside only when that is reached.
     """

@@ -1,4 +1,4 @@
-"""`--format onnx`: encoder.onnx and decoder.onnx, for signals of any length, in batches."""
+"""ONNX export: encoder.onnx and decoder.onnx, for batches of signals of any length."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def write(codec: Codec, folder: Path, bandwidth: float | None = None) -> list[st
         bandwidth: kb/s of the encoder; None: the highest.
 
     Returns:
-        What to tell: lines.
+        Lines for the user.
     """
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
@@ -96,7 +96,7 @@ def write(codec: Codec, folder: Path, bandwidth: float | None = None) -> list[st
 
 
 def usage(codec: Codec, name: str) -> str:
-    """Code for the model card."""
+    """Return example code for the model card."""
     rate, channels = codec.model.sample_rate, codec.model.channels
     scale = ", scale" if codec.model.renormalize else ""
     feed = '{"codes": codes, "scale": scale}' if scale else '{"codes": codes}'
@@ -141,13 +141,13 @@ def _metadata(codec: Codec, num_codebooks: int) -> dict[str, str]:
 def _export(
     model: EncodecModel, num_codebooks: int, folder: Path, metadata: dict[str, str]
 ) -> None:
-    # Sizes above 1, which torch would take for constants.
+    # torch takes sizes of 1 for constants.
     audio = torch.zeros(2, model.channels, 5 * model.hop_length + 3)
     codes = torch.zeros(2, 2, 6, dtype=torch.long)
     waves = {"audio": {0: "batch", 2: "length"}}
     coded: dict[str, dict[int, str]] = {"codes": {0: "batch", 2: "frames"}}
     scale: dict[str, dict[int, str]] = {"scale": {0: "batch"}} if model.renormalize else {}
-    if model.total_codebooks == 1:  # a size that torch takes for a constant anyway
+    if model.total_codebooks == 1:
         codes = codes[:, :1]
     else:
         coded["codes"][1] = "codebooks"
@@ -180,7 +180,7 @@ def _export_one(
             verbose=False,
         )
     proto = program.model_proto
-    # Names of sizes, in place of torch's formulas for them.
+    # Readable names of sizes instead of torch's formulas.
     del proto.graph.value_info[:]
     named = {**inputs, **outputs}
     for value in (*proto.graph.input, *proto.graph.output):
@@ -188,7 +188,7 @@ def _export_one(
         for axis, dim in enumerate(value.type.tensor_type.shape.dim):
             if axis in named[value.name] and dim.dim_param:
                 dim.dim_param = named[value.name][axis]
-    for node in proto.graph.node:  # with the paths of the code
+    for node in proto.graph.node:  # paths of source files
         del node.metadata_props[:]
     onnx.helper.set_model_props(proto, metadata)
     onnx.checker.check_model(proto)
@@ -197,7 +197,7 @@ def _export_one(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporter says about itself and about torchvision."""
+    """Silence the exporter's log lines and warnings about itself and torchvision."""
     log = logging.getLogger("torch.onnx")
     level = log.level
     log.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""What onnxruntime makes of an export, against the codec itself."""
+"""Comparison of an ONNX export, run by onnxruntime, with the codec itself."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 from adversarial_trainer.models.encodec import EncodecModel
 
 TOLERANCE = 1e-4  # of audio, full scale being 1
-SAME_CODES = 0.99  # the share that must be; rounding decides between entries equally near
+SAME_CODES = 0.99  # least share; rounding decides between entries that are equally near
 
 
 def is_possible() -> bool:
-    """Whether onnxruntime is installed."""
+    """Return whether onnxruntime is installed."""
     return importlib.util.find_spec("onnxruntime") is not None
 
 
@@ -22,8 +22,12 @@ def is_possible() -> bool:
 def largest_difference(
     model: EncodecModel, encoder: Path, decoder: Path, num_codebooks: int
 ) -> tuple[float, float]:
-    """The largest difference of audio decoded from the same codes, and the share of equal codes;
-    over batches of 1 and 2 and lengths that are no whole hops. ValueError where it is too much."""
+    """Return the largest difference of audio decoded from the same codes, and the share of equal
+    codes, over batches of 1 and 2 and lengths that are no whole hops.
+
+    Raises:
+        ValueError: the difference is above `TOLERANCE`, or the share below `SAME_CODES`.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
