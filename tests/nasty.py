@@ -1,4 +1,4 @@
-"""A folder of audio files that nobody would make on purpose, and what is to be said of each."""
+"""A folder of broken and unusual audio files, with the expected result for each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import soundfile
 RATE = 24_000
 LENGTH = RATE  # samples of a whole file
 
-# What a scan says of a file: usable, or the kind of its reason.
+# Results of a scan: usable, or the kind of the reason.
 USABLE, UNREADABLE, TRUNCATED, EMPTY = "usable", "unreadable", "truncated", "empty file"
 NOT_FINITE, SILENT, SHORT, RATE_ODD = "NaN or Inf samples", "silent", "too short", "odd sample rate"
 OUT_OF_RANGE = "out of range"
@@ -41,7 +41,7 @@ def peak_memory() -> int:
 
 
 def make(root: Path) -> Expected:
-    """Fill `root`; returns what is expected of each file that a scan is to speak of."""
+    """Fill `root`; return the expected result for each file that a scan reports."""
     root.mkdir(parents=True)
     expected: Expected = {}
     for part in (_cut, _not_audio, _samples, _formats, _headers, _not_files, _names, _containers):
@@ -70,7 +70,7 @@ def _cut(root: Path, expected: Expected) -> None:
     for name, size in {"end": len(wav) - 2000, "middle": 20_001}.items():
         (root / f"cut_{name}.wav").write_bytes(wav[:size])
         expected[f"cut_{name}.wav"] = TRUNCATED
-    # Too little to call it a loss: many programs get the size wrong by that much.
+    # Tolerated: many programs get the size wrong by that much.
     (root / "cut_sample.wav").write_bytes(write(root / "cut_sample.wav", 5)[:-1])
     expected["cut_sample.wav"] = USABLE
     for suffix in ("aiff", "au", "w64", "rf64"):
@@ -96,7 +96,7 @@ def _cut(root: Path, expected: Expected) -> None:
 
 
 def _not_audio(root: Path, expected: Expected) -> None:
-    """Contents that are something else than the name says."""
+    """Files whose content does not match the extension."""
     (root / "zero.wav").touch()
     (root / "zero.mp3").touch()
     expected |= {"zero.wav": EMPTY, "zero.mp3": EMPTY}
@@ -122,7 +122,7 @@ def _not_audio(root: Path, expected: Expected) -> None:
         expected[name] = USABLE
     (root / "film.m4a").write_bytes(b"\0\0\0\x20ftypM4A ")
     expected["film.m4a"] = UNSUPPORTED
-    (root / "notes.txt").write_text("no audio")  # not a word about it
+    (root / "notes.txt").write_text("no audio")  # not reported
 
 
 def _samples(root: Path, expected: Expected) -> None:
@@ -176,7 +176,7 @@ def _formats(root: Path, expected: Expected) -> None:
 
 
 def _headers(root: Path, expected: Expected) -> None:
-    """Headers that say something else than there is."""
+    """Headers that contradict the content."""
     wav = write(root / "x.wav", 90)
 
     def patch(name: str, kind: str, *changes: tuple[int, str, int], of: bytes = wav) -> None:
@@ -223,7 +223,7 @@ def _headers(root: Path, expected: Expected) -> None:
 
 
 def _not_files(root: Path, expected: Expected) -> None:
-    """What has a name like a file's."""
+    """Pipes, sockets, devices, links and folders with names of audio files."""
     os.mkfifo(root / "fifo.wav")
     # A socket's own path may be 107 bytes at most.
     here = os.open(root, os.O_RDONLY)

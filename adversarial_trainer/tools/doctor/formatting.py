@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from adversarial_trainer.data import STAGES
@@ -47,21 +47,11 @@ def to_json(report: Report, problems: Sequence[Problem]) -> dict[str, Any]:
             "usable": len(files),
             "skipped": len(report.skipped),
             "seconds": sum(file.stats.duration for file in files),
-            "other_files": dict(sorted(report.others.items())),
-            "durations": _counts(files, _length, [name for _, name in _LENGTHS]),
-            "sample_rates": _counts(files, lambda file: str(file.stats.sample_rate)),
-            "channels": _counts(files, lambda file: str(file.stats.channels)),
-            "formats": _counts(files, lambda file: file.stats.format),
             "silence": _silence(files),
+            "other_files": dict(sorted(report.others.items())),
+            **_tables(files),
         },
-        "split": {
-            stage: {
-                "share": report.shares.get(stage, 0),
-                "files": len(members := _members(report, stage)),
-                "seconds": sum(file.stats.duration for file in members),
-            }
-            for stage in STAGES
-        },
+        "split": _split(report),
         "copies": [
             {"files": [names[n] for n in group], "same_bytes": same}
             for group, same in zip(report.copies, report.same_bytes, strict=True)
@@ -70,7 +60,7 @@ def to_json(report: Report, problems: Sequence[Problem]) -> dict[str, Any]:
             {"files": [names[n] for n in group], "stages": [list(files[n].stages) for n in group]}
             for group in report.leaks
         ],
-        "files": [_stats(file) for file in files],
+        "files": [_file(file) for file in files],
         "skipped": [
             {"path": skipped.path, "kind": skipped.kind, "reason": skipped.reason}
             for skipped in report.skipped
@@ -98,7 +88,7 @@ def to_text(report: Report, problems: Sequence[Problem]) -> str:
     else:
         lines += ["No issues found.", ""]
     if files:
-        lines += _tables(report)
+        lines += _summary(report)
     return "\n".join(lines) + "\n"
 
 
@@ -117,39 +107,32 @@ def _problem(number: int, problem: Problem, root: str) -> list[str]:
     return lines
 
 
-def _tables(report: Report) -> list[str]:
+def _summary(report: Report) -> list[str]:
     files = report.files
-    tables = [
-        ("length", _counts(files, _length, [name for _, name in _LENGTHS])),
-        ("sample rate", _counts(files, lambda f: f"{f.stats.sample_rate / 1000:g} kHz")),
-        ("channels", _counts(files, lambda f: str(f.stats.channels))),
-        ("format", _counts(files, lambda f: f.stats.format)),
-        ("content", _counts(files, _bandwidth)),
-    ]
-    stages = [stage for stage in STAGES if stage in report.shares]
-    tables.append(("split", {stage: _sum(_members(report, stage)) for stage in stages}))
-    width = max(len(row) for _, table in tables for row in table)
-    lines = ["Summary".ljust(17 + width) + "files    duration".rjust(20), ""]
-    for title, table in tables:
+    tables = {**_tables(files), "split": _split(report)}
+    width = max(len(row) for table in tables.values() for row in table)
+    lines = ["Summary".ljust(18 + width) + "files    duration".rjust(20), ""]
+    for name, table in tables.items():
+        title = name.replace("_", " ")
         for row, sums in table.items():
             count, time = f"{sums['files']:,}", _time(sums["seconds"])
-            lines.append(f"  {title:<12} {row:<{width}}  {count:>9}  {time:>10}")
+            lines.append(f"  {title:<13} {row:<{width}}  {count:>9}  {time:>10}")
             title = ""
         lines.append("")
     levels = sorted(decibels(file.stats.rms) or -200.0 for file in files)
     lines += [
-        f"  {'level':<12} RMS {levels[0]:.1f} to {levels[-1]:.1f} dBFS, "
+        f"  {'level':<13} RMS {levels[0]:.1f} to {levels[-1]:.1f} dBFS, "
         f"median {statistics.median(levels):.1f}",
-        f"  {'silence':<12} {100 * _silence(files):.1f} % of the time",
-        f"  {'copies':<12} {_sets(report.copies)} of files with the same samples",
+        f"  {'silence':<13} {100 * _silence(files):.1f} % of the time",
+        f"  {'copies':<13} {_sets(report.copies)} of files with the same samples",
     ]
     if report.others:
         kinds = ", ".join(f"{_name(kind)} {n:,}" for kind, n in report.others.most_common(8))
-        lines.append(f"  {'no audio':<12} {_files(report.others.total())}: {kinds}")
+        lines.append(f"  {'no audio':<13} {_files(report.others.total())}: {kinds}")
     return lines
 
 
-def _stats(file: AudioFile) -> dict[str, Any]:
+def _file(file: AudioFile) -> dict[str, Any]:
     stats = file.stats
     return {
         "path": file.path,
@@ -168,36 +151,40 @@ def _stats(file: AudioFile) -> dict[str, Any]:
     }
 
 
-def _counts(
-    files: Iterable[AudioFile], key: Callable[[AudioFile], str], order: Sequence[str] = ()
-) -> dict[str, dict[str, float]]:
-    """Sum files and seconds for each `key`: in `order`, or the most seconds first."""
-    groups: dict[str, list[AudioFile]] = {name: [] for name in order}
-    for file in files:
-        groups.setdefault(key(file), []).append(file)
-    sums = {name: _sum(members) for name, members in groups.items() if members}
-    if order:
-        return sums
-    return dict(sorted(sums.items(), key=lambda item: -item[1]["seconds"]))
+def _tables(files: Sequence[AudioFile]) -> dict[str, dict[str, dict[str, float]]]:
+    """Count files and seconds by duration, sample rate in Hz, channels, format and bandwidth."""
+    keys: dict[str, Callable[[AudioFile], str]] = {
+        "durations": lambda f: next(name for top, name in _LENGTHS if f.stats.duration < top),
+        "sample_rates": lambda f: str(f.stats.sample_rate),
+        "channels": lambda f: str(f.stats.channels),
+        "formats": lambda f: f.stats.format,
+        "bandwidths": _bandwidth,
+    }
+    tables = {}
+    for name, key in keys.items():
+        groups: dict[str, list[AudioFile]] = {}
+        for file in sorted(files, key=lambda file: file.stats.duration):
+            groups.setdefault(key(file), []).append(file)
+        tables[name] = {row: _sums(members) for row, members in groups.items()}
+    return tables
 
 
-def _sum(files: Sequence[AudioFile]) -> dict[str, float]:
+def _split(report: Report) -> dict[str, dict[str, float]]:
+    members = {stage: [f for f in report.files if stage in f.stages] for stage in STAGES}
+    return {
+        stage: {"share": report.shares.get(stage, 0), **_sums(members[stage])} for stage in STAGES
+    }
+
+
+def _sums(files: Sequence[AudioFile]) -> dict[str, float]:
     return {"files": len(files), "seconds": sum(file.stats.duration for file in files)}
-
-
-def _length(file: AudioFile) -> str:
-    return next(name for limit, name in _LENGTHS if file.stats.duration < limit)
 
 
 def _bandwidth(file: AudioFile) -> str:
     rate, top = file.stats.sample_rate, file.stats.bandwidth
     if top >= NARROW * rate / 2:
-        return "to the top of the sample rate"
+        return "all of the sample rate's"
     return f"up to {top / 1000:.0f} kHz at {rate / 1000:g} kHz"
-
-
-def _members(report: Report, stage: str) -> list[AudioFile]:
-    return [file for file in report.files if stage in file.stages]
 
 
 def _silence(files: Sequence[AudioFile]) -> float:
