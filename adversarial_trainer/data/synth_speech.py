@@ -50,15 +50,15 @@ def _phrase(rng: np.random.Generator, rate: int, pitch: float, tract: float) -> 
     rows: list[tuple[float, ...]] = [_SILENCE] * 4
     for _ in range(rng.integers(4, 13)):
         vowel = VOWELS[rng.integers(len(VOWELS))]
-        middle, spread, level = FRICATIVES[rng.integers(len(FRICATIVES))]
+        middle, spread, gain = FRICATIVES[rng.integers(len(FRICATIVES))]
         consonant = rng.choice(["none", "fricative", "plosive", "nasal"], p=[0.15, 0.35, 0.3, 0.2])
         count = int(rng.integers(10, 24))
         if consonant == "fricative":
             voiced = 0.25 if rng.random() < 0.3 else 0.0
-            rows += [(voiced, *vowel, 0.3 * level, middle, spread)] * count
+            rows += [(voiced, *vowel, 0.3 * gain, middle, spread)] * count
         elif consonant == "plosive":  # closed, then a burst that dies into breath
             rows += [_SILENCE] * count
-            rows += [(0.0, *vowel, 0.6 * level * 0.5**n, middle, spread) for n in range(6)]
+            rows += [(0.0, *vowel, 0.6 * gain * 0.5**n, middle, spread) for n in range(6)]
         elif consonant == "nasal":
             rows += [(0.35, *NASAL, 0.0, middle, spread)] * count
         seconds = rng.uniform(0.1, 0.28)
@@ -76,15 +76,14 @@ def _phrase(rng: np.random.Generator, rate: int, pitch: float, tract: float) -> 
     source = _glottis(phase, rate / (1.5 * pitch)) + rng.uniform(0.01, 0.05) * noise
     bins, _, voice = signal.stft(source, rate, nperseg=4 * hop, noverlap=3 * hop)
     _, _, hiss = signal.stft(noise, rate, nperseg=4 * hop, noverlap=3 * hop)
-    voiced, hissing = tracks[0, :, None], tracks[4, :, None]
-    formants, (centre, width) = tracks[1:4, :, None] / tract, tracks[5:, :, None]
+    level, *formants, friction, centre, width = tracks[:, :, None]
     mouth = np.zeros((frames, len(bins)))
-    for number, gain in enumerate((1.0, 0.6, 0.4, 0.25, 0.2, 0.15, 0.1)):
+    for number, height in enumerate((1.0, 0.6, 0.4, 0.25, 0.2, 0.15, 0.1)):
         # Above the third, formants lie at the odd quarters of the vocal tract's wavelength.
-        peak = formants[number] if number < 3 else np.array((number + 0.5) * 1000 / tract)
-        mouth += gain / (1 + ((bins - peak) / (100 + 30 * number)) ** 2)
-    friction = hissing * np.exp(-(((bins - centre) / width) ** 2))
-    spectrum = voice[:, :frames] * (voiced * mouth).T + hiss[:, :frames] * friction.T
+        peak = formants[number] / tract if number < 3 else np.array((number + 0.5) * 1000 / tract)
+        mouth += height / (1 + ((bins - peak) / (100 + 30 * number)) ** 2)
+    friction = friction * np.exp(-(((bins - centre) / width) ** 2))
+    spectrum = voice[:, :frames] * (level * mouth).T + hiss[:, :frames] * friction.T
     return signal.istft(spectrum, rate, nperseg=4 * hop, noverlap=3 * hop)[1]
 
 
