@@ -168,8 +168,13 @@ def get_ema(model: nn.Module, cfg: DictConfig) -> ModuleEMA | None:
         return ModuleEMA(model, **cfg) if cfg.decay else None
 
 
-def compiled_parts(model: EncodecModel, adversarial: AdversarialLoss | None) -> list[nn.Module]:
-    """Return the modules that `compile=true` compiles: encoder, decoder, each sub-discriminator."""
+def compile_parts(model: EncodecModel, adversarial: AdversarialLoss | None, **options: Any) -> None:
+    """Compile encoder, decoder and each sub-discriminator, with options of `nn.Module.compile`."""
+    import torch._functorch.config  # slow, and needed here alone
+
+    # `AdversarialLoss.gradients` goes through a graph twice, which donated buffers do not allow;
+    # this is the setting that torch's error message names.
+    torch._functorch.config.donated_buffer = False
     parts = [model.encoder, model.decoder]
     if adversarial is not None:
         for module in adversarial.adversary.modules():
@@ -177,4 +182,5 @@ def compiled_parts(model: EncodecModel, adversarial: AdversarialLoss | None) -> 
                 module, JointDiscriminator
             ):
                 parts += module.discriminators
-    return parts
+    for part in parts:
+        part.compile(**options)

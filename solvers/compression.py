@@ -51,8 +51,7 @@ class CompressionSolver(BaseSolver):
             if getattr(self, optional) is not None:
                 self.register_stateful(optional)
         if cfg.compile:
-            for module in builders.compiled_parts(self.model, self.adversarial):
-                module.compile(mode=cfg.compile_mode)
+            builders.compile_parts(self.model, self.adversarial, mode=cfg.compile_mode)
 
     # -- the algorithm
 

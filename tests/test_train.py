@@ -146,7 +146,7 @@ def test_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 WRONG = [
     (["+adversarial.msstftd.filter=2"], ["adversarial.msstftd.filter: no such key", "filters?"]),
-    (["adversarial.loss=hing"], ["adversarial.loss=hing: ", "mse, hinge, hinge2"]),
+    (["adversarial.loss=hing"], ["adversarial.loss=hing: ", "hinge, hinge2, mse"]),
     (["dset.path=/nowhere"], ["dset.path='/nowhere': no such folder"]),
     (["dset.path=EMPTY"], ["dset.path=", "no audio file in the folder"]),
     (["dset.path=null"], ["set dset.path to a folder"]),
