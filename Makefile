@@ -13,6 +13,7 @@ help:  ## Show this help
 
 install: $(STAMP)  ## Make .venv with the project (editable) and its development tools
 
+# editable_mode=compat: a plain path, which editors and type checkers follow.
 # Made again only when what it is made from changed. The stamp is written last, so an interrupted
 # installation is picked up where it stopped.
 $(STAMP): setup.py constraints.txt pyproject.toml
@@ -20,7 +21,7 @@ $(STAMP): setup.py constraints.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV) (torch and torchaudio are about 5 GB on disk) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 10 \
-		-c constraints.txt -e '.[dev]'
+		-c constraints.txt --config-settings editable_mode=compat -e '.[dev]'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pesq \
 		2>/dev/null || echo "pesq was not built (it needs a C compiler): PESQ is left out."
 	@touch $@

@@ -65,7 +65,7 @@ def parameters(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     Where nothing says whose they are, `**kwargs` is one of the parameters that are returned.
     Annotations are types, not the text of the source.
     """
-    owner = factory.__init__ if inspect.isclass(factory) else factory  # type: ignore[misc]
+    owner = factory.__init__ if inspect.isclass(factory) else factory
     hints = typing.get_type_hints(owner, include_extras=True)
     found = {
         name: p.replace(annotation=hints.get(name, p.annotation))
@@ -74,7 +74,7 @@ def parameters(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     rest = next((p.name for p in found.values() if p.kind is p.VAR_KEYWORD), None)
     # As the class that defines the constructor says, which may be a base class.
     classes = inspect.getmro(factory) if inspect.isclass(factory) else ()
-    said = next((vars(cls) for cls in classes if "__init__" in vars(cls)), {})
+    said: Mapping[str, Any] = next((vars(c) for c in classes if "__init__" in vars(c)), {})
     inner = said.get("kwargs_of")
     if rest is not None and inner is not None:
         del found[rest]

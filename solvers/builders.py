@@ -164,8 +164,9 @@ def get_adversarial_loss(
 
 def get_ema(model: nn.Module, cfg: DictConfig) -> ModuleEMA | None:
     """Return averaged weights of `model` from an `optim.ema` node; None for decay 0."""
-    with naming("optim.ema", dict(cfg)):
-        return ModuleEMA(model, **cfg) if cfg.decay else None
+    params = to_params(cfg)
+    with naming("optim.ema", params):
+        return ModuleEMA(model, **params) if cfg.decay else None
 
 
 def compile_parts(model: EncodecModel, adversarial: AdversarialLoss | None, **options: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -123,7 +124,12 @@ def _check_groups(cfg: DictConfig, config: Mapping[str, Any]) -> None:
 
 
 def _check_named(
-    key: str, given: Mapping[str, Any], registry: Registry, *beside: type, without: str = ""
+    key: str,
+    given: Mapping[str, Any],
+    registry: Registry,
+    *beside: type,
+    without: str = "",
+    optional: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Check a group whose `name` is in a registry, with the arguments of that class."""
     if "name" not in given:
@@ -131,12 +137,13 @@ def _check_named(
     name = given["name"]
     if not isinstance(name, str) or name not in registry:
         raise ValueError(f"{key}.name={format_value(name)}: it must be {' or '.join(registry)}.")
-    sources = (*beside, registry[name])
-    check_group(key, given, *sources, without=without.split(), optional={"name": str})
+    types = {"name": str, **optional}
+    check_group(key, given, *beside, registry[name], without=without.split(), optional=types)
 
 
 def _check_optimizer(key: str, given: Mapping[str, Any], *beside: type) -> None:
-    _check_named(key, given, OPTIMIZERS, *beside, without="params")
+    lr = {"lr": schema.Number}  # torch's own error does not name it
+    _check_named(key, given, OPTIMIZERS, *beside, without="params", optional=lr)
     if "lr" not in given:
         raise ValueError(f"{key}.lr is missing. It must be a number.")
 

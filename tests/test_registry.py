@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+import adversarial_trainer
 from adversarial_trainer.registry import Registry, get_registry, parameter_names, register
 
 
@@ -108,3 +109,11 @@ def test_kwargs_of_another_class() -> None:
     assert parameter_names(Around) == ["name", "sizes", "depth"]
     with pytest.raises(ValueError, match="no parameter 'size'. Did you mean sizes?.*sizes, depth"):
         parts.build("multi", sizes=[1], size=2)
+
+
+def test_names_at_the_top() -> None:
+    """All are there, and are those of their packages."""
+    for name in adversarial_trainer.__all__:
+        assert getattr(adversarial_trainer, name).__name__ == name
+    with pytest.raises(AttributeError, match="has no attribute 'nosuch'"):
+        adversarial_trainer.nosuch  # noqa: B018

@@ -48,7 +48,7 @@ def naming(key: str, params: Mapping[str, Any] | None = None) -> Iterator[None]:
 
 def _mentioned(key: str, params: Mapping[str, Any], text: str) -> str:
     """`key.name=value` of the parameter that `text` mentions first; `key` if there is none."""
-    leaves = {name.rpartition(".")[2]: name for name in reversed(params)}
+    leaves = {name.rpartition(".")[2]: name for name in reversed(list(params))}
     leaves |= {leaf.removesuffix("s"): name for leaf, name in leaves.items()}  # torch: "beta"
     leaf = next((word for word in re.findall(r"\w+", text) if word in leaves), None)
     if leaf is None:

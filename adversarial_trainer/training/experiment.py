@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import yaml
 from dora.__main__ import get_parser
 from dora.conf import SlurmConfig
 from dora.distrib import get_distrib_spec
@@ -38,6 +39,8 @@ from .credentials import check_no_secrets
 from .families import selected, store_families
 
 CONFIG = "config"  # the main file, and its folder
+# What reading, composing and resolving a configuration raises.
+CONFIG_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
 
 
 def exit_with_error(message: object) -> NoReturn:
@@ -80,7 +83,7 @@ class TrainMain(HydraMain):
             super().__init__(
                 main, config_name=CONFIG, config_path=str(folders[0]), version_base="1.3"
             )
-        except (HydraException, OmegaConfBaseException, ValueError, OSError) as exc:
+        except (*CONFIG_ERRORS, ValueError, OSError) as exc:
             exit_with_error(_reason(exc))
         if self.command.command == "grid" and self.is_asked():
             self._check_grid_line(self.command)
@@ -111,7 +114,7 @@ class TrainMain(HydraMain):
             return selected(self.compose(overrides))
         except OverrideParseException as exc:
             exit_with_error(f"{exc.override!r} is no override that can be read: {_reason(exc)}")
-        except (HydraException, OmegaConfBaseException) as exc:
+        except CONFIG_ERRORS as exc:
             exit_with_error(self._explain(exc, overrides))
 
     def find_xp(self, argv: Sequence[str]) -> XP:
@@ -277,6 +280,8 @@ def _reason(exc: BaseException) -> str:
     """The first line of an exception, or of its cause where Hydra's own says little."""
     text = str(exc).partition("\n")[0]
     cause = exc.__cause__ or exc.__context__
+    if isinstance(exc, yaml.MarkedYAMLError) and exc.problem_mark:
+        return f"{exc.problem_mark.name}, line {exc.problem_mark.line + 1}: {exc.problem}."
     if isinstance(exc, HydraException) and cause is not None:
         return f"{text} {_reason(cause)}".strip()
     if isinstance(exc, OmegaConfBaseException) and exc.full_key:

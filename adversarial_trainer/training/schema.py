@@ -218,16 +218,15 @@ def check_group(
         given: its keys and values, as YAML gives them.
         sources: classes and dataclasses whose arguments are the keys of the group.
         without: arguments that the builder adds.
-        optional: types of further keys, which need not be there.
+        optional: types of further keys, which need not be there; or narrower ones of the same.
     """
     if not isinstance(given, Mapping):
         raise ValueError(f"{key}={format_value(given)}: it must be a group of keys.")
-    known = {
-        name: Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=hint)
-        for name, hint in optional.items()
-    }
+    known: dict[str, Parameter] = {}
     for source in sources:
         known |= {k: p for k, p in parameters(source).items() if k not in without}
+    for name, hint in optional.items():
+        known[name] = Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=hint)
     valid = [name for name, p in known.items() if p.kind is not p.VAR_KEYWORD]
     prefix, where = (f"{key}.", f" in {key}") if key else ("", "")
     for name, value in given.items():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from dora.run import check_job_and_clear
 
 from adversarial_trainer.train import main
 from adversarial_trainer.training.experiment import exit_with_error
@@ -127,3 +130,33 @@ def test_only_rank_zero_prints(
             exit_with_error("several\nlines")
         assert exit_.value.code == 2
         assert capsys.readouterr().err == printed
+
+
+@pytest.mark.parametrize(
+    "slip",
+    ["optim.lr=-1", "quantizer.n_q=0", "adversarial.discriminators=[mdp]", "checkpoint.best=x"],
+)
+def test_a_refused_start_writes_and_clears_nothing(
+    tmp_path: Path, slip: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    argv = ["solver=tiny", f"dora.dir={tmp_path / 'out'}", slip]
+    monkeypatch.setattr(sys, "argv", ["train.py", *argv])
+    # What `--clear` would remove.
+    folder = main.find_xp(argv).folder
+    folder.mkdir(parents=True)
+    (folder / "checkpoint.th").touch()
+    before = sorted(tmp_path.rglob("*"))
+    for start in (main, lambda: check_job_and_clear(argv, main, clear=True)):
+        with pytest.raises(SystemExit) as exit_:
+            start()
+        assert exit_.value.code == 2 and sorted(tmp_path.rglob("*")) == before
+    assert capsys.readouterr().err.count("error: " + slip.split("=")[0]) == 2
+
+
+def test_a_run_that_was_made_is_found_whatever_its_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that it can still be looked at and cancelled."""
+    monkeypatch.setattr(main, "dora", dataclasses.replace(main.dora, dir=tmp_path))
+    xp = main.init_xp(main.find_xp(["solver=tiny", "quantizer.n_q=0", f"dora.dir={tmp_path}"]))
+    assert main.get_xp_from_sig(xp.sig).sig == xp.sig

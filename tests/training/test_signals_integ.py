@@ -94,13 +94,14 @@ def test_a_signal(
     line = (*start, *command(tmp_path, audio, *ARGV))
     number = getattr(signal, name)
     status, output = watched(line, lambda process: process.send_signal(number))
-    assert f"{name}: the run saves its state after this update, and ends" in output
+    told = "SIGTERM" if "-d" in start else name  # what Dora ends its workers with
+    assert f"{told}: the run saves its state after this update, and ends" in output
     match = re.search(r"Saved at epoch 1, update (\d+) \(\1 of the 60 in this epoch\)", output)
     assert match is not None, output[-3000:]
     updates = int(match.group(1))
     assert 10 <= updates < 20, "soon"
     if "torch.distributed.run" not in start:
-        assert status == 128 + number
+        assert status == (128 + number if processes == 1 else 1)
         assert "Traceback" not in output
     assert status != 0
     assert checkpoint_of(tmp_path)["updates"] == updates
