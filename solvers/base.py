@@ -43,6 +43,8 @@ class BaseSolver(flashy.BaseSolver):
     and implements `run_epoch`, `train_step` and `show`.
     """
 
+    result_logger: RunLogger  # type: ignore[assignment]  # in place of flashy's
+
     def __init__(self, cfg: DictConfig) -> None:
         super().__init__()
         # Flashy stores the OmegaConf object, which torch.load(weights_only=True) refuses, and

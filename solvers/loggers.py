@@ -48,8 +48,9 @@ class TensorboardLogger:
             for key, value in flatten(params).items()
         }
         # Not `add_hparams`, which makes one more folder at each start.
+        file_writer: Any = self.writer.file_writer
         for summary in hparams(values, {}):
-            self.writer.file_writer.add_summary(summary)
+            file_writer.add_summary(summary)
 
     def log_metrics(self, metrics: dict[str, float], step: int) -> None:
         for name, value in metrics.items():
