@@ -39,9 +39,6 @@ def format_value(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
 
 
-shown = format_value
-
-
 def unknown_name(kind: str, name: object, choices: Iterable[str]) -> ValueError:
     """The error for a name that is not among the choices."""
     text = repr(name) if isinstance(name, str) and len(name) <= 80 else format_value(name)

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from torch import nn
 
 from adversarial_trainer.models.encodec import EncodecModel
-from adversarial_trainer.registry import shown, unknown_name
+from adversarial_trainer.registry import format_value, unknown_name
 
 PARTS = ("encoder", "quantizer", "decoder")
 
 
 def check_freeze(parts: Sequence[str], continue_from: str | None) -> None:
     """ValueError if `freeze` names an unknown part, or leaves nothing to learn."""
-    given = f"freeze={shown(list(parts))}"
+    given = f"freeze={format_value(list(parts))}"
     for part in parts:
         if part not in PARTS:
             raise ValueError(f"{given}: {unknown_name('part', part, PARTS)}")

@@ -7,13 +7,13 @@ import re
 
 import torch
 
-from adversarial_trainer.registry import shown
+from adversarial_trainer.registry import format_value
 
 
 def parse_device(name: str) -> torch.device | None:
     """The device that `auto` (None), `cpu`, `cuda` or `cuda:N` names, here or elsewhere."""
     if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", name):
-        raise ValueError(f"device={shown(name)}: use auto, cpu, cuda or cuda:N.")
+        raise ValueError(f"device={format_value(name)}: use auto, cpu, cuda or cuda:N.")
     return None if name == "auto" else torch.device(name)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from dora.conf import SlurmConfig
 from omegaconf import DictConfig, OmegaConf
 
-from adversarial_trainer.registry import shown
+from adversarial_trainer.registry import format_value
 
 PREFIX = "slurm."
 UNITS = {"time": " of minutes", "mem_per_gpu": " of GB"}
@@ -43,14 +43,14 @@ def _fitting(name: str, usual: Any, value: Any) -> Any:
     if isinstance(usual, bool):
         if isinstance(value, bool):
             return value
-        raise ValueError(f"{PREFIX}{name}={shown(value)}: true or false is needed.")
+        raise ValueError(f"{PREFIX}{name}={format_value(value)}: true or false is needed.")
     if isinstance(usual, int | float):
         if isinstance(value, str) and value.strip().isdecimal():
             value = int(value)
         if type(value) is int and value >= 0:
             return value
         unit = UNITS.get(name, "")
-        raise ValueError(f"{PREFIX}{name}={shown(value)}: a whole number{unit} is needed.")
+        raise ValueError(f"{PREFIX}{name}={format_value(value)}: a whole number{unit} is needed.")
     return value
 
 
