@@ -7,8 +7,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations, parametrize
+from torch.nn.utils import parametrizations
 
 CONV_NORMALIZATIONS = ("none", "weight_norm", "spectral_norm", "layer_norm", "time_group_norm")
 
@@ -157,16 +158,34 @@ class NormConvTranspose1d(nn.Module):
 
 
 def fold_weight_norm(module: Module) -> Module:
-    """Replace every weight norm in `module`, in place, by its weight: the same outputs, less
-    work. For inference: state dicts then hold plain `weight` entries."""
-    for child in module.modules():
-        if "parametrizations.weight.original0" in dict(child.named_parameters()):
-            # Copies of a module share the class that torch made for its norm, and torch removes
-            # the norm from that class: without one of its own, from all of them.
-            kind = type(child)
-            child.__class__ = type(kind.__name__, kind.__bases__, dict(kind.__dict__))
-            parametrize.remove_parametrizations(child, "weight", leave_parametrized=True)
+    """Replace every convolution with weight norm in `module`, in place, by a plain one: the same
+    outputs, less work. For inference: state dicts then hold plain `weight` entries."""
+    # Not by `parametrize.remove_parametrizations`: it changes a class that copies share.
+    for parent in list(module.modules()):
+        for name, child in parent.named_children():
+            if "parametrizations.weight.original0" in dict(child.named_parameters()):
+                setattr(parent, name, _plain_convolution(child))
     return module
+
+
+def _plain_convolution(conv: Any) -> nn.Module:
+    kind = next(k for k in (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d) if isinstance(conv, k))
+    plain = kind(
+        conv.in_channels,
+        conv.out_channels,
+        conv.kernel_size,
+        stride=conv.stride,
+        padding=conv.padding,
+        dilation=conv.dilation,
+        groups=conv.groups,
+        bias=conv.bias is not None,
+        padding_mode=conv.padding_mode,
+    ).to(conv.weight)
+    with torch.no_grad():
+        plain.weight.copy_(conv.weight)
+        if conv.bias is not None:
+            plain.bias.copy_(conv.bias)
+    return plain.train(conv.training).requires_grad_(conv.weight.requires_grad)
 
 
 def export_old_style_keys(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
