@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.modules.norm import fold_weight_norm
+from adversarial_trainer.modules.streaming import StreamingModule
 
 
 class ChannelsLastConv1d(nn.Module):
@@ -47,13 +50,18 @@ class ChannelsLastConv1d(nn.Module):
 def prepare_inference(model: EncodecModel) -> EncodecModel:
     """Make `model` faster, in place, with the same outputs; call it where the model is to run.
 
-    Weight norms become plain weights, and on a CPU 1d convolutions run with channels innermost:
-    together about 1.3 times as fast for 10 s at 24 kHz. The model can neither be trained nor
-    exported any more, as its state dict has other names.
+    Weight norms become plain weights, activations behind a layer work in place, and on a CPU 1d
+    convolutions run with channels innermost: together about 1.3 times as fast for 10 s at 24 kHz.
+    The model can neither be trained nor exported any more, as its state dict has other names.
     """
     fold_weight_norm(model.eval().requires_grad_(False))
     for module in list(model.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.Conv1d | nn.ConvTranspose1d) and child.weight.is_cpu:
                 setattr(module, name, ChannelsLastConv1d(child))
+        if isinstance(module, nn.Sequential):
+            for before, layer in pairwise(module):
+                # Nothing else reads what these layers put out.
+                if isinstance(before, StreamingModule) and hasattr(layer, "inplace"):
+                    layer.inplace = True
     return model
