@@ -165,7 +165,7 @@ def _check_model(given: Mapping[str, Any]) -> None:
     }
     built = "encoder decoder quantizer frame_rate sample_rate channels"
     rest = {key: value for key, value in given.items() if key not in groups}
-    _check_named("model", rest, MODELS, schema.Model, without=built)
+    _check_named("model", rest, MODELS, without=built, optional={"autoencoder": str})
     for group, hints in groups.items():
         check_group(f"model.{group}", given.get(group, {}), optional=hints)
 

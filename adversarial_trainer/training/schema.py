@@ -159,13 +159,6 @@ class Adversarial:
 
 
 @dataclass
-class Model:
-    """Keys of `model` beside the arguments of the model and of its encoder and decoder."""
-
-    autoencoder: str
-
-
-@dataclass
 class Run:
     """A whole configuration."""
 
