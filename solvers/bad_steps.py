@@ -1,4 +1,4 @@
-"""Log lines about updates that were skipped because their gradient was not finite."""
+"""Log lines about updates that are skipped because their gradient is not finite."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def report_skipped(update: int, in_row: int, batch: Batch, metrics: Mapping[str,
     """
     names = list(metrics)
     first = next((i for i, v in enumerate(metrics.values()) if not math.isfinite(v)), len(names))
-    # An item of the input that is not finite names its file; otherwise it may be any of the batch.
+    # If items of the input are not finite, only their files are named; otherwise all of the batch.
     finite = batch.wav.flatten(1).isfinite().all(1).tolist()
     bad_items = [info for info, ok in zip(batch.infos, finite, strict=True) if not ok]
     first = -1 if bad_items else first
@@ -53,7 +53,7 @@ def report_skipped(update: int, in_row: int, batch: Batch, metrics: Mapping[str,
 
 
 def diverged(count: int) -> FloatingPointError:
-    """The error that ends a run after `count` skipped updates in a row."""
+    """Return the error that ends a run after `count` skipped updates in a row."""
     return FloatingPointError(
         f"Training has diverged: {count} updates in a row were skipped (optim.max_bad_steps); the "
         "log says what was not finite. Try a lower optim.lr and adversarial.optim.lr, limits to "

@@ -1,4 +1,4 @@
-"""The life of a run, whatever it trains: epochs of stages, state, signals, logs."""
+"""Base of all solvers: epochs of stages, state, signals, logs."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class BaseSolver(flashy.BaseSolver):
 
     def __init__(self, cfg: DictConfig) -> None:
         super().__init__()
-        # Flashy stores the OmegaConf object, which torch.load(weights_only=True) refuses, and
-        # leaves an empty folder for its local logger, which needs torchcodec and torchvision.
+        # Flashy would store the OmegaConf object, which torch.load(weights_only=True) refuses, and
+        # has made an empty folder for its local logger, which needs torchcodec and torchvision.
         self.stateful.sources.clear()
         with contextlib.suppress(OSError):
             (self.folder / "outputs").rmdir()
@@ -176,23 +176,24 @@ class BaseSolver(flashy.BaseSolver):
 
     @property
     def stop_requested(self) -> bool:
-        """Whether this process was asked to end."""
+        """Whether a signal has asked this process to end."""
         return self.interruption.signum is not None
 
     def agree_to_stop(self) -> None:
-        """Raise `Interrupted` on all ranks if any was asked to end. Every rank calls it."""
+        """Raise `Interrupted` on all ranks if any got a signal. Every rank calls it."""
         (stop,) = distrib.any_true([self.stop_requested])
         if stop:
             raise Interrupted(self.interruption)
 
     def is_due(self, stage: str) -> bool:
-        """Whether `stage` runs in this epoch: each `<stage>.every`, and the last; 0: never."""
+        """Whether `stage` runs in this epoch: every `<stage>.every` and the last; never with 0."""
         every = self.cfg[stage].every
         return every > 0 and (self.epoch % every == 0 or self.epoch == self.cfg.optim.epochs)
 
     def run_stage(self, stage_name: str, method: Callable[..., Any], *args: Any, **kw: Any) -> Any:
-        """Run `method` and log the metrics that it returns, with its `duration` in seconds unless
-        it gives that itself. Unlike flashy's, all are floats: JSON and torch.load take no others.
+        """Run `method`, log the metrics that it returns, and return them as floats.
+
+        Its `duration` in seconds is added unless it returns that itself.
         """
         self._current_stage = stage_name
         self._current_formatter = self.get_formatter(stage_name)
@@ -208,7 +209,7 @@ class BaseSolver(flashy.BaseSolver):
 
     @contextmanager
     def optional(self, what: str) -> Iterator[None]:
-        """Log an OSError (a full disk) inside and go on: training matters more than `what`."""
+        """Log an OSError (a full disk) inside instead of ending training for `what`."""
         try:
             yield
         except OSError as exc:
@@ -219,7 +220,7 @@ class BaseSolver(flashy.BaseSolver):
             super().log_metrics(stage_name, *args, **kwargs)
 
     def progress(self, stage_name: str, total: int, done: int = 0) -> Progress:
-        """Log lines in the course of a stage of `total` updates, `done` of them before."""
+        """Return the progress lines of a stage of `total` updates, of which `done` are done."""
         title = f"{stage_name.capitalize()} | Epoch {self.epoch}"
         every = self.cfg.logging.every
         return Progress(self.logger, title, total, every, self.get_formatter(stage_name), done)
@@ -247,7 +248,7 @@ class BaseSolver(flashy.BaseSolver):
         A failure is logged; the checkpoint before is still there then.
 
         Args:
-            epoch: one that has just ended, for the checkpoints that are kept.
+            epoch: one that has just ended, whose checkpoint may be kept.
         """
         self.ranks.gather()
         error = None
@@ -267,8 +268,7 @@ class BaseSolver(flashy.BaseSolver):
         return error is None
 
     def _end_epoch(self, epoch: int) -> None:
-        """Keep copies of the checkpoint of an epoch's end, and write the history. By rank 0; may be
-        repeated."""
+        """Keep copies of an epoch's checkpoint, write the history. For rank 0; may be repeated."""
         path, kept = self.checkpoint_path, self.cfg.checkpoint
         with self.optional(f"Copies of the checkpoint of epoch {epoch}"):
             checkpoint.keep_copy(path, epoch, kept.keep_last, kept.keep_every)
@@ -296,5 +296,5 @@ class BaseSolver(flashy.BaseSolver):
         self.load_state_dict(state)
         self._pending_metrics.update(self.unfinished.before)
         if distrib.is_rank_zero() and self.history and not self.unfinished.done:
-            self._end_epoch(len(self.history))  # the run may have been killed before it was done
+            self._end_epoch(len(self.history))  # a kill may have come before it
         return True

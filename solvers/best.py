@@ -12,9 +12,9 @@ History = Sequence[Mapping[str, Mapping[str, float]]]
 
 
 def is_best(history: History, metric: str, mode: str) -> bool:
-    """Whether the last epoch has the best value of `metric` so far.
+    """Return whether the last epoch has the best value of `metric` so far, and log it.
 
-    Logs it, and logs an error if the epoch lacks the metric although its stage ran.
+    Logs an error if the epoch lacks the metric although its stage ran.
 
     Args:
         history: metrics by stage, of each epoch.

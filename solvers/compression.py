@@ -17,9 +17,10 @@ from adversarial_trainer.models.builders import get_model
 from adversarial_trainer.registry import register
 from adversarial_trainer.tools.evaluate import codebook_counts
 
-from . import builders, stages, weights
+from . import builders, stages
 from .bad_steps import report_skipped
 from .base import BaseSolver
+from .continue_from import load_weights
 from .evaluation import Evaluation
 from .freezing import freeze, set_frozen_eval, trainable_parameters
 from .precision import autocast
@@ -98,7 +99,7 @@ class CompressionSolver(BaseSolver):
     def generator_losses(
         self, fake: Tensor, real: Tensor
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Losses of the generator by name, 0-dim, and gradients at `fake` of the adversarial ones.
+        """Return the generator's losses, 0-dim, and gradients at `fake` of the adversarial ones.
 
         Losses of weight 0 are computed without a graph, for the log.
 
@@ -120,7 +121,7 @@ class CompressionSolver(BaseSolver):
         return losses, gradients
 
     def weighted(self, penalty: Tensor | None) -> Tensor | None:
-        """The quantizer's penalty times its weight, which is no share as the balancer's are."""
+        """Return the quantizer's penalty times its weight; it is added to the balanced losses."""
         return None if penalty is None else self.weights.get("penalty", 0.0) * penalty
 
     def update_generator(self, out: Any, norm: Tensor) -> dict[str, Tensor]:
@@ -128,8 +129,7 @@ class CompressionSolver(BaseSolver):
         if self.cfg.optim.max_norm:
             nn.utils.clip_grads_with_norm_(self.parameters, self.cfg.optim.max_norm, norm)
         self.optimizer.step()
-        frozen = "quantizer" in self.cfg.freeze
-        metrics = {} if frozen else self.model.quantizer.update(out)
+        metrics = {} if "quantizer" in self.cfg.freeze else self.model.quantizer.update(out)
         if self.ema is not None:
             self.ema.step()
         return metrics
@@ -156,7 +156,7 @@ class CompressionSolver(BaseSolver):
         stages.record_provenance(self)
         self.adversary_loaded = False
         if self.cfg.continue_from and not self.restored:
-            self.adversary_loaded = weights.load_into(
+            self.adversary_loaded = load_weights(
                 self.cfg, self.folder.parent, self.model, self.adversarial
             )
 

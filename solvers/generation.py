@@ -1,4 +1,4 @@
-"""Samples: audio files and spectrograms of originals and reconstructions."""
+"""Samples of a run: audio files and spectrograms of originals and reconstructions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from adversarial_trainer.data import FileDataset
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.tools.report.pictures import draw_spectrograms
 
-# Characters that some file systems, terminals or loggers do not take in names.
+# Characters that some file systems, terminals or loggers do not allow in names.
 _NOT_IN_NAMES = '/\\:*?"<>|'
 _LONGEST = 150  # bytes of a file's name in those of its samples; 255 is the limit of a name
 
@@ -34,7 +34,7 @@ class Sample:
 
 
 def sample_name(index: int, path: str) -> str:
-    """Return how names of the samples of `path` begin: printable, short, and no path."""
+    """Return the beginning of names of the samples of `path`: printable, short, no separators."""
     stem = Path(path).stem
     legible = "".join(c if c.isprintable() and c not in _NOT_IN_NAMES else "_" for c in stem)
     return f"{index:02d}_{legible.encode()[:_LONGEST].decode(errors='ignore')}"

@@ -33,7 +33,7 @@ class Interrupted(Exception):
 
 
 class Interruption:
-    """Context in which stop signals are only recorded.
+    """Context manager in which stop signals are only recorded.
 
     Attributes:
         signum: the first signal that this process got; None until then.
@@ -44,8 +44,7 @@ class Interruption:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interruption:
-        # Python allows handlers in the main thread only; in a notebook's thread signals keep their
-        # usual effect.
+        # Python allows handlers in the main thread only; elsewhere signals keep their usual effect.
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._note) for number in STOP_SIGNALS}
         return self
@@ -72,9 +71,9 @@ class Interruption:
     def leave(self) -> NoReturn:
         """End the process with the status that its launcher expects.
 
-        In a submitit job its own handler is called, which requeues the job; not if SIGTERM means
-        that the job was cancelled, or that SLURM requeues it by itself. Elsewhere the status is
-        128 + the signal's number, as of a process that the signal has ended.
+        In a submitit job, submitit's handler is called, which requeues the job; but after a SIGTERM
+        only if SLURM still lists the job as running, so that it was not cancelled and SLURM does
+        not requeue it by itself. Otherwise the status is 128 + the signal's number.
         """
         signum = signal.SIGTERM if self.signum is None else self.signum
         requeue = self._requeue()
@@ -86,7 +85,7 @@ class Interruption:
         sys.exit(0)
 
     def _requeue(self) -> Any:
-        """Submitit's handler, where there is one."""
+        """Return submitit's handler, or None."""
         for number in STOP_SIGNALS:
             handler = self._before.get(number)
             if getattr(handler, "__name__", "") == "checkpoint_and_try_requeue":
@@ -99,8 +98,7 @@ def _name(signum: int) -> str:
 
 
 def _runs_on() -> bool:
-    """Whether SLURM still lists this job as running: asked to end, as before a preemption, but not
-    cancelled."""
+    """Return whether SLURM still lists this job as running, as before a preemption."""
     job = os.environ.get("SLURM_JOB_ID")
     if job is None or shutil.which("squeue") is None:
         return False

@@ -1,4 +1,4 @@
-"""Where a run's metrics, audio and pictures go: the text log, TensorBoard and wandb.
+"""Loggers of a run's metrics, audio and pictures: the text log, TensorBoard and wandb.
 
 Flashy 0.0.2's own loggers need torchcodec and torchvision, open a TensorBoard file on every rank,
 fail offline with wandb, and swap arguments of media.
@@ -34,7 +34,7 @@ class TensorboardLogger:
     """TensorBoard's event files, the configuration in its HParams tab."""
 
     def __init__(self, folder: Path, params: dict[str, Any]) -> None:
-        # Its C++ parts print start-up notes that say nothing about the run.
+        # TensorFlow prints start-up notes that are not about the run.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         from torch.utils.tensorboard import SummaryWriter
         from torch.utils.tensorboard.summary import hparams
@@ -47,7 +47,7 @@ class TensorboardLogger:
             key: value if isinstance(value, plain) else str(value)
             for key, value in flatten(params).items()
         }
-        # Not `add_hparams`, which makes one more folder at each start.
+        # `add_hparams` would make one more folder at each start.
         file_writer: Any = self.writer.file_writer
         for summary in hparams(values, {}):
             file_writer.add_summary(summary)
@@ -64,7 +64,7 @@ class TensorboardLogger:
         self.writer.add_image(name, image, step)
 
     def log_report(self, path: Path, step: int) -> None:
-        """Where the page is; TensorBoard shows no HTML."""
+        """Log a link to the page, since TensorBoard shows no HTML."""
         self.writer.add_text("report", f"[{path.name}]({path.as_uri()}), in `{path.parent}`", step)
 
 
@@ -95,12 +95,12 @@ class WandbLogger:
         self.run.log({name: self.wandb.Image(image.float() / 255), "epoch": step})
 
     def log_report(self, path: Path, step: int) -> None:
-        # As it is: wandb's own style sheet would be one more file to load.
+        # inject: wandb's own style sheet would be one more file to load.
         self.run.log({"report": self.wandb.Html(str(path), inject=False), "epoch": step})
 
 
 class RunLogger:
-    """Stands in for flashy's ResultLogger: one log line for each stage, and the loggers asked for.
+    """Replaces flashy's ResultLogger: one log line for each stage, and the configured loggers.
 
     Metrics have the names that `panel` gives them: `<stage>_<group>/<name>`, which TensorBoard and
     wandb show as a section for each group.
@@ -111,7 +111,7 @@ class RunLogger:
         self.loggers: list[TensorboardLogger | WandbLogger] = []
 
     def open(self, folder: Path, signature: str, cfg: DictConfig) -> None:
-        """Start the loggers that `cfg.logging` asks for; on rank 0 only.
+        """Start the loggers that `cfg.logging` names, on rank 0 only.
 
         Args:
             folder: of the run; TensorBoard's files go to `tensorboard/` there.

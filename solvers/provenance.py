@@ -15,12 +15,12 @@ import adversarial_trainer
 from adversarial_trainer import audio, distrib
 from adversarial_trainer.models.pretrained.runs import PROVENANCE, starts
 
-# Of the code that runs; a repository that only has it somewhere inside (.venv) is another's.
+# Must be tracked by the repository whose commit is recorded: a .venv may lie in another one.
 _FILE = Path(adversarial_trainer.__file__)
 
 
 def record(folder: Path, epoch: int, device: torch.device, modules: dict[str, nn.Module]) -> None:
-    """Add a start to the file, unless nothing has changed since the last one. By rank 0.
+    """Add a start to the file, unless nothing has changed since the last one. For rank 0.
 
     Keys: `parameters`, counts by module; `starts`, each with `time`, `epoch` (the next to do),
     `commit` (null outside of a git repository), `dirty` (tracked files differ from it), `version`,
@@ -52,7 +52,10 @@ def record(folder: Path, epoch: int, device: torch.device, modules: dict[str, nn
 
 @cache
 def git_state() -> tuple[str | None, bool | None]:
-    """The commit of the code that runs, and whether tracked files differ from it."""
+    """Return the commit of the running code and whether tracked files differ from it.
+
+    None for both outside of a git repository.
+    """
     if _git("ls-files", "--error-unmatch", _FILE.name) is None:
         return None, None
     changes = _git("status", "--porcelain", "--untracked-files=no")
@@ -61,7 +64,7 @@ def git_state() -> tuple[str | None, bool | None]:
 
 
 def _git(*arguments: str) -> str | None:
-    """Output of git; None where it fails, or is not installed."""
+    """Return the output of git; None if it fails or is not installed."""
     try:
         done = subprocess.run(
             ["git", *arguments], cwd=_FILE.parent, capture_output=True, text=True, timeout=20

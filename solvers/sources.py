@@ -1,4 +1,4 @@
-"""Data of each stage of a run."""
+"""Data of a run's stages."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from adversarial_trainer.models.builders import naming
 
 
 def get_stage_metas(cfg: DictConfig) -> dict[str, list[AudioMeta]]:
-    """The files of each stage, from `cfg.dset`; the demo corpus is made where it is missing.
+    """Return the files of each stage, from `cfg.dset`; the demo corpus is made if it is missing.
 
-    A stage that runs must have files: ValueError names the key of one that has none.
+    Raises:
+        ValueError: a stage that runs has no files.
     """
     metas = configured_metas(cfg.dset, Path(cfg.dora.dir) / "cache")
     for stage, files in metas.items():
@@ -37,8 +38,7 @@ def get_stage_metas(cfg: DictConfig) -> dict[str, list[AudioMeta]]:
 
 
 class StageData:
-    """The batches of `train` and `valid` (None if it never runs), the files of `evaluate` and
-    `generate`."""
+    """Batches of `train` and `valid` (None if unused), files of `evaluate` and `generate`."""
 
     def __init__(self, cfg: DictConfig) -> None:
         metas = get_stage_metas(cfg)
@@ -66,7 +66,7 @@ class StageData:
         )
 
     def close(self) -> None:
-        """End the workers. Left to garbage collection they take ten seconds."""
+        """End the loader's workers; garbage collection would take ten seconds for it."""
         self.train.close()
         if self.valid is not None:
             self.valid.close()

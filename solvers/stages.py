@@ -21,12 +21,12 @@ logger = logging.getLogger(__name__)
 
 
 def train(solver: CompressionSolver) -> dict[str, float]:
-    """One epoch of updates; returns the averages of their metrics."""
+    """Run one epoch of updates; return the averages of their metrics."""
     skips = solver.data.train.skips
     before = skips.total
     averages = solver.train_updates(solver.data.train)
     if replaced := sum(distrib.gather_objects(skips.total - before)):
-        logger.warning("%d draws of files that broke since the scan fell to others", replaced)
+        logger.warning("%d draws of files that broke since the scan were replaced", replaced)
     averages["data_wait"] = data_wait(solver.unfinished, solver.cfg.dataset.num_workers)
     averages["lr"] = solver.optimizer.param_groups[0]["lr"]
     if solver.adversarial is not None:
@@ -37,7 +37,7 @@ def train(solver: CompressionSolver) -> dict[str, float]:
 
 
 def valid(solver: CompressionSolver) -> dict[str, float]:
-    """Losses on segments that are the same at each epoch."""
+    """Return losses on segments that are the same in each epoch."""
     averager = Averager()
     for batch in solver.data.valid or ():
         real = batch.wav.to(solver.like, non_blocking=True)
@@ -54,7 +54,7 @@ def valid(solver: CompressionSolver) -> dict[str, float]:
 
 
 def evaluate(solver: CompressionSolver) -> dict[str, float]:
-    """Metrics on whole files."""
+    """Return metrics on whole files."""
     results = solver.evaluation(
         solver.model, solver.data.evaluate, solver.like, stop=lambda: solver.stop_requested
     )
@@ -84,7 +84,7 @@ def generate(solver: CompressionSolver) -> None:
 
 
 def write_page(solver: CompressionSolver) -> None:
-    """The run's page, from what is in its folder and this epoch's metrics so far."""
+    """Write the run's page from its folder and this epoch's metrics so far."""
     if not solver.cfg.generate.report or not distrib.is_rank_zero():
         return
     with solver.optional("The report"):
@@ -101,5 +101,5 @@ def record_provenance(solver: CompressionSolver) -> None:
     modules["decoder"] = solver.model.decoder
     if solver.adversarial is not None:
         modules["discriminators"] = solver.adversarial.adversary
-    with solver.optional("Where the run comes from"):
+    with solver.optional("The provenance"):
         provenance.record(solver.folder, solver.epoch, solver.device, modules)

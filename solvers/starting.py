@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Training starts at epoch 1: these batches are not used again.
+# Training starts at epoch 1, with other batches.
 EPOCH = 0
 
 
 def initialise(solver: CompressionSolver) -> None:
-    """Initialise a fresh run from its first batches; weights of another run stay as they are."""
+    """Initialise a new run from its first batches; weights taken from another run are kept."""
     if solver.cfg.data_init:
         model = None if solver.cfg.continue_from else solver.model
         adversarial = None if solver.adversary_loaded else solver.adversarial
@@ -61,10 +61,10 @@ def initialise_weights(
 
 @torch.no_grad()
 def initialise_codebooks(model: EncodecModel, batches: TrainBatches, like: torch.Tensor) -> None:
-    """Start the codebooks by k-means on the first batches, before any update."""
+    """Initialise the codebooks by k-means on the first batches, before any update."""
     model.train()
     count = 0
-    while not model.quantizer.initialised:  # it settles for the frames of some batches
+    while not model.quantizer.initialised:  # k-means may need several batches
         batches.set_position(EPOCH)
         for batch in batches:
             result = model(batch.wav.to(like))
@@ -78,4 +78,4 @@ def initialise_codebooks(model: EncodecModel, batches: TrainBatches, like: torch
             if model.quantizer.initialised:
                 break
     if count:
-        logger.info("Codebooks started by k-means on %d batches", count)
+        logger.info("Codebooks initialised by k-means on %d batches", count)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -53,8 +54,9 @@ class GeneratorState:
         self.generator.set_state(state["state"])
 
 
+@dataclass
 class UnfinishedEpoch:
-    """How far the current epoch is.
+    """Progress of the current epoch.
 
     Attributes:
         done: updates done, skipped ones included.
@@ -64,12 +66,11 @@ class UnfinishedEpoch:
         before: metrics of stages that ran before the training stage.
     """
 
-    def __init__(self) -> None:
-        self.done = 0
-        self.bad_steps = 0
-        self.seconds = 0.0
-        self.waiting = 0.0
-        self.before: dict[str, dict[str, float]] = {}
+    done: int = 0
+    bad_steps: int = 0
+    seconds: float = 0.0
+    waiting: float = 0.0
+    before: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def state_dict(self) -> dict[str, Any]:
         return dict(vars(self))

@@ -16,7 +16,7 @@ from adversarial_trainer.models.encodec import EncodecModel
 
 
 class LineFormatter(flashy.Formatter):
-    """Formatter of one log line: the metrics there is room for, in a fixed order.
+    """Formatter of a log line, with the most important metrics in a fixed order.
 
     Args:
         losses: names of the training losses.
@@ -83,13 +83,13 @@ class Progress:
 
 
 def parameter_count(module: nn.Module) -> str:
-    """Number of parameters and their size in float32."""
+    """Return the number of parameters and their size in float32, as text."""
     count = sum(p.numel() for p in module.parameters())
     return f"{count / 1e6:.2f} M parameters, {count * 4 / 2**20:.1f} MiB"
 
 
 def table(rows: Iterable[Iterable[str]], header: Iterable[str]) -> list[str]:
-    """Lines of a table, the first column left-aligned and the others right-aligned."""
+    """Return the lines of a table, its first column left-aligned, the others right-aligned."""
     cells = [list(header), *(list(row) for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     return [
@@ -107,7 +107,7 @@ def describe(
     adversarial: AdversarialLoss | None,
     weights: Mapping[str, float],
 ) -> str:
-    """Description of what is trained: modules, sizes, bandwidths, discriminators, loss weights."""
+    """Return a text on what is trained: modules, sizes, bandwidths, discriminators, weights."""
     lines = [str(model), "", f"Generator: {parameter_count(model)}"]
     lines.append(f"  encoder: {parameter_count(model.encoder)}")
     lines.append(f"  decoder: {parameter_count(model.decoder)}")
@@ -139,9 +139,9 @@ def describe(
 
 
 def discriminator_table(metrics: Mapping[str, float]) -> list[str]:
-    """Table of each sub-discriminator's mean logits on real and on fake audio, and its accuracy.
+    """Return a table of each sub-discriminator's mean logits on real and fake audio and accuracy.
 
-    An accuracy of .5 is guessing; near 1 for long, the generator learns nothing from it.
+    An accuracy of 0.5 is guessing; with one that stays near 1 the generator learns little from it.
     """
     names = [key[len("d_acc/") :] for key in metrics if key.startswith("d_acc/")]
     if not names:

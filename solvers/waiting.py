@@ -1,4 +1,4 @@
-"""The time that training waits for its data."""
+"""Time that training waits for its data."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from .state import UnfinishedEpoch
 
 logger = logging.getLogger(__name__)
 
-# A share of an epoch's time, and seconds, above which a warning says what to do. The workers' start
-# and the first batches are always waited for.
+# A warning is logged above both this share of an epoch's time and these seconds; starting the
+# workers always takes some.
 WARNING_SHARE, WARNING_SECONDS = 0.1, 10.0
 
 
@@ -31,8 +31,10 @@ def track_data_wait(batches: Iterable[Batch], epoch: UnfinishedEpoch) -> Iterato
 
 
 def data_wait(epoch: UnfinishedEpoch, num_workers: int) -> float:
-    """Share of the epoch's time spent waiting for data, by the rank that waited longest; a warning
-    where it is large. Every rank calls it."""
+    """Return the share of the epoch's time spent waiting for data, by the rank that waited longest.
+
+    Logs a warning if it is large. Every rank calls it.
+    """
     waiting = max(distrib.gather_objects(epoch.waiting))
     share = min(1.0, waiting / epoch.seconds) if epoch.seconds else 0.0
     if share > WARNING_SHARE and waiting > WARNING_SECONDS:

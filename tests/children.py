@@ -1,4 +1,4 @@
-"""Functions run in a forked process that may die, or be limited, without harm to the tests."""
+"""Functions run in a forked process, which may die or have limits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 @contextmanager
 def forked(worker: Callable[..., Any], *args: Any) -> Iterator[int]:
-    """The id of a process that runs `worker(*args)`; it is killed at the end of the block."""
+    """Yield the id of a process that runs `worker(*args)` and is killed at the end of the block."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -31,11 +31,11 @@ def forked(worker: Callable[..., Any], *args: Any) -> Iterator[int]:
 def in_child(
     worker: Callable[..., Any], *args: Any, seconds: int = 30, memory: int | None = None
 ) -> Any:
-    """What `worker(*args)` returns, or the name and text of what it raises, as `(name, text)`.
+    """Return the result of `worker(*args)`, or `(name, text)` of the exception that it raises.
 
     Args:
-        seconds: after which it is killed.
-        memory: bytes that it may allocate beyond what there is already.
+        seconds: limit after which it is killed.
+        memory: bytes that it may allocate in addition.
 
     Raises:
         AssertionError: it was killed, or crashed.

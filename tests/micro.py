@@ -43,12 +43,13 @@ MICRO = [
         "adversarial.mpd.periods=[2,3]",
     ),
     *("adversarial.msd.filters=4", "adversarial.msd.max_filters=8"),
-    *("evaluate.every=0", "generate.every=0", "logging.every=1", "logging.tensorboard=false"),
+    *("evaluate.every=0", "generate.every=0", "generate.report=false"),
+    *("logging.every=1", "logging.tensorboard=false"),
 ]
 
 
 def write_audio(folder: Path, count: int = 6) -> Path:
-    """`count` files of a second: a tone and noise; every other one in stereo."""
+    """Write `count` files of a second, a tone and noise; every other one is in stereo."""
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(0)
     time = np.arange(RATE) / RATE
@@ -60,13 +61,13 @@ def write_audio(folder: Path, count: int = 6) -> Path:
 
 
 def command(dora_dir: Path, audio: Path | None, *overrides: str) -> list[str]:
-    """What stands after `dora run`."""
+    """Arguments of `dora run`."""
     path = [] if audio is None else [f"dset.path={audio}"]
     return [*MICRO, f"dora.dir={dora_dir}", *path, *overrides]
 
 
 def dora_run(*argv: str, prefix: tuple[str, ...] = (), **kwargs: Any) -> str:
-    """The real command, its output; AssertionError with it where it fails."""
+    """Run the real command and return its output; AssertionError with it if it fails."""
     env = {**os.environ, "OMP_NUM_THREADS": "1", **kwargs.pop("env", {})}
     line = [*(prefix or (sys.executable,)), "-m", "dora", "-P", "adversarial_trainer", "run", *argv]
     result = subprocess.run(
@@ -78,12 +79,12 @@ def dora_run(*argv: str, prefix: tuple[str, ...] = (), **kwargs: Any) -> str:
 
 @functools.cache
 def composed(*groups: str) -> DictConfig:
-    """What the command line composes of choices of groups, with all families."""
+    """Compose choices of groups, with all families."""
     return main.compose(groups)
 
 
 def configured(*argv: str) -> DictConfig:
-    """What the command line composes, as a run has it; quicker, as groups are composed once."""
+    """Compose a run's configuration as the command line does, each set of groups only once."""
     groups = [arg for arg in argv if arg.split("=")[0].split("@")[0] in main._config_groups]
     cfg = composed(*groups).copy()
     for arg in argv:
@@ -95,15 +96,15 @@ def configured(*argv: str) -> DictConfig:
 
 
 def make_cfg(*overrides: str) -> DictConfig:
-    """What `dora run` composes of MICRO and `overrides`."""
+    """Return the configuration of `dora run` with MICRO and `overrides`."""
     argv = [*MICRO, *overrides]
-    if "quantizer=none" in overrides:  # which lacks the others' settings
+    if "quantizer=none" in overrides:  # it has no settings
         argv = [arg for arg in argv if not arg.startswith("quantizer.")]
     return configured(*argv)
 
 
 def make_solver(folder: Path, audio: Path, *overrides: str) -> CompressionSolver:
-    """A solver ready to train; one in the same `folder` goes on with the same run."""
+    """Return a solver ready to train; one in the same `folder` resumes the same run."""
     cfg = make_cfg(f"dset.path={audio}", f"dset.cache={audio.parent / 'cache'}", *overrides)
     torch.manual_seed(cfg.seed)
     dora = dataclasses.replace(main.dora, dir=folder)
@@ -117,7 +118,7 @@ def make_solver(folder: Path, audio: Path, *overrides: str) -> CompressionSolver
 
 
 def differences(one: Any, other: Any, path: str = "") -> list[str]:
-    """Dotted paths where two states of tensors and plain containers are not equal bit for bit."""
+    """Return dotted paths where two states of tensors and containers are not equal bit for bit."""
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
         same = one.dtype == other.dtype and torch.equal(one, other)
         return [] if same else [path]
@@ -130,7 +131,7 @@ def differences(one: Any, other: Any, path: str = "") -> list[str]:
 
 
 def numbers(node: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
-    """All tensors and numbers of a state, by dotted path, in float64."""
+    """Yield all tensors and numbers of a state with their dotted paths, in float64."""
     if isinstance(node, torch.Tensor):
         yield path, node.double().flatten()
     elif isinstance(node, int | float):
@@ -140,8 +141,23 @@ def numbers(node: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
             yield from numbers(value, f"{path}.{key}")
 
 
+def relative_differences(state: Any, other: Any) -> dict[str, float]:
+    """Return ||a - b|| / ||b|| of each tensor and number of two states, by dotted path."""
+    ours, theirs = dict(numbers(state)), dict(numbers(other))
+    assert ours.keys() == theirs.keys()
+    found = {}
+    for path, tensor in theirs.items():
+        size = tensor.norm()
+        if path.endswith(".exp_avg"):  # of gradients that nearly cancel: against their size
+            size = torch.maximum(size, theirs[f"{path}_sq"].sqrt().norm())
+        difference = (ours[path] - tensor).norm()
+        # Where gradients are zero, both are rounding errors.
+        found[path] = float(difference / size) if max(size, difference) > 1e-12 else 0.0
+    return found
+
+
 def without_durations(history: list[dict[str, dict[str, float]]]) -> list[Any]:
-    """Metrics of each epoch and stage but for how long it took and waited."""
+    """Return a history without its durations and waiting times."""
     times = {"duration", "data_wait"}
     return [
         {stage: {k: v for k, v in m.items() if k not in times} for stage, m in epoch.items()}

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import distributed
 
-# Ranks are forked from a server that has imported what takes long, and has run nothing yet: torch
-# does not survive a fork after a backward where there is a GPU.
+# Ranks are forked from a server that has imported the slow packages and has run nothing: with a GPU
+# torch does not survive a fork after a backward.
 _context = multiprocessing.get_context("forkserver")
 _packages = [f"adversarial_trainer.{name}" for name in ("adversarial", "data", "losses", "models")]
 _context.set_forkserver_preload(["ranks", "micro", "pytest", "torch._dynamo", *_packages])
@@ -28,16 +28,15 @@ _context.set_forkserver_preload(["ranks", "micro", "pytest", "torch._dynamo", *_
 def run_ranks(
     worker: Callable[..., Any], *args: Any, world_size: int = 2, limit: float = 120
 ) -> list[Any]:
-    """What `worker(rank, *args)` returns on each of `world_size` processes of one group.
+    """Return the results of `worker(rank, *args)` on `world_size` processes of one group.
 
     Args:
         worker: a function at the top of its test file.
-        args: what `torch.save` takes, as results are.
+        args: anything that `torch.save` takes, as are results.
         limit: in seconds.
 
     Raises:
-        AssertionError: with the output of the rank that failed first; the others, which would wait
-            for it, are killed.
+        AssertionError: with the output of the rank that failed first; the others are killed.
     """
     with _started(worker, args, world_size) as (processes, folder):
         _wait(processes, folder, limit)
@@ -47,13 +46,13 @@ def run_ranks(
 def kill_ranks(
     worker: Callable[..., Any], *args: Any, world_size: int, moment: Callable[[], bool]
 ) -> bool:
-    """As `run_ranks`, but SIGKILL for all as soon as `moment()`; whether they had not ended yet."""
+    """As `run_ranks`, with SIGKILL for all as soon as `moment()`; False if they had all ended."""
     with _started(worker, args, world_size) as (processes, folder):
         while not moment():
             if all(process.exitcode == 0 for process in processes):
                 return False
             if any(process.exitcode for process in processes):
-                _wait(processes, folder, 0)  # says why
+                _wait(processes, folder, 0)  # raises
         return True
 
 
@@ -61,7 +60,7 @@ def kill_ranks(
 def _started(
     worker: Callable[..., Any], args: tuple[Any, ...], world_size: int
 ) -> Iterator[tuple[list[BaseProcess], Path]]:
-    """The ranks' processes, and the folder of their results and logs; killed at the end."""
+    """Yield the ranks' processes and the folder of their results; kill them at the end."""
     with tempfile.TemporaryDirectory(prefix="ranks_") as name:
         folder = Path(name)
         torch.save(args, folder / "args.pt")
@@ -98,8 +97,8 @@ def _wait(processes: Sequence[BaseProcess], folder: Path, limit: float) -> None:
 def launch(
     worker: Callable[[int], Any], folder: Path, world_size: int, limit: float = 60
 ) -> tuple[list[int | None], list[str]]:
-    """Run `worker(rank)` in processes that have what a launcher puts into the environment, and no
-    process group; their exit statuses and logs."""
+    """Run `worker(rank)` in processes with a launcher's environment variables and no process group;
+    return their exit statuses and logs."""
     where = (worker.__code__.co_filename, worker.__name__, world_size, folder, free_port())
     processes = [
         _context.Process(target=_launched, args=(rank, *where), daemon=True)
@@ -122,7 +121,7 @@ def launch(
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on."""
+    """Return a free port of this machine."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return sock.getsockname()[1]
@@ -148,7 +147,7 @@ def _main(rank: int, file: str, function: str, world_size: int, folder: Path) ->
 
 
 def _load(rank: int, file: str, function: str, folder: Path) -> Callable[..., Any]:
-    """The function of a test file, which is in no package; output goes into a log from here on."""
+    """Return a function of a test file, which is in no package; redirect output into a log."""
     log = os.open(folder / f"{rank}.log", os.O_WRONLY | os.O_CREAT)
     os.dup2(log, 1)
     os.dup2(log, 2)

@@ -16,7 +16,7 @@ from solvers import CompressionSolver, check_config, get_solver
 
 
 def ready_solver(overrides: list[str]) -> CompressionSolver:
-    """The solver of a recipe, in training mode, with codebooks that have values."""
+    """Return the solver of a recipe, in training mode, with initialised codebooks."""
     if "quantizer=none" not in overrides:
         overrides = [*overrides, "quantizer.kmeans_init=false"]
     xp = main.get_xp(["data_init=false", *overrides])
@@ -37,13 +37,13 @@ def ready_solver(overrides: list[str]) -> CompressionSolver:
 
 @torch.no_grad()
 def start_codebooks(model: EncodecModel, x: torch.Tensor) -> None:
-    """Start the codebooks of `model` from its latents of audio `x` `[B, C, T]`, as if trained."""
+    """Initialise the codebooks of `model` from its latents of audio `x` `[B, C, T]`."""
     if not isinstance(model.quantizer, ResidualVectorQuantizer):
         return
     rows = model.encoder(model.preprocess(x)[0]).transpose(1, 2).flatten(0, 1)  # [N, D]
     for book in model.quantizer.codebooks:
         picks = rows[torch.randint(len(rows), (model.cardinality,))]
-        # A share of it, as a trained codebook leaves most of a frame to those after it.
+        # Scaled, as a trained codebook leaves much of a frame to the next ones.
         entries = 0.15 * picks + 0.1 * rows.std() * torch.randn_like(picks)
         book.start(entries, picks.new_ones(len(picks)))
         rows = rows - book.lookup(book.nearest(rows))

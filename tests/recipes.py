@@ -1,4 +1,4 @@
-"""Codecs of the repository's recipes with weights and codebooks that make something of audio."""
+"""Codecs of the repository's recipes, initialised from audio."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from adversarial_trainer.models.pretrained import Codec
 
 
 def audio(channels: int, length: int, rate: int = 24000, seed: int = 0) -> torch.Tensor:
-    """A falling tone and noise, `[channels, length]`, different in each channel."""
+    """Return a decaying tone and noise, `[channels, length]`, different in each channel."""
     generator = torch.Generator().manual_seed(seed)
     time = torch.arange(length) / rate
     tone = 0.3 * torch.sin(2 * math.pi * 440 * time * (1 + time % 1)) * torch.exp(-3 * (time % 1))
@@ -29,7 +29,7 @@ def audio(channels: int, length: int, rate: int = 24000, seed: int = 0) -> torch
 
 
 def config(solver: str, *overrides: str) -> DictConfig:
-    """What a recipe composes to."""
+    """Return the configuration of a recipe."""
     return configured(f"solver={solver}", *overrides)
 
 
@@ -37,7 +37,7 @@ def config(solver: str, *overrides: str) -> DictConfig:
 def codec(
     solver: str, *overrides: str, dtype: torch.dtype = torch.float32, seed: int = 0
 ) -> EncodecModel:
-    """The model of a recipe, started from audio as training starts it; shared, do not change it."""
+    """Return a recipe's model, initialised as training does it. It is shared: do not change it."""
     cfg = config(solver, *overrides)
     torch.manual_seed(seed)
     model = get_model(cfg).to(dtype).eval()
@@ -49,15 +49,15 @@ def codec(
 
 
 def loaded(solver: str, *overrides: str) -> Codec:
-    """A recipe's codec as `load_codec` gives it, one's own to change."""
+    """Return a copy of a recipe's codec, as `load_codec` does."""
     return Codec(copy.deepcopy(codec(solver, *overrides)), config(solver, *overrides))
 
 
 def check_codes(
     model: EncodecModel, x: torch.Tensor, found: torch.Tensor, expected: torch.Tensor
 ) -> None:
-    """Codes `[B, K, T]` of `x` are equal, but where rounding to float32 decides between two
-    entries: then the frame's later codes may be others too. One frame in a hundred at most, or one.
+    """Check that codes `[B, K, T]` of `x` are equal, but where rounding to float32 decides between
+    two entries: then the frame's later codes may differ too. At most 1 % of the frames, or one.
     """
     assert found.shape == expected.shape
     differ = (found != expected).any(1).nonzero()
@@ -67,7 +67,7 @@ def check_codes(
     latents = model.encoder(model.preprocess(x)[0]).double()
     for item, frame in differ.tolist():
         residual = latents[item, :, frame]
-        rounding = 1e-6 * residual.norm()  # of the latents, however little is left of them
+        rounding = 1e-6 * residual.norm()  # of the latents, also for small residuals
         for book, *pair in zip(
             model.quantizer.codebooks, found[item, :, frame], expected[item, :, frame], strict=False
         ):
@@ -80,7 +80,7 @@ def check_codes(
 
 
 def pieces(x: torch.Tensor, longest: int, seed: int = 0) -> Iterator[torch.Tensor]:
-    """`x` `[..., T]` in pieces of random length, 0 to `longest`."""
+    """Yield `x` `[..., T]` in pieces of random lengths, 0 to `longest`."""
     draw = random.Random(seed)
     start = 0
     while start < x.shape[-1]:

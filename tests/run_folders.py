@@ -1,4 +1,4 @@
-"""Folders of runs as training leaves them, made without training."""
+"""Folders of runs, made without training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RATES = ("0.80kbps", "1.60kbps")
 
 
 def history(epochs: int, level: float = 1.0) -> list[dict[str, dict[str, float]]]:
-    """Of a run with two sub-discriminators, two codebooks and an evaluation at its end."""
+    """Return that of a run with two sub-discriminators, two codebooks and one evaluation."""
     found: list[dict[str, dict[str, float]]] = []
     for epoch in range(1, epochs + 1):
         train = {"l1": level / epoch, "adv": 1.5, "feat": 0.7, "d_loss": 1.7, "penalty": 0.1}
@@ -35,7 +35,7 @@ def history(epochs: int, level: float = 1.0) -> list[dict[str, dict[str, float]]
 
 
 def evaluation(offset: float = 0.0) -> dict[str, Any]:
-    """As the evaluation writes it: two bandwidths of the model, one of Opus."""
+    """Return the content of evaluation.json: two bandwidths of the model, one of Opus."""
     rows = []
     for system, codebooks, rate, measured in (
         ("model", 1, 0.8, None),
@@ -83,7 +83,7 @@ def make_run_folder(
     level: float = 1.0,
     lr: float = 1e-3,
 ) -> Path:
-    """A run that has all there is, in the folder `xps`. `files`: name -> seconds."""
+    """Make the folder of a run with all kinds of files in `xps`. `files`: name -> seconds."""
     folder = xps / signature
     overrides = ["solver=tiny", f"optim.lr={lr}"]
     write_json(folder / ".argv.json", overrides)

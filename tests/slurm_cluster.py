@@ -1,4 +1,4 @@
-"""A real SLURM cluster on this machine, and a grid of small runs for it."""
+"""A SLURM cluster on this machine, and a grid of small runs for it."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ RUN = [
     *("dataset.valid_samples=32", f"optim.updates_per_epoch={EPOCH}", "optim.epochs=2"),
     "hang_timeout=300",
     *("adversarial.probability=0.6667", "optim.ema.decay=0.9", "evaluate.every=1"),
-    # All that draws or remembers. Adam turns rounding errors of gradients that are zero into whole
-    # steps; a larger epsilon keeps them small.
+    # Adam turns rounding errors of gradients that are zero into whole steps; a larger epsilon keeps
+    # them small.
     *("optim.eps=1e-3", "adversarial.optim.eps=1e-3"),
 ]
-# Runs by name: GPUs, and overrides. MPD is not built: its size makes another run of it, with
-# another signature, and the same numbers.
+# Runs by name: GPUs, and overrides. TAG gives each its own signature without changing its numbers:
+# no gradient is as large.
 RUNS = {
     "one": (1, []),
     "failing": (1, ["dset.path=/nowhere"]),
@@ -48,7 +48,7 @@ RUNS = {
     "sixteen": (16, ["optim.epochs=1"]),
 }
 ARRAY = ["one", "failing", "other"]
-TAG = {name: f"adversarial.mpd.filters={number}" for number, name in enumerate(RUNS, 3)}
+TAG = {name: f"optim.max_norm={10**6 + number}" for number, name in enumerate(RUNS)}
 
 GRID = f"""
 from adversarial_trainer.grids._explorers import CodecExplorer
@@ -75,9 +75,9 @@ def wait_for(condition: Callable[[], bool], what: str, limit: float = LIMIT) -> 
 
 
 class Cluster:
-    """A cluster, a clean repository with the grid `micro`, and what was run in it.
+    """A cluster, a clean repository with the grid `micro`, and its runs.
 
-    As a context manager it starts the cluster, and stops it.
+    As a context manager it starts the cluster and stops it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -93,7 +93,7 @@ class Cluster:
             "OMP_NUM_THREADS": "1",
             "DORA_DIR": str(self.outputs),
         }
-        for name in list(self.env):  # of whoever runs this
+        for name in list(self.env):  # if this runs in a job itself
             if re.match(r"SLURM_(?!CONF)|SBATCH_|(RANK|LOCAL_RANK|WORLD_SIZE)$", name):
                 del self.env[name]
         for name in ("adversarial_trainer", "solvers", "config"):
@@ -113,14 +113,14 @@ class Cluster:
         self(str(SCRIPT), "stop", str(self.slurm), limit=180)
 
     def commit(self) -> str:
-        """Commit all there is in the repository; the commit's name."""
+        """Commit everything in the repository; return the commit's name."""
         self("git", "add", "--all")
         who = ("-c", "user.name=test", "-c", "user.email=test@localhost")
         self("git", *who, "commit", "--quiet", "--message", "test")
         return self("git", "rev-parse", "HEAD").strip()
 
     def __call__(self, *line: str, limit: float = 60, check: bool = True, **env: str) -> str:
-        """The output of a command in the repository."""
+        """Return the output of a command in the repository."""
         result = subprocess.run(
             line,
             cwd=self.repository,
@@ -138,12 +138,12 @@ class Cluster:
         return self(sys.executable, "-m", "dora", "-P", "adversarial_trainer", *argv, **kwargs)
 
     def grid(self, *flags: str, only: str | None = None) -> str:
-        """`dora grid micro`, of all runs or one: submits what has to be, prints the table."""
+        """Return the output of `dora grid micro`, for all runs or one."""
         which = [] if only is None else [str(list(RUNS).index(only))]
         return self.dora("grid", *flags, "micro", *which, limit=LIMIT)
 
     def folder(self, name: str) -> Path:
-        """Of the run."""
+        """Return the folder of a run."""
 
         def find() -> bool:
             # Each process of each run writes its file again when it starts.
@@ -156,21 +156,21 @@ class Cluster:
         return self.folders[name]
 
     def job(self, name: str) -> str:
-        """The number of its job."""
+        """Return the number of its job."""
         return json.loads((self.folder(name) / "job.json").read_text())["job_id"]
 
     def log(self, name: str) -> str:
-        """What its first process printed, in all its lives."""
+        """Return the output of its first process, of all starts."""
         path = self.folder(name) / "latest" / f"{self.job(name)}_0_log.out"
         return path.read_text() if path.exists() else ""
 
     def field(self, name: str, field: str = "State") -> str:
-        """A field of sacct for its job, as in COMPLETED."""
+        """Return a field of sacct for its job."""
         argv = ("-X", "-n", "-P", "-j", self.job(name), "-o", field)
         return self("sacct", *argv).strip().partition(" ")[0]
 
     def ends(self, name: str, limit: float = LIMIT) -> str:
-        """Waits for the end of its job; its state then."""
+        """Wait for the end of its job; return its state."""
         going = ("", "PENDING", "RUNNING", "REQUEUED", "COMPLETING", "PREEMPTED")
         state: list[str] = []
 
@@ -182,12 +182,12 @@ class Cluster:
         return state[0]
 
     def in_the_middle(self, name: str) -> bool:
-        """Whether it is in its second epoch, with half a dozen updates done."""
+        """Return whether it has done six updates of its second epoch."""
         path = self.folder(name) / "solver.log.0"
         return path.exists() and f"Train | Epoch 2 | 6/{EPOCH}" in path.read_text()
 
     def processes(self, name: str) -> dict[int, int]:
-        """Process numbers by rank."""
+        """Return its process numbers by rank."""
         job = self.field(name, "JobIDRaw")
         found = {}
         for path in Path("/proc").glob("[0-9]*"):
@@ -204,12 +204,12 @@ class Cluster:
         return found
 
     def starts_again(self, name: str) -> None:
-        """Leave out the pause of a job that was queued again."""
+        """Skip the pause before a requeued job starts."""
         wait_for(lambda: "PD" in self("squeue", "-h", "-j", self.job(name), "-o", "%t"), name)
         self("scontrol", "update", f"JobId={self.job(name)}", "StartTime=now")
 
     def state(self, name: str, epoch: int = 2) -> dict[str, Any]:
-        """Its checkpoint, but for what names the run and tells the time."""
+        """Return its checkpoint without its configuration, signature and times."""
         state = torch.load(self.folder(name) / f"checkpoint_{epoch}.th", weights_only=True)
         state["history"] = without_durations(state["history"])
         state["unfinished"] = None  # seconds

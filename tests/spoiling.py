@@ -11,13 +11,14 @@ from typing import Any
 
 import torch
 from micro import make_solver, snapshot
-from torch import Tensor, nn
+from torch import Tensor
 
 from adversarial_trainer.data import Batch
 from solvers import CompressionSolver
 
 
 def started(folder: Path, audio: Path, *overrides: str) -> CompressionSolver:
+    """Return a solver in training mode, after `start`."""
     solver = make_solver(folder, audio, *overrides)
     solver.start()
     solver.model.train()
@@ -27,12 +28,13 @@ def started(folder: Path, audio: Path, *overrides: str) -> CompressionSolver:
 
 
 def batches(solver: CompressionSolver) -> list[Batch]:
+    """Return the batches of the first epoch."""
     solver.data.train.set_position(1, 0)
     return list(solver.data.train)
 
 
 def state_of(solver: CompressionSolver) -> dict[str, Any]:
-    """All state, buffers that are in no state dict included."""
+    """Return all state, including buffers that are in no state dict."""
     solver.ranks.gather()
     state = solver.state_dict()
     state.pop("config_text")
@@ -41,7 +43,7 @@ def state_of(solver: CompressionSolver) -> dict[str, Any]:
 
 
 def one(x: Tensor, value: float) -> Tensor:
-    """`x` with the element in its middle replaced."""
+    """Return `x` with the element in its middle replaced."""
     mask = torch.zeros(x.shape, dtype=torch.bool, device=x.device)
     mask.view(-1)[x.numel() // 2] = True
     return torch.where(mask, torch.full_like(x, value), x)
@@ -62,17 +64,15 @@ def in_loss(solver: CompressionSolver, batch: Batch, value: float) -> Any:
     return solver.losses["msspec"].register_forward_hook(lambda m, args, out: out * value)
 
 
-def last_parameter(module: nn.Module) -> nn.Parameter:
-    return list(module.parameters())[-1]
-
-
 def in_codec_gradient(solver: CompressionSolver, batch: Batch, value: float) -> Any:
-    return last_parameter(solver.model.encoder).register_hook(lambda grad: one(grad, value))
+    *_, last = solver.model.encoder.parameters()
+    return last.register_hook(lambda grad: one(grad, value))
 
 
 def in_discriminator_gradient(solver: CompressionSolver, batch: Batch, value: float) -> Any:
     assert solver.adversarial is not None
-    return last_parameter(solver.adversarial.adversary).register_hook(lambda g: one(g, value))
+    *_, last = solver.adversarial.adversary.parameters()
+    return last.register_hook(lambda grad: one(grad, value))
 
 
 # Name -> fault, and the value that the log must name (None: the generator's update is not skipped).
@@ -88,7 +88,7 @@ FAULTS: dict[str, tuple[Fault, str | None]] = {
 def spoilt_step(
     solver: CompressionSolver, batch: Batch, name: str, value: float = math.nan
 ) -> dict[str, Tensor]:
-    """A step with a fault in it."""
+    """Run a step with a fault in it."""
     batch = Batch(batch.wav.clone(), batch.infos)
     with ExitStack() as stack:
         handle = FAULTS[name][0](solver, batch, value)

@@ -1,4 +1,4 @@
-"""`scripts/benchmark.py` from the command line, at sizes that take a moment."""
+"""`scripts/benchmark.py` on the command line, at small sizes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIZES = ["--override", *(arg for arg in MICRO if not arg.startswith(LEFT_OUT))]
 
 
 def benchmark(tmp_path: Path, *argv: str) -> list[dict[str, Any]]:
-    """The rows of the JSON that a case writes."""
+    """Return the rows of the JSON that a case writes."""
     path = tmp_path / "result.json"
     result = subprocess.run(
         [sys.executable, "scripts/benchmark.py", *argv[:1], "--json", str(path), *argv[1:]],
@@ -32,6 +32,7 @@ def benchmark(tmp_path: Path, *argv: str) -> list[dict[str, Any]]:
     return json.loads(path.read_text())["rows"]
 
 
+@pytest.mark.slow
 def test_step(tmp_path: Path) -> None:
     small = ["--solver", "tiny", "--batch-size", "2", "--length", "0.25", "--rounds", "2"]
     ours, plain = benchmark(tmp_path, "step", *small, "--memory", *SIZES)

@@ -1,4 +1,4 @@
-"""Two ranks compute what one process with the whole batch would."""
+"""Two ranks compute the same as one process with the whole batch."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def gradients(rank: int | None) -> dict[str, Tensor | None]:
 
 
 def mismatch(rank: int) -> list[str]:
-    """What those see whose models differ in size, or whose settings do."""
+    """Return the errors of ranks whose models differ in size, or whose settings differ."""
     told = []
     for check in (
         lambda: distrib.broadcast_module(nn.Linear(3, 2 + (rank == 2))),
@@ -103,13 +103,13 @@ def outcomes() -> list[dict]:
     return run_ranks(worker)
 
 
-def test_who_is_who(outcomes: list[dict]) -> None:
+def test_ranks(outcomes: list[dict]) -> None:
     assert [outcome["facts"] for outcome in outcomes] == [(0, 2, True), (1, 2, False)]
     assert all(outcome["distributed"] for outcome in outcomes)
 
 
 def test_gradients_of_uneven_batches_are_the_whole_batchs(outcomes: list[dict]) -> None:
-    """Weighted by items, also where a rank has none; float64 to rounding, float32 beside it."""
+    """Weighted by items, also where a rank has no gradient; in float64 and float32."""
     alone = gradients(None)
     first, second = (outcome["gradients"] for outcome in outcomes)
     for name, expected in alone.items():
@@ -131,13 +131,13 @@ def test_models_that_differ_are_named_and_do_not_hang() -> None:
 
 
 def test_no_gradient_anywhere_stays_none(outcomes: list[dict]) -> None:
-    """Else N ranks would let Adam's weight decay and averages loose on what one leaves alone."""
+    """Otherwise N ranks would apply Adam's weight decay to parameters that one leaves alone."""
     for grads in (gradients(None), *(outcome["gradients"] for outcome in outcomes)):
         assert grads["nowhere"] is None and grads["frozen"] is None
 
 
 def test_broadcast_takes_all_buffers_of_any_dtype(outcomes: list[dict]) -> None:
-    """PITFALLS 24: integer buffers and weights alike; memory, views and layout stay."""
+    """Integer buffers and weights alike; memory and layout stay."""
     expected = named_tensors(buffers(0))
     other = named_tensors(buffers(1))
     for outcome in outcomes:

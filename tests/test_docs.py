@@ -1,4 +1,4 @@
-"""The commands in README.md and docs/: they parse, compose, and run."""
+"""Commands in README.md and docs/ parse, compose, and run."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from solvers import check_config
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TRAINER, RUN = "adversarial-trainer", "dora run"
-# What pages call a run, and the audio of their readers.
+# Placeholders of runs and of audio.
 RUNS = re.compile(r"\b(?:3f2b9c01|91d0aa27|37953b54|a1b2c3d4|MODEL|SIG|RUN_OR_MODEL|RUN)\b")
 AUDIO = re.compile(r"/data/(?:audio|test)\b|\bDIR\b(?! )")
 
 
 def commands(page: Path, program: str) -> list[str]:
-    """What stands behind `program` in lines of code blocks, comments left out."""
+    """Return the arguments of `program` in code blocks, without comments."""
     text = page.read_text().replace("\\\n", " ")
     blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     blocks += re.findall(r"(?:^    [^\n]*\n)+", text, re.MULTILINE)
@@ -52,7 +52,7 @@ def test_parses(page: Path, call: str) -> None:
 
 @pytest.mark.parametrize("page, call", RUNS_OF, ids=[call for _, call in RUNS_OF])
 def test_composes(page: Path, call: str) -> None:
-    """Each key and choice is there, and each value is one that a run takes."""
+    """Each key, choice and value is valid."""
     words = [w for w in shlex.split(call) if w != "..."]
     overrides = [w for w in words if "=" in w and not w.startswith("-")]
     cfg = train.get_config([w.replace("=...", "=x") for w in overrides])
@@ -63,7 +63,7 @@ def test_composes(page: Path, call: str) -> None:
 @pytest.mark.integ
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The commands of a page, one after another, with a small run in place of the reader's."""
+    """The commands of a page, one after another, on a small run."""
     calls = commands(page, TRAINER)
     if not calls:
         return
@@ -79,7 +79,7 @@ def test_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     for call in calls:
         line = re.sub(r"--bandwidth \S+", "--bandwidth 0.4", AUDIO.sub(str(audio), call))
         line = RUNS.sub("two", RUNS.sub("one", line, count=1))
-        # 1: something is to be said of these files, as the doctor finds copies among them.
+        # The doctor's status 1: it found something.
         status = main([word for word in shlex.split(line) if word != "..."])
         assert status == 0 or call.startswith("doctor") and status == 1, line
 

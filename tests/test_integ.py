@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
-import time
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +17,7 @@ from micro import (
     command,
     differences,
     dora_run,
-    numbers,
+    relative_differences,
     without_durations,
     write_audio,
 )
@@ -45,52 +42,23 @@ def checkpoint_of(folder: Path) -> dict[str, Any]:
     return torch.load(path, weights_only=True)
 
 
-def relative_differences(state: dict[str, Any], other: dict[str, Any]) -> dict[str, float]:
-    """||a - b|| / ||b|| of each group of tensors."""
-    # Adam's first moments are differences of gradients, which say little: weights tell.
-    groups = {
-        "encoder": r"^\.model\.encoder\.",
-        "decoder": r"^\.model\.decoder\.",
-        "codebooks": r"^\.model\.quantizer\..*embed$",
-        "codebook use": r"^\.model\.quantizer\..*cluster_size$",
-        "averaged weights": r"^\.ema\.averages\.",
-        "balancer": r"^\.balancer\.",
-        "discriminators": r"^\.adversarial\.adversary\.",
-        "second moments": r"exp_avg_sq$",
-        "train metrics": r"^\.history\.\d+\.train\.(l1|msspec|adv|feat|d_loss|penalty)$",
-        "valid metrics": r"^\.history\.\d+\.valid\.(l1|msspec|adv|feat|d_loss)$",
-    }
-    ours, theirs = (
-        # But for what each process has of its own.
-        dict(numbers({key: value for key, value in side.items() if key != "ranks"}))
-        for side in (state, other)
-    )
-    assert ours.keys() == theirs.keys()
-    found: dict[str, list[str]] = defaultdict(list)
-    for path in ours:
-        for group, pattern in groups.items():
-            if re.search(pattern, path):
-                found[group].append(path)
-    assert found.keys() == groups.keys()
-    result = {}
-    for group, paths in found.items():
-        a, b = (torch.cat([side[path] for path in paths]) for side in (ours, theirs))
-        result[group] = float((a - b).norm() / b.norm())
-    return result
-
-
 def check_equal(state: dict[str, Any], other: dict[str, Any]) -> None:
-    """Two runs in float64, up to the order of sums."""
+    """Two runs in float64 are equal up to the order of sums."""
+    del state["ranks"], other["ranks"]  # each process's own
+    for side in (state, other):
+        side["history"] = without_durations(side["history"])
+        del side["unfinished"]  # seconds
     found = relative_differences(state, other)
-    print({group: f"{value:.1e}" for group, value in found.items()})
-    assert {group: value for group, value in found.items() if not value < 1e-9} == {}
+    assert {path: value for path, value in found.items() if not value < 1e-9} == {}
 
 
 @pytest.mark.parametrize("how", ["dora -d", "torchrun"])
 def test_two_processes_equal_one(tmp_path: Path, audio: Path, how: str) -> None:
-    """PITFALLS 6, 7, 24, 26, on the CPU, with unequal shares of the batch (3 = 1 + 2); then both
-    go on with the other's number of processes."""
+    """With unequal shares of the batch (3 = 1 + 2); then each resumes with the other's number of
+    processes."""
     argv = [*EVERYTHING, "precision=float64", "dataset.batch_size=3", "dataset.valid_samples=5"]
+    # Adam turns rounding errors of gradients that are zero into whole steps; this keeps them small.
+    argv += ["optim.eps=1e-3", "adversarial.optim.eps=1e-3"]
     argv += ["model.seanet.n_filters=4", "evaluate.every=1", "generate.every=1"]
     argv += ["logging.tensorboard=true", "dataset.num_workers=1"]
     one, two = tmp_path / "one", tmp_path / "two"
@@ -108,15 +76,12 @@ def test_two_processes_equal_one(tmp_path: Path, audio: Path, how: str) -> None:
     alone(one, 1)
     output = together(two, 1)
     assert "Traceback" not in output and "destroy_process_group" not in output
-    assert output.count("Train summary | Epoch 1") == 1, "the first process says it all"
+    assert output.count("Train summary | Epoch 1") == 1, "only the first process prints"
 
     check_equal(checkpoint_of(two), checkpoint_of(one))
     (run,) = (two / "xps").iterdir()
     assert "Train summary | Epoch 1" in (run / "solver.log.1").read_text()
-    assert len(list((run / "tensorboard").iterdir())) == 1  # PITFALLS 25
-    evaluated = [checkpoint_of(folder)["history"][0]["evaluate"] for folder in (one, two)]
-    assert evaluated[0].keys() == evaluated[1].keys()
-    assert evaluated[0]["mel"] == pytest.approx(evaluated[1]["mel"], rel=1e-9)
+    assert len(list((run / "tensorboard").iterdir())) == 1
 
     assert "Resuming from epoch 1, update 3" in alone(two, 2)
     assert "Resuming from epoch 1, update 3" in together(one, 2)
@@ -138,12 +103,12 @@ def test_an_error_is_one_line(tmp_path: Path, workers: list[str]) -> None:
     assert result.returncode == (1 if workers else 2)
     told = "error: dset.path='/nowhere': no such folder\n"
     assert result.stderr.count(told) == 1
-    assert workers or result.stderr == told  # with several, Dora has words of its own
+    assert workers or result.stderr == told  # with several, Dora's launcher adds lines
     assert "Traceback" not in result.stdout
 
 
 def test_killed_in_the_middle_of_an_epoch(tmp_path: Path, audio: Path) -> None:
-    """SIGKILL at different moments, then the same command: ends as if nothing had happened."""
+    """SIGKILL at different moments; the same command ends with the bits of an undisturbed run."""
     argv = [*EVERYTHING, "optim.epochs=3", "optim.updates_per_epoch=40", "dataset.num_workers=1"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     dora_run(*command(whole, audio, *argv))
@@ -181,10 +146,9 @@ def test_killed_in_the_middle_of_an_epoch(tmp_path: Path, audio: Path) -> None:
 
 
 def test_demo(tmp_path: Path) -> None:
-    """`make demo` with fewer updates: metrics improve, and what it names is there."""
+    """`make demo` with fewer updates: metrics improve, and its files are there."""
     fewer = ["optim.epochs=2", "optim.updates_per_epoch=60", "adversarial.start_step=60"]
     fewer += ["evaluate.every=2", "generate.every=2"]
-    begin = time.time()
     result = subprocess.run(
         [sys.executable, "scripts/demo.py", *fewer],
         cwd=ROOT,
@@ -195,7 +159,6 @@ def test_demo(tmp_path: Path) -> None:
         check=False,
     )
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]
-    print(f"{time.time() - begin:.0f} s", result.stdout[-1500:])
     (run,) = (tmp_path / "demo" / "xps").iterdir()
     history = json.loads((run / "history.json").read_text())
     start, end = history[0]["start"], history[-1]["evaluate"]

@@ -1,4 +1,4 @@
-"""Imports run strictly downward (DESIGN.md, "Layout")."""
+"""Imports run strictly downward."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def violations(source: str, path: Path) -> list[str]:
     where = path.relative_to(ROOT)
     own = unit(".".join(where.with_suffix("").parts).removesuffix(".__init__"))
     if own not in LEVELS:
-        return [f"{where}: {own!r} has no layer. Add it to LAYERS here and to DESIGN.md."]
+        return [f"{where}: {own!r} has no layer. Add it to LAYERS."]
     problems = []
     for line, name in imports(source, path):
         other = unit(name)

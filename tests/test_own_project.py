@@ -61,6 +61,7 @@ def test_run_info_and_tools(project: Path) -> None:
     assert "kb/s" in call(project, *cli, "--metrics", "sisnr")
 
 
+@pytest.mark.integ
 def test_grid(project: Path) -> None:
     output = call(project, "dora", "-P", "my_codec", "grid", "widths", "--dry_run")
     assert "Base name:  solver=my_recipe adversarial=my_disc" in output and output.count("N/A") == 2

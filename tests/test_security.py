@@ -22,8 +22,8 @@ from omegaconf import OmegaConf
 from adversarial_trainer import checkpoint
 from adversarial_trainer.data import load_manifest, scan
 from adversarial_trainer.data.scanning import cache_path
+from solvers.continue_from import load_weights
 from solvers.generation import sample_name
-from solvers.weights import load_into
 
 MEMORY = 300 << 20  # bytes that reading a hostile file may take
 
@@ -64,12 +64,12 @@ def test_weights_of_a_stranger(tmp_path: Path, audio: Path) -> None:
     for weights in (["x"], {1: torch.zeros(1)}, "text", None, {"a": 1}, {"a": torch.zeros(3)}):
         torch.save({"model": weights}, path)
         with pytest.raises(ValueError, match=f"continue_from={path}: ") as error:
-            load_into(cfg, tmp_path, torch.nn.Linear(2, 2), None)
+            load_weights(cfg, tmp_path, torch.nn.Linear(2, 2), None)
         assert len(str(error.value)) < 600 and "\n" not in str(error.value)
     for wrong in ({"ema": {"averages": 3}}, {"ema": []}, {"adversarial": {1: 2}}):
         torch.save({"model": torch.nn.Linear(2, 2).state_dict(), **wrong}, path)
         with pytest.raises(ValueError, match=f"continue_from={path}: .* not a table of weights"):
-            load_into(cfg, tmp_path, torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+            load_weights(cfg, tmp_path, torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
 
 
 def manifest_refusal(path: Path) -> str:

@@ -1,8 +1,7 @@
 """Runs on a real SLURM cluster of two pretended nodes: `make test_slurm`; docs/slurm.md.
 
-All runs of the grid (slurm_cluster.py) are submitted at once, as most of a run's time is its start;
-what is to happen to them in the middle of an epoch happens when they get there; then the tests look
-at them.
+All runs of the grid in slurm_cluster.py are submitted at once, since most of a run's time is its
+start. Accidents happen to some of them in the middle of an epoch; the tests then check the results.
 """
 
 from __future__ import annotations
@@ -14,30 +13,13 @@ import shutil
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
-import torch
-from micro import differences, numbers
+from micro import differences, relative_differences
 from slurm_cluster import EPOCH, LIMIT, PATH, RUN, RUNS, Cluster, wait_for
 
 NEEDED = ("munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd", "sacct")
 pytestmark = pytest.mark.slurm
-
-
-def relative_differences(state: Any, other: Any) -> dict[str, float]:
-    """||a - b|| / ||b|| of each tensor and number."""
-    ours, theirs = dict(numbers(state)), dict(numbers(other))
-    assert ours.keys() == theirs.keys()
-    found = {}
-    for path, tensor in theirs.items():
-        size = tensor.norm()
-        if path.endswith(".exp_avg"):  # of gradients that cancel one another: against their size
-            size = torch.maximum(size, theirs[f"{path}_sq"].sqrt().norm())
-        difference = (ours[path] - tensor).norm()
-        # Gradients that are zero are 1e-15 with the rounding errors of each.
-        found[path] = float(difference / size) if max(size, difference) > 1e-12 else 0.0
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -54,15 +36,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def requeue(cluster: Cluster, name: str) -> None:
-    """As an administrator does it, or the cluster after the failure of a node."""
+    """Requeue it, as an administrator does, or the cluster after the failure of a node."""
     cluster("scontrol", "requeue", cluster.job(name))
     cluster.starts_again(name)
 
 
 def run_out_of_time(cluster: Cluster, name: str) -> None:
-    """A real time-out. SLURM looks every half minute; the run waits for it meanwhile, and is woken
-    up by SLURM with the warning."""
-    # The warning comes 90 s before the end: at the next look, if there are 45 to 105 s left.
+    """Let it time out. SLURM checks every half minute; the run is stopped until its warning."""
+    # The warning comes 90 s before the end: at the next check, if 45 to 105 s are left.
     minutes = (int(cluster.field(name, "ElapsedRaw")) + 45) // 60 + 1
     cluster("scontrol", "update", f"JobId={cluster.job(name)}", f"TimeLimit={minutes}")
     cluster.starts_again(name)
@@ -71,7 +52,7 @@ def run_out_of_time(cluster: Cluster, name: str) -> None:
 
 
 def terminate(cluster: Cluster, name: str) -> None:
-    """A warning that is no end: as before a preemption in a partition with a GraceTime."""
+    """Send a warning, as before a preemption in a partition with a GraceTime."""
     cluster("scancel", "--signal=TERM", cluster.job(name))
     for process in cluster.processes(name).values():
         os.kill(process, signal.SIGCONT)
@@ -80,7 +61,7 @@ def terminate(cluster: Cluster, name: str) -> None:
 
 
 def cancel(cluster: Cluster, name: str) -> None:
-    """By Dora, which SLURM follows with SIGTERM; and submit it again."""
+    """Cancel it by Dora, upon which SLURM sends SIGTERM; and submit it again."""
     before = cluster.job(name)
     assert f"Canceling job {before}" in cluster.grid("--cancel", only=name)
     assert cluster.ends(name) == "CANCELLED", "and not queued again"
@@ -105,7 +86,7 @@ ACCIDENTS = {
 
 
 def accident(cluster: Cluster, name: str) -> None:
-    """Waits for the middle of an epoch, and stops the run there until it has happened."""
+    """Stop the run in the middle of an epoch, and let its accident happen."""
     wait_for(lambda: cluster.in_the_middle(name), f"the middle of {name}")
     processes = cluster.processes(name)
     assert len(processes) == RUNS[name][0]
@@ -116,16 +97,14 @@ def accident(cluster: Cluster, name: str) -> None:
 
 @pytest.fixture(scope="module")
 def table(cluster: Cluster) -> str:
-    """Of the grid, when all its runs have ended, some of them after an accident."""
+    """The grid's table when all runs have ended."""
     cluster.grid("--no_monitoring")
     with ThreadPoolExecutor() as pool:
         for result in [pool.submit(accident, cluster, name) for name in ACCIDENTS]:
             result.result()
     cluster.grid("-i", "0.05")  # until all have ended
-    # Dora reads the histories before the states: of the last look, they may lack a last epoch.
+    # Dora reads histories before states: the last table may lack a last epoch.
     table = cluster.grid("--no_monitoring")
-    print(cluster("sacct", "-X", "-D", "-o", "JobID,State,ExitCode,Submit,Start,Elapsed"))
-    print(table)
     return table
 
 
@@ -159,15 +138,13 @@ def test_nothing_is_scheduled_twice(cluster: Cluster, table: str) -> None:
 
 @pytest.mark.parametrize("name", ["two", "sixteen"])
 def test_several_processes_give_the_numbers_of_one(cluster: Cluster, table: str, name: str) -> None:
-    """On one node, and over two; all tensors of the checkpoint."""
+    """On one node and on two; all tensors of the checkpoint."""
     epochs = 1 if name == "sixteen" else 2
     ours, reference = cluster.state(name, epochs), cluster.state("one", epochs)
     for state in (ours, reference):
-        del state["ranks"]  # what each has of its own
+        del state["ranks"]  # each process's own
     found = relative_differences(ours, reference)
     assert len(found) > 200
-    worst = sorted(found, key=found.__getitem__)[-3:]
-    print({path: f"{found[path]:.1e}" for path in worst})
     assert {path: value for path, value in found.items() if not value < 1e-9} == {}
 
 
@@ -175,10 +152,10 @@ def test_several_processes_give_the_numbers_of_one(cluster: Cluster, table: str,
     "name, undisturbed",
     [("requeued", "one"), ("timed_out", "two"), ("cancelled", "one"), ("terminated", "two")],
 )
-def test_a_run_goes_on_as_if_nothing_had_happened(
+def test_a_resumed_run_equals_an_undisturbed_one(
     cluster: Cluster, table: str, name: str, undisturbed: str
 ) -> None:
-    """No update lost, none repeated: the end is the same, bit for bit."""
+    """No update is lost or repeated: the end is the same, bit for bit."""
     log = (cluster.folder(name) / "solver.log.0").read_text()
     if name in ("timed_out", "terminated"):  # the others have KillWait to save, if that is enough
         assert re.search(rf"Resuming from epoch 2, update \d+ \(\d+ of the {EPOCH} in", log)
@@ -199,15 +176,14 @@ def test_a_failing_run_says_why(cluster: Cluster, table: str) -> None:
 
 
 def test_a_dead_process_ends_its_run(cluster: Cluster, table: str) -> None:
-    """Of several; that it does so soon was seen when it happened."""
+    """That it does so soon is checked in `kill_a_rank`."""
     assert "FAI" in row(cluster, table, "dying")
     assert cluster.processes("dying") == {}
     assert "Killed" in cluster.log("dying")
 
 
 def test_git_save_runs_the_commit(cluster: Cluster) -> None:
-    """Not the working tree, which has changed meanwhile. On the way: what to ask for, from the
-    environment."""
+    """Not the changed working tree; and requests to SLURM come from the environment."""
     config = cluster.repository / "config" / "config.yaml"
     assert "git_save: false" in config.read_text()
     config.write_text(config.read_text().replace("git_save: false", "git_save: true"))

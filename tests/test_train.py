@@ -1,4 +1,4 @@
-"""The command line end to end, at micro size."""
+"""`dora run` end to end, with a codec of micro size."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def call(argv: list[str]) -> Any:
-    """What `dora run` does once it is imported, without Hydra's own wrapping."""
+    """Do what `dora run` does, in this process."""
     xp = main.get_xp(argv)
     main.init_xp(xp)
     with xp.enter():
@@ -33,7 +33,7 @@ def call(argv: list[str]) -> Any:
 
 
 def error_line(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line of a command that must end with status 2."""
+    """Return the one line of a command that must end with status 2."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as exit_:
         call(argv)
@@ -48,8 +48,9 @@ def error_line(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 def test_from_the_first_epoch_to_the_last_and_on(
     tmp_path: Path, audio: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stages = ["evaluate.every=1", "generate.every=1", "checkpoint.keep_last=1"]
-    argv = command(tmp_path, audio, *stages, "logging.tensorboard=true")
+    stages = ["evaluate.every=1", "generate.every=1", "generate.report=true"]
+    others = ["checkpoint.keep_last=1", "logging.tensorboard=true"]
+    argv = command(tmp_path, audio, *stages, *others)
     output = dora_run(*argv)
     assert "Traceback" not in output and "Warning" not in output
     (run,) = (tmp_path / "xps").iterdir()
@@ -82,7 +83,7 @@ def test_from_the_first_epoch_to_the_last_and_on(
     log = (run / "solver.log.0").read_text()
     assert "Train summary | Epoch 2" in log and "\033" not in log
 
-    # The same command again has nothing to do.
+    # The same command has nothing to do.
     files = {path: path.read_bytes() for path in run.glob("*.th")}
     capsys.readouterr()
     call(argv)
@@ -92,7 +93,7 @@ def test_from_the_first_epoch_to_the_last_and_on(
     assert {path: path.read_bytes() for path in run.glob("*.th")} == files
     assert json.loads((run / "history.json").read_text()) == history
 
-    # More epochs are the same run, which goes on.
+    # More epochs resume the same run.
     last = call([*argv, "optim.epochs=3"])
     assert "Resuming from epoch 2, update 6" in capsys.readouterr().err
     longer = json.loads((run / "history.json").read_text())
@@ -104,7 +105,6 @@ def test_from_the_first_epoch_to_the_last_and_on(
 @pytest.mark.parametrize(
     "overrides, expected",
     [
-        (["adversarial=msstftd"], {"adv", "feat"}),
         (["adversarial=mpd", "adversarial.loss=hinge2"], {"adv", "feat"}),
         (
             ["adversarial.discriminators=[msstftd,mpd]", "adversarial.msstftd.filters=3"],
@@ -117,7 +117,7 @@ def test_from_the_first_epoch_to_the_last_and_on(
 def test_command_lines(
     tmp_path: Path, audio: Path, overrides: list[str], expected: set[str]
 ) -> None:
-    """Those of DESIGN.md, "Configuration"; `dset=folder dset.path=` is in all of them."""
+    """Choices of discriminators; `dset=folder dset.path=` is in all of them."""
     last = call(command(tmp_path, audio, *overrides, "optim.epochs=1", "adversarial.probability=1"))
     assert {"adv", "feat"} & last["train"].keys() == expected
     names = {key.split("/")[1] for key in last["train"] if key.startswith("d_acc/")}
@@ -127,7 +127,7 @@ def test_command_lines(
 
 
 def test_the_paper_recipe_at_micro_size(tmp_path: Path, audio: Path) -> None:
-    """`solver=encodec`: all that is small is the size."""
+    """`solver=encodec`, with the sizes of micro."""
     small = [arg for arg in command(tmp_path, audio, "optim.epochs=1") if arg != "solver=tiny"]
     assert (
         call(["solver=encodec", *small, "quantizer.kmeans_frames_per_code=1"])["train"]["adv"] > 0
@@ -144,20 +144,16 @@ def test_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert not list(run.glob("*.th")) and not (run / "tensorboard").exists()
 
 
+# Errors that only a start finds, and one of each other kind; see solvers/test_check.py.
 WRONG = [
     (["+adversarial.msstftd.filter=2"], ["adversarial.msstftd.filter: no such key", "filters?"]),
     (["adversarial.loss=hing"], ["adversarial.loss=hing: ", "hinge, hinge2, mse"]),
     (["dset.path=/nowhere"], ["dset.path='/nowhere': no such folder"]),
     (["dset.path=EMPTY"], ["dset.path=", "no audio file in the folder"]),
     (["dset.path=null"], ["set dset.path to a folder"]),
-    (["quantizer.n_q=0"], ["quantizer.n_q=0: n_q", "got 0"]),
-    (["dataset.batch_size=0"], ["dataset.batch_size=0", "whole number >= 1"]),
     (["continue_from=/nowhere"], ["continue_from=/nowhere: no such file or folder"]),
-    (["generate.bandwidths=[9]"], ["generate.bandwidths=[9]", "1..2"]),
-    (["logging.level=loud"], ["logging.level=loud: it must be DEBUG"]),
     # The keys are those of the groups chosen: MICRO's n_q is not this one's.
     (["quantizer=none"], ["quantizer.n_q: no such key. Valid keys in quantizer: name."]),
-    (["device=gpu"], ["device=gpu: use auto"]),
 ]
 
 
@@ -194,7 +190,7 @@ def test_a_run_of_another_configuration(
     torch.save(state, path)
     line = error_line([*argv, "optim.epochs=2"], capsys)
     assert "dataset.valid_samples: 7 -> 3" in line
-    # Neither is anything else touched.
+    # Nothing has been written.
     assert torch.load(path, weights_only=True)["config_text"] == state["config_text"]
 
 
@@ -206,8 +202,8 @@ def test_divergence_ends_with_one_line(
     assert "optim.max_bad_steps" in line or "not finite" in line
 
 
-def test_only_the_first_rank_talks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The others have their log files."""
+def test_only_the_first_rank_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others write to their log files."""
     xp = main.get_xp(command(tmp_path, None))
     main.init_xp(xp)
     for name, value in (("RANK", "1"), ("LOCAL_RANK", "1"), ("WORLD_SIZE", "2")):

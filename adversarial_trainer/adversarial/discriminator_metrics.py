@@ -28,10 +28,11 @@ def discriminator_metrics(
     rows: dict[str, dict[str, Tensor]] = {"d_real": {}, "d_fake": {}, "d_acc": {}}
     for name, (fake, real) in zip(names, logits, strict=True):
         if fake.numel() and real.numel():
-            hits = (real > threshold).float().mean() + (fake < threshold).float().mean()
+            on_real = (real > threshold).to(real.dtype).mean()
+            on_fake = (fake < threshold).to(fake.dtype).mean()
             rows["d_real"][name] = real.mean()
             rows["d_fake"][name] = fake.mean()
-            rows["d_acc"][name] = hits / 2
+            rows["d_acc"][name] = (on_real + on_fake) / 2
     metrics = {f"{key}/{name}": x for key, row in rows.items() for name, x in row.items()}
     means = {key: torch.stack(list(row.values())).mean() for key, row in rows.items() if row}
     return metrics | means

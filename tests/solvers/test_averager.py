@@ -9,7 +9,7 @@ from solvers.averager import Averager
 
 
 def test_against_numpy() -> None:
-    """Metrics that come and go, in changing company and order, with weights."""
+    """Weighted means of metrics of which each step has some, in changing order."""
     random = np.random.default_rng(0)
     averager = Averager()
     values: dict[str, list[float]] = {name: [] for name in "abc"}
@@ -45,17 +45,12 @@ def test_small_terms_are_not_lost() -> None:
     assert averager.averages["x"] == pytest.approx(exact, rel=1e-12)
 
 
-def test_graphs_are_not_kept() -> None:
-    averager = Averager()
-    value = torch.ones((), requires_grad=True) * 2
-    averager.update({"x": value})
-    assert not averager._sums["x"].requires_grad
-
-
-def test_nothing() -> None:
+def test_empty_and_without_a_graph() -> None:
     averager = Averager()
     averager.update({})
     assert averager.averages == {}
+    averager.update({"x": torch.ones((), requires_grad=True) * 2})
+    assert averager.averages == {"x": 2.0}
 
 
 def averages(rank: int) -> list[dict[str, float]]:
@@ -64,7 +59,7 @@ def averages(rank: int) -> list[dict[str, float]]:
         ({"a": 1.0, "b": torch.tensor(2.0)}, 3),
         ({"b": 4.0, "c": 8.0}, 5),
     ]
-    found = [averager.over_ranks()]  # nobody has any
+    found = [averager.over_ranks()]  # no rank has metrics
     if rank == 1:
         averager.update({"a": 1.5}, 2)
     found.append(averager.over_ranks())
@@ -76,14 +71,14 @@ def averages(rank: int) -> list[dict[str, float]]:
 
 
 def test_over_ranks() -> None:
-    """By items, also where ranks have other metrics, or none."""
+    """Weighted by items, also where ranks have different metrics, or none."""
     first, second = run_ranks(averages)
     assert first == [{}, {"a": 1.5}, {"a": 1.0, "b": (3 * 2.0 + 5 * 4.0) / 8, "c": 8.0}]
     assert first == second and [list(found) for found in first] == [list(f) for f in second]
 
 
-def test_goes_on_from_its_state() -> None:
-    """With the very bits."""
+def test_continues_from_its_state() -> None:
+    """Bit for bit."""
     one, other = Averager(), Averager()
     for step in range(6):
         if step == 3:

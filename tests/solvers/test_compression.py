@@ -14,11 +14,11 @@ from adversarial_trainer import checkpoint
 from adversarial_trainer.data import Batch
 from solvers import CompressionSolver, stages
 
-# All that draws or remembers: PITFALLS 15, 18, 21, 22, 23.
+# All that draws or remembers.
 EVERYTHING = [
-    *("schedule=cosine", "schedule.total_updates=12", "optim.ema.decay=0.9"),
+    *("schedule=cosine", "schedule.total_updates=8", "optim.ema.decay=0.9"),
     *("adversarial.discriminators=[msstftd,msd]", "adversarial.probability=0.6667"),
-    *("schedule@adversarial.schedule=cosine", "adversarial.schedule.total_updates=12"),
+    *("schedule@adversarial.schedule=cosine", "adversarial.schedule.total_updates=8"),
     *("optim.max_norm=1000",),
 ]
 
@@ -36,13 +36,13 @@ def final_state(solver: CompressionSolver) -> dict:
 
 
 def test_resume_equals_uninterrupted(tmp_path: Path, audio: Path) -> None:
-    """PITFALLS 18, 22: bit for bit, whatever the random state of the process that goes on."""
-    whole = make_solver(tmp_path / "whole", audio, *EVERYTHING, "optim.epochs=3")
+    """Bit for bit, whatever the random state of the process that resumes."""
+    whole = make_solver(tmp_path / "whole", audio, *EVERYTHING, "optim.epochs=2")
     whole.run()
-    for epochs in (1, 3):
+    for epochs in (1, 2):
         torch.manual_seed(99)
         parts = make_solver(tmp_path / "parts", audio, *EVERYTHING, f"optim.epochs={epochs}")
-        assert parts.restored == (epochs == 3)
+        assert parts.restored == (epochs == 2)
         parts.run()
     state, other = final_state(whole), final_state(parts)
     assert differences(state, other) == []
@@ -52,15 +52,15 @@ def test_resume_equals_uninterrupted(tmp_path: Path, audio: Path) -> None:
         del one["config_text"]
     assert differences(*saved) == []
 
-    # And there was something to be remembered.
-    assert 0 < state["adversarial"]["progress"]["num_updates"] < 3 * EPOCH
+    # All that has state has changed.
+    assert 0 < state["adversarial"]["progress"]["num_updates"] < 2 * EPOCH
     assert all(value > 0 for value in state["balancer"]["sums"].values())
-    assert state["schedule"]["updates"] == state["updates"] == 3 * EPOCH
+    assert state["schedule"]["updates"] == state["updates"] == 2 * EPOCH
     assert differences(state["ema"]["averages"], dict(whole.model.named_parameters()))
     rate = whole.optimizer.param_groups[0]["lr"]
     assert 0 < rate < 0.5 * whole.cfg.optim.lr
-    assert [set(epoch) for epoch in whole.history] == [{"train", "valid"}] * 3
-    (fresh,) = [make_solver(tmp_path / "fresh", audio, *EVERYTHING)]
+    assert [set(epoch) for epoch in whole.history] == [{"train", "valid"}] * 2
+    fresh = make_solver(tmp_path / "fresh", audio, *EVERYTHING)
     assert differences(state["model"], fresh.model.state_dict())
     assert differences(state["shared_state"], fresh.shared_state.state_dict())
 
@@ -77,11 +77,11 @@ def test_workers_do_not_change_weights(tmp_path: Path, audio: Path) -> None:
     assert differences(*states) == []
 
 
-@pytest.mark.parametrize("name", ["msstftd", "mpd", "msd", "msstftd,mpd,msd"])
-@pytest.mark.parametrize("loss", ["mse", "hinge", "hinge2"])
-def test_each_discriminator_with_each_loss(
-    tmp_path: Path, audio: Path, name: str, loss: str
-) -> None:
+@pytest.mark.parametrize(
+    "name, loss",
+    [("msstftd", "hinge"), ("mpd", "mse"), ("msd", "hinge2"), ("msstftd,mpd,msd", "hinge2")],
+)
+def test_discriminators_with_losses(tmp_path: Path, audio: Path, name: str, loss: str) -> None:
     """Two steps: all metrics finite; the discriminators change in `train_adv` and nowhere else."""
     solver = started(
         tmp_path,
@@ -118,14 +118,12 @@ def test_each_discriminator_with_each_loss(
 
 
 def test_without_discriminators(tmp_path: Path, audio: Path) -> None:
-    """PITFALLS 14: no adversarial and no feature loss, though they have weights."""
+    """No adversarial and no feature loss, though they have weights."""
     solver = make_solver(tmp_path, audio, "adversarial=none", "optim.epochs=1")
-    assert solver.adversarial is None
     last = solver.run()
-    assert last["train"]["l1"] > 0
-    assert not [
-        k for k in {**last["train"], **last["valid"]} if k.startswith(("adv", "d_", "feat"))
-    ]
+    assert solver.adversarial is None and last["train"]["l1"] > 0
+    names = {*last["train"], *last["valid"]}
+    assert not [name for name in names if name.startswith(("adv", "d_", "feat"))]
 
 
 def test_a_loss_left_out_and_a_loss_without_weight(tmp_path: Path, audio: Path) -> None:
@@ -147,7 +145,7 @@ def test_a_loss_left_out_and_a_loss_without_weight(tmp_path: Path, audio: Path) 
     assert "adv" in metrics and "feat" not in metrics
 
 
-def test_discriminators_come_in_later(tmp_path: Path, audio: Path) -> None:
+def test_discriminators_start_later(tmp_path: Path, audio: Path) -> None:
     solver = make_solver(tmp_path, audio, f"adversarial.start_step={EPOCH}", "optim.epochs=2")
     solver.run()
     first, second = solver.history
@@ -157,61 +155,41 @@ def test_discriminators_come_in_later(tmp_path: Path, audio: Path) -> None:
 
 
 def test_no_quantizer(tmp_path: Path, audio: Path) -> None:
-    overrides = ["evaluate.every=1", "generate.every=1", "optim.epochs=1"]
-    solver = make_solver(tmp_path, audio, "quantizer=none", *overrides)
-    last = solver.run()
+    overrides = ["quantizer=none", "evaluate.every=1", "optim.epochs=1"]
+    last = make_solver(tmp_path, audio, *overrides).run()
     assert "penalty" not in last["train"] and "usage" not in last["evaluate"]
     assert last["evaluate"]["bandwidth"] == pytest.approx(32 * 8 * 50 / 1000)
-    assert len(list(solver.folder.glob("samples/1/*kbps.wav"))) == 1
 
 
 def test_stereo_with_sep_channels(tmp_path: Path, audio: Path) -> None:
-    solver = make_solver(
-        tmp_path,
-        audio,
-        *("channels=2", "adversarial.msstftd.sep_channels=true", "optim.epochs=1"),
-        *("evaluate.every=1", "generate.every=1"),
-    )
-    last = solver.run()
-    assert last["train"]["adv"] > 0 and last["evaluate"]["mel"] > 0
+    overrides = ["channels=2", "adversarial.msstftd.sep_channels=true", "optim.epochs=1"]
+    solver = make_solver(tmp_path, audio, *overrides, "generate.every=1")
+    assert solver.run()["train"]["adv"] > 0
     wav = next(solver.folder.glob("samples/1/*original.wav"))
     assert soundfile.info(wav).channels == 2
 
 
 def test_other_stages_change_nothing(tmp_path: Path, audio: Path) -> None:
-    """PITFALLS 16: with averaged weights, spectral norm, codebooks; all bit for bit."""
-    solver = make_solver(
-        tmp_path,
-        audio,
-        *("adversarial=hifigan", "optim.ema.decay=0.5", "optim.epochs=1", "valid.every=0"),
-    )
+    """With averaged weights, spectral norm, codebooks; all bit for bit."""
+    overrides = ["adversarial=hifigan", "optim.ema.decay=0.5", "optim.epochs=1"]
+    solver = make_solver(tmp_path, audio, *overrides)
     solver.run()
     assert solver.adversarial is not None
     before = final_state(solver)
     modules = [snapshot(solver.model), snapshot(solver.adversarial)]
     assert any("_u" in name for name in modules[1]), "there is spectral norm"
-    # `valid.every=0` made no batches.
-    assert solver.data.valid is None
-    other = make_solver(tmp_path / "with", audio, "adversarial=hifigan")
-    solver.data.valid = other.data.valid
     with solver.inference():
         assert differences(modules[0], snapshot(solver.model)), "the averages are in use"
         for stage in (stages.valid, stages.evaluate, stages.generate):
             solver.run_stage(stage.__name__, stage, solver)
+        assert stages.valid(solver) == stages.valid(solver), "always the same segments"
     assert differences(modules, [snapshot(solver.model), snapshot(solver.adversarial)]) == []
     assert differences(before, final_state(solver)) == []
 
 
-def test_validation_uses_the_same_segments(tmp_path: Path, audio: Path) -> None:
-    solver = started(tmp_path, audio)
-    with solver.inference():
-        assert stages.valid(solver) == stages.valid(solver)
-
-
-@pytest.mark.parametrize("data_init", ["true", "false"])
-def test_data_init(tmp_path: Path, audio: Path, data_init: str) -> None:
+def test_data_init(tmp_path: Path, audio: Path) -> None:
     """Latents of mean 0 and variance 1 in each channel, and an output at the input's level."""
-    overrides = [f"data_init={data_init}", "dataset.batch_size=8", "optim.ema.decay=0.9"]
+    overrides = ["data_init=true", "dataset.batch_size=8", "optim.ema.decay=0.9"]
     solver = make_solver(tmp_path, audio, *overrides)
     solver.start()
     solver.data.train.set_position(0)
@@ -219,17 +197,16 @@ def test_data_init(tmp_path: Path, audio: Path, data_init: str) -> None:
     with torch.no_grad():
         latents = solver.model.encoder(wav)
         out = solver.model.decoder(latents)
-    mean, std = latents.mean((0, 2)).abs().max().item(), latents.std((0, 2))
-    fits = mean < 0.01 and bool(((std - 1).abs() < 0.01).all())
-    assert fits == (data_init == "true")
-    assert (abs(out.std() / wav.std() - 1) < 0.05) == (data_init == "true")
+    assert latents.mean((0, 2)).abs().max() < 0.01
+    assert (latents.std((0, 2)) - 1).abs().max() < 0.01
+    assert abs(out.std() / wav.std() - 1) < 0.05
     # The averages start there too.
     assert solver.ema is not None
     assert differences(solver.ema.averages, dict(solver.model.named_parameters())) == []
 
 
 def test_codebooks_start_before_the_first_update(tmp_path: Path, audio: Path) -> None:
-    """PITFALLS 3, 8: in training mode, by k-means; the first evaluation can encode."""
+    """By k-means; the evaluation before the first update can encode."""
     solver = make_solver(tmp_path, audio, "evaluate.at_start=true", "optim.epochs=0")
     assert not solver.model.quantizer.initialised
     solver.run()
@@ -238,7 +215,7 @@ def test_codebooks_start_before_the_first_update(tmp_path: Path, audio: Path) ->
     assert solver._pending_metrics["start"]["usage"] > 0
 
 
-def test_a_model_that_is_not_finite_does_not_wait_for_ever(tmp_path: Path, audio: Path) -> None:
+def test_codebooks_of_a_model_that_is_not_finite(tmp_path: Path, audio: Path) -> None:
     solver = make_solver(tmp_path, audio, "data_init=false")
     with torch.no_grad():
         next(solver.model.encoder.parameters()).fill_(float("nan"))

@@ -1,4 +1,4 @@
-"""Going on from codecs trained elsewhere: frozen parts, and discriminators that warm up."""
+"""Training from weights of other runs or packages: frozen parts, warm-up of discriminators."""
 
 from __future__ import annotations
 
@@ -30,16 +30,12 @@ def parts(solver: CompressionSolver) -> dict[str, dict[str, torch.Tensor]]:
     return {name: snapshot(module) for name, module in named.items()}
 
 
-@pytest.mark.parametrize(
-    "frozen",
-    [["encoder"], ["quantizer"], ["decoder"], ["encoder", "quantizer"], ["quantizer", "decoder"]],
-    ids="+".join,
-)
+@pytest.mark.parametrize("frozen", [["encoder"], ["quantizer", "decoder"]], ids="+".join)
 def test_frozen_parts_stay_and_the_others_learn(
     tmp_path: Path, audio: Path, source: CompressionSolver, frozen: list[str]
 ) -> None:
     """Bit for bit, over epochs, a resume and the averaged weights."""
-    argv = [f"continue_from={source.folder}", f"freeze=[{','.join(frozen)}]", "evaluate.every=1"]
+    argv = [f"continue_from={source.folder}", f"freeze=[{','.join(frozen)}]"]
     argv += ["optim.ema.decay=0.5", "optim.max_norm=1"]
     before = parts(source)
     for epochs in (1, 2):
@@ -60,32 +56,26 @@ def test_frozen_parts_stay_and_the_others_learn(
     assert min(bandwidths) < solver.model.bandwidths[-1]
 
 
-@pytest.mark.parametrize("frozen", ["encoder", "quantizer", "decoder"])
-def test_what_is_not_frozen_learns_as_it_does_without(
-    tmp_path: Path, audio: Path, source: CompressionSolver, frozen: str
+def test_the_other_parts_have_the_same_gradients(
+    tmp_path: Path, audio: Path, source: CompressionSolver
 ) -> None:
+    """The encoder's gradients pass through a frozen decoder."""
     argv = [f"continue_from={source.folder}", "adversarial.probability=1"]
-    before = parts(source)
     found = []
-    for folder, more in (("all", []), ("frozen", [f"freeze=[{frozen}]"])):
+    for folder, more in (("all", []), ("frozen", ["freeze=[decoder]"])):
         solver = started(tmp_path / folder, audio, *argv, *more)
         assert solver.train_step(batches(solver)[0])
         found.append({n: p.grad for n, p in solver.model.named_parameters() if p.grad is not None})
     together, alone = found
-    assert {name for name in together if name not in alone} == {
-        name for name in together if name.startswith(f"{frozen}.")
-    }
+    assert alone.keys() == {name for name in together if not name.startswith("decoder.")}
     for name, gradient in alone.items():
         torch.testing.assert_close(gradient, together[name], rtol=1e-5, atol=1e-8, msg=name)
-    assert differences(before[frozen], parts(solver)[frozen]) == []
-    for part in {"encoder", "decoder"} - {frozen}:
-        assert differences(before[part], parts(solver)[part])
 
 
 def test_buffers_of_frozen_parts_stay(
     tmp_path: Path, audio: Path, source: CompressionSolver
 ) -> None:
-    """Spectral norm's power iteration moves at each forward in training mode."""
+    """Spectral norm's power iteration would change them at each forward in training mode."""
     norm = "model.seanet.norm=spectral_norm"
     first = make_solver(tmp_path / "first", audio, norm, "optim.epochs=1")
     first.run()
@@ -98,7 +88,7 @@ def test_buffers_of_frozen_parts_stay(
     assert any("_u" in name or "_v" in name for name in moved)
 
 
-def test_freezing_that_makes_no_sense(audio: Path, source: CompressionSolver) -> None:
+def test_wrong_settings_of_freeze(audio: Path, source: CompressionSolver) -> None:
     given = f"continue_from={source.folder}"
     cases = {
         ("freeze=[encoders]", given): (
@@ -115,7 +105,7 @@ def test_freezing_that_makes_no_sense(audio: Path, source: CompressionSolver) ->
 def test_discriminators_warm_up_alone(
     tmp_path: Path, audio: Path, source: CompressionSolver
 ) -> None:
-    """The codec, its optimizer, averages and codebooks stay bit for bit; then all learn."""
+    """The codec, its optimizer, averages and codebooks stay bit for bit; afterwards all learn."""
     warm = ["adversarial.start_step=1", "adversarial.warmup_updates=2", "optim.ema.decay=0.5"]
     argv = [f"continue_from={source.folder}", *warm, "adversarial.probability=1"]
     solver = started(tmp_path, audio, *argv)
@@ -136,8 +126,8 @@ def test_discriminators_warm_up_alone(
 
 
 def _warm_up(rank: int, folder: Path, audio: Path, source: str) -> dict:
-    warm = ["adversarial.warmup_updates=2", "freeze=[encoder]", "precision=float64"]
-    solver = make_solver(folder, audio, f"continue_from={source}", *warm, "optim.epochs=2")
+    warm = ["adversarial.warmup_updates=1", "freeze=[encoder]", "precision=float64"]
+    solver = make_solver(folder, audio, f"continue_from={source}", *warm, "optim.epochs=1")
     solver.run()
     return solver.model.state_dict()
 
@@ -151,17 +141,12 @@ def test_two_ranks_equal_one(tmp_path: Path, audio: Path, source: CompressionSol
             torch.testing.assert_close(rank[name], value, rtol=0, atol=1e-9)
 
 
-def test_with_and_without_its_discriminators(
-    tmp_path: Path, audio: Path, source: CompressionSolver
-) -> None:
-    given = f"continue_from={source.folder}"
-    assert source.adversarial is not None
-    theirs = source.adversarial.adversary.state_dict()
-    for wanted in ("true", "false"):
-        solver = make_solver(tmp_path / wanted, audio, given, f"continue_discriminators={wanted}")
-        assert solver.adversarial is not None
-        ours = solver.adversarial.adversary.state_dict()
-        assert (differences(theirs, ours) == []) == (wanted == "true")
+def test_without_its_discriminators(tmp_path: Path, audio: Path, source: CompressionSolver) -> None:
+    argv = f"continue_from={source.folder}", "continue_discriminators=false"
+    solver = make_solver(tmp_path, audio, *argv)
+    ours, theirs = solver.adversarial, source.adversarial
+    assert ours is not None and theirs is not None and not solver.adversary_loaded
+    assert differences(ours.adversary.state_dict(), theirs.adversary.state_dict())
 
 
 def test_from_an_export_with_its_discriminators(
@@ -176,11 +161,11 @@ def test_from_an_export_with_its_discriminators(
     assert differences(ours.adversary.state_dict(), theirs.adversary.state_dict()) == []
 
 
+@pytest.mark.slow  # imports transformers
 def test_from_other_packages_and_formats(
     tmp_path: Path, audio: Path, source: CompressionSolver, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Training goes on from a bare state dict and from a folder of transformers, quietly where they
-    are the same codec, and with a warning where shapes hide a difference."""
+    """From a bare state dict and a folder of transformers; a warning where settings differ."""
     transformers = pytest.importorskip("transformers")
     torch.save(export_encodec_state_dict(source.model), tmp_path / "weights.th")
     with caplog.at_level(logging.WARNING):

@@ -18,7 +18,7 @@ def test_each_bandwidth_of_each_file(tmp_path: Path) -> None:
     audio = write_audio(tmp_path / "audio", 3)
     (audio / "1.wav").write_bytes(b"broken")
     metas = [AudioMeta(str(path), 1.0, RATE) for path in sorted(audio.glob("*.wav"))]
-    # 0.5 s at the codec's rate, which is not the files'; no whole number of frames.
+    # 0.5 s at the codec's rate, which differs from the files'; no whole number of frames.
     files = FileDataset(metas, 12345, 1, max_duration=0.5)
     cfg = make_cfg("quantizer.kmeans_init=false", "sample_rate=12345")
     model = get_model(cfg).eval()

@@ -21,12 +21,11 @@ from adversarial_trainer import distrib
 from adversarial_trainer.tools.report import panel
 from solvers.loggers import CHARTS, RunLogger, TensorboardLogger, WandbLogger
 
-STAGES = ["evaluate.every=1", "generate.every=1", "optim.epochs=2"]
+STAGES = ["evaluate.every=1", "generate.every=1", "generate.report=true", "optim.epochs=2"]
 
 
 def test_tensorboard(tmp_path: Path, audio: Path) -> None:
-    """Scalars by epoch in groups, audio, pictures, the configuration, the balance of the GAN, where
-    the report is; one file, however often it starts."""
+    """Scalars by epoch in groups, audio, pictures, configuration, charts, a link to the report."""
     for epochs in (1, 2):
         solver = make_solver(
             tmp_path, audio, "logging.tensorboard=true", *STAGES, f"optim.epochs={epochs}"
@@ -34,17 +33,17 @@ def test_tensorboard(tmp_path: Path, audio: Path) -> None:
         last = solver.run()
         solver.result_logger.loggers[0].writer.close()
     folder = solver.folder / "tensorboard"
-    assert all(path.is_file() for path in folder.iterdir()) and len(list(folder.iterdir())) == 2
+    assert [path.is_file() for path in folder.iterdir()] == [True, True]  # one for each start
     events = EventAccumulator(str(folder), {"scalars": 0, "audio": 0, "images": 0}).Reload()
     tags = events.Tags()
     for stage in ("train", "valid", "evaluate"):
         for name, value in last[stage].items():
-            assert "_other/" not in panel(stage, name)  # all that a run logs has a group
+            assert "_other/" not in panel(stage, name)  # each metric has a group
             scalars = events.Scalars(panel(stage, name))
             if name != "d_lr":
                 assert scalars[-1].step == 2 and scalars[-1].value == pytest.approx(value, rel=1e-5)
     assert [event.step for event in events.Scalars("valid_loss/l1")] == [1, 2]
-    # Each chart of the layout has scalars, by the names that are there.
+    # Each chart's pattern fits scalars.
     (layout,) = events.Tensors("custom_scalars__config__")[-1].tensor_proto.string_val
     charts = layout_pb2.Layout.FromString(layout).category[0].chart
     assert [chart.title for chart in charts] == list(CHARTS)
@@ -89,7 +88,7 @@ def read_wandb(path: Path) -> Iterator[Any]:
 
 @pytest.mark.slow  # another process writes the file; once in some twenty runs a record was missing
 def test_wandb_offline(tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PITFALLS 25: scalars, audio and pictures arrive, without a server."""
+    """Scalars, audio and pictures arrive, without a server."""
     for name, value in (("MODE", "offline"), ("SILENT", "true"), ("CONSOLE", "off")):
         monkeypatch.setenv(f"WANDB_{name}", value)
     solver = make_solver(tmp_path, audio, "logging.wandb=true", *STAGES, "optim.epochs=1")
@@ -124,7 +123,7 @@ def test_wandb_offline(tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_other_ranks_log_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PITFALLS 25: each rank opened an event file."""
+    """An event file for each rank would show each metric several times."""
     monkeypatch.setattr(distrib, "is_rank_zero", lambda: False)
     logger = RunLogger(logging.getLogger("test"))
     logger.open(tmp_path, "sig", make_cfg("logging.tensorboard=true", "logging.wandb=true"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ TOLERANCE = 1e-10
 
 
 def gradients(step: Any, optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
-    """What `optimizer` is given in `step`."""
+    """Return the gradients of `module` at the step of `optimizer` inside `step()`."""
     found: dict[str, Tensor] = {}
 
     def look(*_: Any) -> None:
@@ -53,8 +54,8 @@ def worst(ours: dict[str, Tensor], plain: dict[str, Tensor]) -> tuple[float, str
     "overrides",
     [
         pytest.param(["adversarial=msstftd"], id="msstftd"),
-        # Not hinge: before anything is learned its gradients of fake and real cancel in the biases,
-        # and Adam makes updates of what rounding leaves.
+        # Not hinge: before training its gradients of fake and real cancel in the biases, and Adam
+        # turns the rounding errors that are left into updates.
         pytest.param(["adversarial=mpd", "adversarial.loss=mse"], id="mpd"),
         pytest.param(["adversarial=msd", "adversarial.loss=mse"], id="msd"),
         # Two families, least squares, sums, features that are not relative.
@@ -70,29 +71,17 @@ def test_equals_the_solvers_step(overrides: list[str]) -> None:
     assert solver.adversarial is not None
     plain = plain_step(solver)
     wav = 0.3 * torch.randn(2, 1, 4000, dtype=torch.float64)
-    for step in range(2):  # the second is told by all that the first one moved
+    for step in range(2):  # the second depends on all that the first changed
         ours_d: dict[str, Tensor] = {}
         plain_d: dict[str, Tensor] = {}
 
-        def ours(into: dict[str, Tensor] = ours_d) -> None:
-            adversarial = solver.adversarial
-            assert adversarial is not None
-            into.update(
-                gradients(
-                    lambda: solver.train_step(Batch(wav, [])),
-                    adversarial.optimizer,
-                    adversarial.adversary,
-                )
-            )
+        def both_sides(run: Any, adversarial: Any, found: dict[str, Tensor]) -> None:
+            found.update(gradients(run, adversarial.optimizer, adversarial.adversary))
 
-        def other(into: dict[str, Tensor] = plain_d) -> None:
-            adversarial = plain.adversarial
-            into.update(
-                gradients(
-                    lambda: plain.train_step(wav), adversarial.optimizer, adversarial.adversary
-                )
-            )
-
+        ours = partial(
+            both_sides, lambda: solver.train_step(Batch(wav, [])), solver.adversarial, ours_d
+        )
+        other = partial(both_sides, lambda: plain.train_step(wav), plain.adversarial, plain_d)
         codec = nn.ModuleDict({"encoder": solver.model.encoder, "decoder": solver.model.decoder})
         plain_codec = nn.ModuleDict({"encoder": plain.encoder, "decoder": plain.decoder})
         assert worst(

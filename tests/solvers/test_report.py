@@ -1,4 +1,4 @@
-"""The page that a run writes about itself, and the record of where it comes from."""
+"""The page and the provenance that a run writes into its folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from micro import ROOT, make_solver
 from adversarial_trainer.tools.report import read_run
 from solvers import provenance, stages
 
-BOTH = ["evaluate.every=2", "generate.every=1", "generate.num_files=1"]
+BOTH = ["evaluate.every=2", "generate.every=1", "generate.num_files=1", "generate.report=true"]
 
 
 def test_after_evaluate_and_generate(tmp_path: Path, audio: Path) -> None:
@@ -27,7 +27,7 @@ def test_after_evaluate_and_generate(tmp_path: Path, audio: Path) -> None:
     first = page.read_text()
     assert "history.json" not in first  # which is written later
     assert first.count("<audio") == 3 and "ViSQOL" not in first
-    assert "<dt>epochs</dt><dd>1</dd>" in first  # the one that runs still
+    assert "<dt>epochs</dt><dd>1</dd>" in first  # this one has not ended
     assert "SI-SDR" not in first  # no evaluation yet
     solver.commit()
     solver.run_epoch()
@@ -40,7 +40,7 @@ def test_after_evaluate_and_generate(tmp_path: Path, audio: Path) -> None:
 
 
 def test_no_report(tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where it is not asked for; and on other ranks."""
+    """With generate.report=false, and on other ranks than the first."""
     solver = make_solver(tmp_path / "a", audio, *BOTH, "generate.report=false")
     stages.write_page(solver)
     other = make_solver(tmp_path / "b", audio, *BOTH)
@@ -59,7 +59,7 @@ def test_a_full_disk_does_not_end_training(
     monkeypatch.setattr(stages, "write_report", full)
     monkeypatch.setattr(provenance.audio, "replacing", full)
     with caplog.at_level(logging.ERROR):
-        solver = make_solver(tmp_path, audio, "generate.every=0", "evaluate.every=1")
+        solver = make_solver(tmp_path, audio, "generate.report=true")
         stages.write_page(solver)
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == 2 and all("No space left" in text for text in told)
@@ -69,7 +69,7 @@ def read(folder: Path) -> dict[str, Any]:
     return json.loads((folder / provenance.PROVENANCE).read_text())
 
 
-def test_where_a_run_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_provenance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     layers = torch.nn.Linear(3, 5)
     provenance.git_state.cache_clear()
     device = torch.device("cpu")
@@ -84,7 +84,7 @@ def test_where_a_run_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     if head.returncode == 0:
         assert start["commit"] == head.stdout.strip() and isinstance(start["dirty"], bool)
-    assert record(4) == [start]  # it goes on, and nothing has changed
+    assert record(4) == [start]  # resumed, and nothing has changed
     monkeypatch.setattr(provenance, "git_state", lambda: ("abc", False))
     first, second = record(5)
     assert first == start and second == {**second, "epoch": 5, "commit": "abc", "dirty": False}
@@ -96,24 +96,19 @@ def test_where_a_run_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_the_commit_is_that_of_the_code(
     tracked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not that of a repository that only has the installed package somewhere inside."""
-
-    def git(*arguments: str) -> str:
-        line = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *arguments]
-        done = subprocess.run(line, cwd=tmp_path, check=True, capture_output=True, text=True)
-        return done.stdout.strip()
-
+    """None where the repository does not track the package."""
     code = tmp_path / "package" / "__init__.py"
     code.parent.mkdir()
     code.write_text("a = 1\n")
     (tmp_path / "other").write_text("")
-    git("init", "-q")
-    git("add", "package/__init__.py" if tracked else "other")
-    git("commit", "-q", "-m", "first")
+    for line in ("init -q", f"add {'package' if tracked else 'other'}", "commit -q -m first"):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        subprocess.run(["git", *who, *line.split()], cwd=tmp_path, check=True)
     monkeypatch.setattr(provenance, "_FILE", code)
     state = provenance.git_state.__wrapped__
-    assert state() == ((git("rev-parse", "HEAD"), False) if tracked else (None, None))
+    commit, dirty = state()
+    assert (commit is not None, dirty) == (tracked, False if tracked else None)
     code.write_text("a = 2\n")
-    assert state()[1] is (True if tracked else None)
+    assert state() == (commit, True if tracked else None)
     monkeypatch.setenv("PATH", "")  # without git
     assert state() == (None, None)

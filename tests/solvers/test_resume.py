@@ -6,7 +6,7 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def call_before(
     number: int,
     what: Callable[[CompressionSolver], None],
 ) -> None:
-    """Call `what` at the beginning of call number `number` of a solver's method or stage."""
+    """Call `what` before call number `number` of a solver's method or of a stage."""
     owner: Any = CompressionSolver if hasattr(CompressionSolver, method) else stages
     original = getattr(owner, method)
     calls = 0
@@ -64,12 +64,9 @@ def call_before(
 @pytest.mark.parametrize(
     "name, method, number, updates",
     [
-        ("SIGTERM", "train_step", 3, 3),
         ("SIGUSR1", "train_step", 3, 3),
-        ("SIGUSR2", "train_step", 3, 3),
         ("SIGTERM", "train_step", 8, 8),
         ("SIGTERM", "valid", 1, 4),
-        ("SIGTERM", "evaluate", 2, 8),
     ],
 )
 def test_a_signal_saves_and_ends(
@@ -83,7 +80,7 @@ def test_a_signal_saves_and_ends(
     number: int,
     updates: int,
 ) -> None:
-    """In the middle of an update or of a stage; the very next batch comes after it."""
+    """In the middle of an update or of a stage; the resumed run takes the next batch."""
     before = signal.getsignal(signal.SIGTERM)
     call_before(monkeypatch, method, number, lambda _: os.kill(os.getpid(), getattr(signal, name)))
     with pytest.raises(Interrupted, match=f"interrupted by {name}") as error, caplog.at_level(20):
@@ -110,19 +107,18 @@ def test_a_signal_saves_and_ends(
     assert differences(state_of(tmp_path), state_of(undisturbed)) == []
 
 
-def test_durations_and_the_first_figures_survive(
+def test_durations_and_the_first_evaluation_survive(
     tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The epoch's duration is that of all its updates; `evaluate.at_start` is in its history."""
-    call_before(monkeypatch, "train_step", 2, lambda _: time.sleep(0.5))
+    call_before(monkeypatch, "train_step", 2, lambda _: time.sleep(0.2))
     call_before(monkeypatch, "train_step", 3, lambda _: os.kill(os.getpid(), signal.SIGTERM))
     argv = [*RUN, "evaluate.at_start=true", "optim.epochs=1"]
     with pytest.raises(Interrupted):
         make_solver(tmp_path, audio, *argv).run()
-    time.sleep(0.5)  # is not counted
     last = make_solver(tmp_path, audio, *argv).run()
     assert {"start", "train", "valid", "evaluate"} == set(last)
-    assert 0.5 < last["train"]["duration"]
+    assert last["train"]["duration"] > 0.2
     assert last["start"]["mel"] != last["evaluate"]["mel"]
 
 
@@ -130,15 +126,13 @@ def damage(path: Path, how: str) -> None:
     content = bytearray(path.read_bytes())
     if how == "truncated":
         del content[len(content) // 2 :]
-    elif how == "empty":
-        content.clear()
     else:  # in the middle of a tensor, which torch alone would not notice
         content[len(content) // 2] ^= 4
     path.unlink()  # its hard links are whole
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("how", ["truncated", "empty", "one bit"])
+@pytest.mark.parametrize("how", ["truncated", "one bit"])
 def test_a_damaged_checkpoint_is_noticed(
     tmp_path: Path,
     audio: Path,
@@ -146,7 +140,7 @@ def test_a_damaged_checkpoint_is_noticed(
     caplog: pytest.LogCaptureFixture,
     how: str,
 ) -> None:
-    """And the one before is used: the end is the same."""
+    """The one before is used, and the end is the same."""
     argv = [*RUN, "checkpoint.every_updates=1", "checkpoint.keep_last=0"]
     make_solver(tmp_path, audio, *argv, "optim.epochs=1").run()
     run = tmp_path / "xps" / "run"
@@ -159,17 +153,27 @@ def test_a_damaged_checkpoint_is_noticed(
     assert (run / "checkpoint.th.damaged").exists()
     assert differences(state_of(tmp_path), state_of(undisturbed)) == []
 
-
-def test_nothing_but_damaged_checkpoints(tmp_path: Path, audio: Path) -> None:
-    """Is no reason to begin anew without a word."""
-    make_solver(tmp_path, audio, *RUN, "optim.epochs=1").run()
-    run = tmp_path / "xps" / "run"
     for path in run.glob("*.th"):
         damage(path, "truncated")
-    with pytest.raises(ValueError, match="--clear"):
+    with pytest.raises(ValueError, match="--clear"):  # it does not start over by itself
         make_solver(tmp_path, audio, *RUN)
 
 
+def limit_files(size: int | None) -> Callable[[object], None]:
+    """Return a function that limits the size of files, as a full disk does; None: no limit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    return lambda _: resource.setrlimit(
+        resource.RLIMIT_FSIZE, (hard if size is None else size, hard)
+    )
+
+
+@pytest.fixture
+def no_limit() -> Iterator[None]:
+    yield
+    limit_files(None)(None)
+
+
+@pytest.mark.usefixtures("no_limit")
 def test_a_full_disk(
     tmp_path: Path,
     audio: Path,
@@ -177,22 +181,13 @@ def test_a_full_disk(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The checkpoint before stays, training goes on, and the next save is a save again."""
-    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    def limit(size: int) -> Callable[[CompressionSolver], None]:
-        return lambda _: resource.setrlimit(resource.RLIMIT_FSIZE, (size, usual[1]))
-
-    argv = [*RUN, "checkpoint.every_updates=2"]
-    call_before(monkeypatch, "train_step", 4, limit(10_000))  # the end of the first epoch, too
-    call_before(monkeypatch, "train_step", 6, lambda _: seen.append(state_of(tmp_path)["updates"]))
-    call_before(monkeypatch, "train_step", 7, limit(usual[0]))
+    """The checkpoint before stays, training goes on, and later saves work again."""
     seen: list[int] = []
-    try:
-        make_solver(tmp_path, audio, *argv).run()
-    finally:
-        limit(usual[0])  # type: ignore[arg-type]
-        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    argv = [*RUN, "checkpoint.every_updates=2"]
+    call_before(monkeypatch, "train_step", 4, limit_files(10_000))  # so at the epoch's end, too
+    call_before(monkeypatch, "train_step", 6, lambda _: seen.append(state_of(tmp_path)["updates"]))
+    call_before(monkeypatch, "train_step", 7, limit_files(None))
+    make_solver(tmp_path, audio, *argv).run()
     assert seen == [2], "the good one"
     told = [r.message for r in caplog.records if r.levelname == "ERROR"]
     states = [line for line in told if line.startswith("The state")]
@@ -200,34 +195,27 @@ def test_a_full_disk(
         f"The state at update {update} is not saved" for update in (4, 4, 6)
     ]
     assert all("File too large" in line and "free" in line for line in states)
-    # Nor what a run can do without: its evaluation's files and its page.
+    # Nor are files that training can do without.
     others = [line.partition(" not written")[0] for line in told if line not in states]
-    assert set(others) <= {"The evaluation's files", "The report"} and others
+    assert set(others) <= {"The evaluation's files"} and others
     assert differences(state_of(tmp_path), state_of(undisturbed)) == []
     assert not list((tmp_path / "xps" / "run").glob("*.tmp"))
 
 
+@pytest.mark.usefixtures("no_limit")
 def test_a_disk_that_is_full_at_the_end(
     tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Is a failure of the run: its last state is nowhere."""
-    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
-    call_before(
-        monkeypatch,
-        "train_step",
-        8,
-        lambda _: resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, usual[1])),
-    )
-    try:
-        with pytest.raises(SaveError, match="could not be saved"):
-            make_solver(tmp_path, audio, *RUN).run()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    """The run fails: its last state is not saved."""
+    call_before(monkeypatch, "train_step", 8, limit_files(10_000))
+    with pytest.raises(SaveError, match="could not be saved"):
+        make_solver(tmp_path, audio, *RUN).run()
+    limit_files(None)(None)
     assert len(state_of(tmp_path)["history"]) == 1
 
 
-def test_samples_that_the_disk_does_not_take(
-    tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_samples_that_cannot_be_written(
+    tmp_path: Path, audio: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Training goes on without them."""
     (tmp_path / "xps" / "run").mkdir(parents=True)
@@ -238,7 +226,7 @@ def test_samples_that_the_disk_does_not_take(
 
 
 def changed(folder: Path, *lines: tuple[str, str]) -> None:
-    """Let the checkpoints say that the run was started with another configuration."""
+    """Edit the configuration that the run's checkpoint holds."""
     path = folder / "xps" / "run" / "checkpoint.th"
     state = checkpoint.load(path)
     for new, old in lines:
@@ -250,7 +238,7 @@ def changed(folder: Path, *lines: tuple[str, str]) -> None:
 def test_changes_that_are_allowed(
     tmp_path: Path, audio: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Take effect: options of optimizers come from the configuration, not from the checkpoint."""
+    """They take effect: optimizers' options come from the configuration, not the checkpoint."""
     solver = make_solver(tmp_path, audio, *RUN, "optim.epochs=1")
     solver.run()
     state = checkpoint.load(solver.checkpoint_path)
@@ -266,7 +254,7 @@ def test_changes_that_are_allowed(
     with pytest.raises(ValueError) as error:
         make_solver(tmp_path, audio, *RUN, "resume.allow_changes=[optim.lr]")
     assert "adversarial.probability: 0.1 -> 0.6667" in str(error.value)
-    assert "optim.lr" not in str(error.value)
+    assert "optim.lr" not in str(error.value) and "\n" not in str(error.value)
     allowed = "resume.allow_changes=[optim.lr,adversarial.probability]"
     assert "'resume.allow_changes=[adversarial.probability]'" in str(error.value)
     again = make_solver(tmp_path, audio, *RUN, allowed)
@@ -283,12 +271,9 @@ def test_changes_that_are_allowed(
     make_solver(tmp_path, audio, *RUN)  # and is the run's configuration from then on
 
     changed(tmp_path, ("lr: 0.001", "lr: 0.25"))
-    for pattern in ("optim", "adversarial.*"):  # groups and patterns
-        if pattern == "optim":
-            make_solver(tmp_path, audio, *RUN, f"resume.allow_changes=[{pattern}]")
-        else:
-            with pytest.raises(ValueError, match="optim.lr: 0.25 -> 0.001"):
-                make_solver(tmp_path, audio, *RUN, f"resume.allow_changes=[{pattern}]")
+    make_solver(tmp_path, audio, *RUN, "resume.allow_changes=[optim]")  # a group
+    with pytest.raises(ValueError, match="optim.lr: 0.25 -> 0.001"):
+        make_solver(tmp_path, audio, *RUN, "resume.allow_changes=[adversarial.*]")
     with pytest.raises(ValueError, match="'optim.learning_rate' is no key"):
         make_solver(tmp_path, audio, *RUN, "resume.allow_changes=[optim.learning_rate]")
 
@@ -296,7 +281,7 @@ def test_changes_that_are_allowed(
 def test_an_epoch_made_shorter(
     tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the run is past its new end."""
+    """The run is past the new end already."""
     solver = make_solver(tmp_path, audio, *RUN, "checkpoint.every_updates=3", "optim.epochs=1")
 
     def stop(_: CompressionSolver) -> None:
@@ -312,7 +297,7 @@ def test_an_epoch_made_shorter(
 
 
 def test_what_is_kept(tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last ones, each so many, and the best, also after a kill before they were made."""
+    """The last ones, every so many, and the best, also after a kill before they were made."""
     argv = ["adversarial=none", "optim.updates_per_epoch=1", "optim.epochs=5", "valid.every=2"]
     argv += ["checkpoint.keep_last=1", "checkpoint.keep_every=2", "checkpoint.best=valid.l1"]
     argv += ["checkpoint.best_mode=max"]
@@ -326,7 +311,7 @@ def test_what_is_kept(tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPat
             raise KeyboardInterrupt
         keep_copy(path, epoch, *args)
 
-    for epochs in (2, 4):  # two and four are those with a validation, four the best
+    for epochs in (2, 4):  # those with a validation; the value at 4 is the best
         solver = make_solver(tmp_path, audio, *argv, f"optim.epochs={epochs}")
         with monkeypatch.context() as patch:
             patch.setattr(checkpoint, "keep_copy", die)
@@ -340,7 +325,7 @@ def test_what_is_kept(tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPat
     assert len(torch.load(run / "checkpoint_best.th")["history"]) == 4
 
 
-def test_an_unknown_best_is_said(
+def test_an_unknown_best_metric(
     tmp_path: Path, audio: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     argv = ["optim.epochs=1", "checkpoint.best=valid.nothing"]

@@ -9,8 +9,8 @@ from solvers.sources import StageData, get_stage_metas
 
 
 def test_each_stage_has_files_of_its_own(tmp_path: Path, audio: Path) -> None:
-    data = StageData(make_cfg(f"dset.path={audio}", f"dset.cache={tmp_path}"))
-    metas = get_stage_metas(make_cfg(f"dset.path={audio}", f"dset.cache={tmp_path}"))
+    cfg = make_cfg(f"dset.path={audio}", f"dset.cache={tmp_path}")
+    data, metas = StageData(cfg), get_stage_metas(cfg)
     paths = [meta.path for files in metas.values() for meta in files]
     assert len(paths) == len(set(paths)) == 6
     assert [meta.path for meta in data.evaluate.metas] == [m.path for m in metas["evaluate"]]
@@ -45,7 +45,7 @@ def test_a_stage_that_never_runs_needs_no_files(tmp_path: Path, audio: Path) -> 
         StageData(make_cfg(*base, *off, "dset.shares.evaluate=0", "evaluate.at_start=true"))
 
 
-def test_the_demo_corpus_is_made_when_it_is_missing(
+def test_the_demo_corpus_is_made_where_it_is_missing(
     tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from adversarial_trainer.data import demo

@@ -1,4 +1,4 @@
-"""Fused optimizers: the same steps, and state that goes from one kind to the other."""
+"""Fused optimizers: equal steps, and state that both kinds load."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def steps(layer: nn.Module, optimizer: torch.optim.Optimizer, first: int, last: 
         optimizer.step()
 
 
-@pytest.mark.parametrize("name", ["adam", "adamw"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("fused", [True, False])
-def test_goes_on_as_the_other_kind(name: str, dtype: torch.dtype, fused: bool) -> None:
+@pytest.mark.parametrize(
+    "name, dtype, fused", [("adam", torch.float32, True), ("adamw", torch.float64, False)]
+)
+def test_continues_as_the_other_kind(name: str, dtype: torch.dtype, fused: bool) -> None:
     plain, optimizer = made(name, False, dtype)
     steps(plain, optimizer, 0, 6)
 

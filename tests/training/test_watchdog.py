@@ -1,4 +1,4 @@
-"""Processes of which one fails, dies, hangs or never comes: the others end, and are told which."""
+"""A rank that fails, dies, hangs or never starts: the others end, and name it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STATUS = watchdog.STATUS
 
 @contextmanager
 def group(start: int = 60) -> Iterator[None]:
-    """The process group, with short limits in seconds."""
+    """A process group with short limits in seconds."""
     logging.basicConfig(level=logging.INFO)
     watchdog.START_TIMEOUT = timedelta(seconds=start)
     watchdog.FAREWELL = timedelta(seconds=1.5)

@@ -1,4 +1,4 @@
-"""Starting a run from the weights of another, or of a codec trained elsewhere."""
+"""`continue_from`: weights of another run, or of a codec trained elsewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from adversarial_trainer.models.pretrained import Weights, fit, read_weights
 logger = logging.getLogger(__name__)
 
 
-def load_into(
+def load_weights(
     cfg: DictConfig, runs: Path, model: EncodecModel, adversarial: AdversarialLoss | None
 ) -> bool:
     """Load the weights that `cfg.continue_from` names into a codec and its discriminators.
@@ -51,7 +51,7 @@ def load_into(
             raise ValueError(f"{source} has none")
         fit(adversary, weights.discriminators, "they do not fit this configuration")
     except ValueError as exc:
-        # torch has copied what did fit by then.
+        # torch has already copied the tensors that fit.
         adversary.load_state_dict(before)
         logger.warning("%s: the discriminators start afresh (%s)", source, exc)
         return False
@@ -59,7 +59,7 @@ def load_into(
 
 
 def differences(weights: Weights, cfg: DictConfig) -> list[str]:
-    """Settings that make a different codec of the same shapes: padding, causality, activations."""
+    """Return differing settings of the codec that shapes do not show: padding, causality, ..."""
     theirs, ours = (
         {
             key: value
