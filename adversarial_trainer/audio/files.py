@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-import math
 import os
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -174,36 +174,82 @@ def to_subtype(data: np.ndarray, subtype: str) -> np.ndarray:
     return (integers << (32 - bits)).astype(np.int32)
 
 
+def read_blocks(path: str | Path, seconds: float = 1.0) -> Iterator[torch.Tensor]:
+    """Yield the audio of a file as float32 blocks `[C, T]`; `info` knows its rate.
+
+    Raises as `open_audio` does, where a file is broken inside only when that is reached.
+    """
+    with open_audio(path) as file:
+        size = max(1, round(seconds * file.samplerate))
+        while len(data := file.read(size, dtype="float32", always_2d=True)):
+            yield torch.from_numpy(data.T.copy())  # [T, C] -> [C, T]
+
+
 def write(
     path: str | Path, wav: torch.Tensor, sample_rate: int, subtype: str | None = None
 ) -> None:
-    """Write `wav`, `[C, T]`, in the format of the path's extension; atomic.
+    """Write `wav`, `[C, T]`; see `write_blocks`. Samples of an n-bit file that `read` gave come
+    back bit for bit."""
+    if wav.dim() != 2 or wav.shape[0] < 1:
+        raise ValueError(f"wav must have shape [channels, time], got {tuple(wav.shape)}")
+    write_blocks(path, [wav], sample_rate, subtype)
 
-    Samples beyond [-1, 1] are limited, with a warning, unless the subtype is a float.
+
+def write_blocks(
+    path: str | Path, blocks: Iterable[torch.Tensor], sample_rate: int, subtype: str | None = None
+) -> int:
+    """Write blocks `[C, T]` in the format of the path's extension; atomic.
+
+    Samples beyond [-1, 1] are limited, with a warning at the end; float subtypes keep them.
 
     Args:
         subtype: a soundfile subtype; by default PCM_16 for wav, flac and the like, Vorbis or Opus
-            inside ogg. Samples of an n-bit file read with `read` come back bit for bit.
+            inside ogg.
+
+    Returns:
+        Samples per channel written.
     """
-    if wav.dim() != 2 or wav.shape[0] < 1:
-        raise ValueError(f"wav must have shape [channels, time], got {tuple(wav.shape)}")
     format_, subtype = choose_format(path, subtype)
-    data = wav.detach().to("cpu", torch.float64).numpy().T  # [C, T] -> [T, C]
-    peak = float(np.abs(data).max(initial=0.0))
-    if not math.isfinite(peak):
-        raise ValueError(f"{path}: cannot write NaN or Inf samples")
-    if peak > 1 and subtype not in ("FLOAT", "DOUBLE"):
-        count = int((np.abs(data) > 1).sum())
-        logger.warning("%s: limited %d samples beyond [-1, 1], peak %.3f", path, count, peak)
-        data = data.clip(-1, 1)
-    data = to_subtype(data, subtype)
+    blocks = iter(blocks)
+    first = next(blocks, None)
+    if first is None:
+        raise ValueError(f"{path}: nothing to write")
+    length, limited, peak = 0, 0, 0.0
     with replacing(path) as temporary:
         try:
-            with soundfile.SoundFile(
-                os.fsencode(temporary), "w", sample_rate, wav.shape[0], subtype, format=format_
-            ) as file:
-                # In blocks: libsndfile's Vorbis encoder overflows the stack on long ones.
-                for begin in range(0, len(data), 1 << 16):
-                    file.write(np.ascontiguousarray(data[begin : begin + (1 << 16)]))
+            file = soundfile.SoundFile(
+                os.fsencode(temporary), "w", sample_rate, first.shape[0], subtype, format=format_
+            )
         except (soundfile.SoundFileError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: {error}") from error
+        with file:
+            for block in itertools.chain([first], blocks):
+                check_finite(block, length, sample_rate)
+                data = block.detach().to("cpu", torch.float64).numpy().T  # [C, T] -> [T, C]
+                length += len(data)
+                if subtype not in ("FLOAT", "DOUBLE"):
+                    peak = max(peak, float(np.abs(data).max(initial=0.0)))
+                    limited += int((np.abs(data) > 1).sum())
+                    data = data.clip(-1, 1)
+                # libsndfile's Vorbis encoder overflows the stack on long ones.
+                for begin in range(0, len(data), 1 << 16):
+                    part = to_subtype(data[begin : begin + (1 << 16)], subtype)
+                    file.write(np.ascontiguousarray(part))
+    if limited:
+        logger.warning("%s: limited %d samples beyond [-1, 1], peak %.3f", path, limited, peak)
+    return length
+
+
+def check_finite(x: torch.Tensor, start: int, sample_rate: int) -> None:
+    """Raise ValueError, with the place, if a signal's samples `x` [..., C, T] from `start` on have
+    NaN or Inf."""
+    if x.isfinite().all():
+        return
+    bad = (~x.isfinite()).flatten(0, -2)  # [... C, T]
+    time = int(bad.any(0).nonzero()[0])
+    row = int(bad[:, time].nonzero()[0])
+    raise ValueError(
+        f"sample {start + time} of channel {row % x.shape[-2]} is "
+        f"{float(x.flatten(0, -2)[row, time])}, at {(start + time) / sample_rate:.6g} s; "
+        "audio must be finite"
+    )

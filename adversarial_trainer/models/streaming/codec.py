@@ -2,40 +2,166 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import nn
 
+from adversarial_trainer.audio import check_finite
 from adversarial_trainer.models.encodec import EncodecModel
-from adversarial_trainer.models.streaming.interface import (
-    ChunkDecoder,
-    ChunkEncoder,
-    EncodedChunk,
-    Latency,
-)
 from adversarial_trainer.modules.streaming import State, StreamingModule
 
 # Longer pieces are worked off in parts of so many frames, to bound the memory.
 _FRAMES = 128
 
 
-class WholeSignalNeeded(ValueError):
-    """A model that cannot work piece by piece."""
+class EncodedChunk(NamedTuple):
+    """Codes of a stretch of a signal.
+
+    Attributes:
+        codes: `[B, K, F]` (`[B, 1, D, F]` without quantization), frames last.
+        scale: `[B, 1]`, what to multiply the decoded audio by, or None.
+    """
+
+    codes: torch.Tensor
+    scale: torch.Tensor | None = None
 
 
-def streaming_halves(model: EncodecModel) -> tuple[StreamingModule, StreamingModule]:
-    """Return encoder and decoder of a model that can work piece by piece; raise WholeSignalNeeded,
-    with the reason, if it cannot."""
+class Latency(NamedTuple):
+    """Delay that no computer can avoid, in samples at the model's rate.
+
+    Attributes:
+        first: samples of a new signal that must come in before anything comes out.
+        steady: from then on, samples between a sample's coming in and its coming out.
+        sample_rate: in Hz.
+    """
+
+    first: int
+    steady: int
+    sample_rate: int
+
+    @property
+    def first_ms(self) -> float:
+        return 1000 * self.first / self.sample_rate
+
+    @property
+    def steady_ms(self) -> float:
+        return 1000 * self.steady / self.sample_rate
+
+
+class _Chunked:
+    """State of one signal, which begins with `reset` and ends with `finish`."""
+
+    def __init__(self, model: EncodecModel) -> None:
+        if model.training:
+            raise ValueError("the model is in training mode; call model.eval() first")
+        self.model = model
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin a new signal."""
+        self._finished = False
+        self._empty: torch.Tensor | None = None  # the last input, `[..., 0]`
+
+    def _check_unfinished(self) -> None:
+        if self._finished:
+            raise RuntimeError("this signal is finished; call reset() to begin another")
+
+
+class ChunkEncoder(_Chunked):
+    """Audio in, piece by piece, of any length; chunks of codes out, as soon as they are known.
+
+    Args:
+        model: in evaluation mode.
+    """
+
+    @property
+    def latency(self) -> Latency:
+        """From audio to codes."""
+        raise NotImplementedError
+
+    def reset(self) -> None:
+        super().reset()
+        self._samples = 0
+
+    @torch.no_grad()
+    def push(self, x: torch.Tensor) -> list[EncodedChunk]:
+        """Return the chunks that `x` completes.
+
+        Args:
+            x: floats `[B, C, T]`, T >= 0; B the same for the whole signal.
+        """
+        self._check_unfinished()
+        if x.dim() != 3 or x.shape[1] != self.model.channels or not x.is_floating_point():
+            raise ValueError(
+                f"audio must be floats of shape [B, C, T] with C={self.model.channels}, "
+                f"got {x.dtype} {list(x.shape)}"
+            )
+        check_finite(x, self._samples, self.model.sample_rate)
+        self._empty = x[..., :0].clone()
+        self._samples += x.shape[-1]
+        return self._encode(x, False)
+
+    @torch.no_grad()
+    def finish(self) -> list[EncodedChunk]:
+        """Return the last chunks, with the padding at the end of the signal."""
+        self._check_unfinished()
+        if self._empty is None or not self._samples:
+            raise ValueError("nothing to encode: a signal needs at least one sample, got none")
+        self._finished = True
+        return self._encode(self._empty, True)
+
+    def _encode(self, x: torch.Tensor, last: bool) -> list[EncodedChunk]:
+        raise NotImplementedError
+
+
+class ChunkDecoder(_Chunked):
+    """The chunks of a `ChunkEncoder` in, in order; audio out, as soon as it is known.
+
+    Args:
+        model: in evaluation mode.
+    """
+
+    @torch.no_grad()
+    def push(self, chunk: EncodedChunk) -> torch.Tensor:
+        """Return the audio `[B, C, T]`, T >= 0, that `chunk` completes."""
+        self._check_unfinished()
+        return self._decode(chunk)
+
+    @torch.no_grad()
+    def finish(self) -> torch.Tensor:
+        """Return the rest of the audio, `[B, C, T]`. The padding to a whole frame is included: cut
+        the whole to the original length."""
+        self._check_unfinished()
+        audio = self._flush()
+        self._finished = True
+        return audio
+
+    def _decode(self, chunk: EncodedChunk) -> torch.Tensor:
+        raise NotImplementedError
+
+    def _flush(self) -> torch.Tensor:
+        raise NotImplementedError
+
+
+def streaming_obstacle(model: EncodecModel) -> str | None:
+    """Return why a model cannot work piece by piece; None if it can."""
     if model.renormalize:
-        raise WholeSignalNeeded("renormalize=True: an item's volume is only known at its end")
-    halves = []
+        return "renormalize=True: an item's volume is only known at its end"
     for half, module in (("encoder", model.encoder), ("decoder", model.decoder)):
         if not isinstance(module, StreamingModule):
-            raise WholeSignalNeeded(f"{half}: a {type(module).__name__} has no method `step`")
+            return f"{half}: a {type(module).__name__} has no method `step`"
         for name, layer in module.named_modules(prefix=half):
             if isinstance(layer, nn.GroupNorm):
-                raise WholeSignalNeeded(f"{name}: GroupNorm averages over the whole signal")
-        halves.append(module)
-    return halves[0], halves[1]
+                return f"{name}: GroupNorm averages over the whole signal"
+    return None
+
+
+def _streaming(module: nn.Module, model: EncodecModel) -> StreamingModule:
+    obstacle = streaming_obstacle(model)
+    if obstacle is not None or not isinstance(module, StreamingModule):
+        raise ValueError(f"this model needs whole signals: {obstacle}")
+    return module
 
 
 class StreamingEncoder(ChunkEncoder):
@@ -45,11 +171,11 @@ class StreamingEncoder(ChunkEncoder):
     where two entries of a codebook are equally near to within it, another may be taken.
 
     Raises:
-        WholeSignalNeeded: see `streaming_halves`.
+        ValueError: the model needs whole signals, see `streaming_obstacle`.
     """
 
     def __init__(self, model: EncodecModel) -> None:
-        self._encoder, _ = streaming_halves(model)
+        self._encoder = _streaming(model.encoder, model)
         super().__init__(model)
 
     @property
@@ -77,11 +203,11 @@ class StreamingDecoder(ChunkDecoder):
     """`EncodecModel.decode` of codes that come in pieces, whatever the encoder's were.
 
     Raises:
-        WholeSignalNeeded: see `streaming_halves`.
+        ValueError: the model needs whole signals, see `streaming_obstacle`.
     """
 
     def __init__(self, model: EncodecModel) -> None:
-        _, self._decoder = streaming_halves(model)
+        self._decoder = _streaming(model.decoder, model)
         super().__init__(model)
 
     def needed(self, samples: int) -> int:
@@ -91,7 +217,6 @@ class StreamingDecoder(ChunkDecoder):
     def reset(self) -> None:
         super().reset()
         self._state: State = {}
-        self._empty: torch.Tensor | None = None  # latents [B, D, 0]
 
     def _decode(self, chunk: EncodedChunk) -> torch.Tensor:
         if chunk.scale is not None:

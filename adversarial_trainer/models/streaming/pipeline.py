@@ -1,53 +1,41 @@
-"""Long signals through a codec: any rate, any number of channels, any length."""
+"""Long signals through a codec: any rate, any number of channels, any length.
+
+Signals are iterables of blocks `[..., T]`, none of them whole in memory at any time.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import torch
 
+from adversarial_trainer import audio
+from adversarial_trainer.audio import mix_channels, rate_ratio, resample, resample_margin
 from adversarial_trainer.models.encodec import EncodecModel
-from adversarial_trainer.models.streaming.blocks import (
-    cut,
-    reblock,
-    resample_blocks,
-    resampled_length,
-)
-from adversarial_trainer.models.streaming.channels import mix_channels
 from adversarial_trainer.models.streaming.codec import (
-    StreamingDecoder,
-    StreamingEncoder,
-    WholeSignalNeeded,
-    streaming_halves,
-)
-from adversarial_trainer.models.streaming.interface import (
     ChunkDecoder,
     ChunkEncoder,
     EncodedChunk,
-    check_finite,
+    StreamingDecoder,
+    StreamingEncoder,
+    streaming_obstacle,
 )
 from adversarial_trainer.models.streaming.segments import SegmentedDecoder, SegmentedEncoder
+from adversarial_trainer.modules.streaming import join, remember
 
 _FRAMES = 128  # in a block for the encoder: enough for speed
 
 
-def needs_whole_signal(model: EncodecModel) -> bool:
-    """Return whether the model cannot work piece by piece; see `streaming_halves`."""
-    try:
-        streaming_halves(model)
-    except WholeSignalNeeded:
-        return True
-    return False
-
-
 def get_encoder(model: EncodecModel) -> ChunkEncoder:
     """Return a `StreamingEncoder`, or for models that need whole signals a `SegmentedEncoder`."""
-    return SegmentedEncoder(model) if needs_whole_signal(model) else StreamingEncoder(model)
+    return SegmentedEncoder(model) if streaming_obstacle(model) else StreamingEncoder(model)
 
 
 def get_decoder(model: EncodecModel) -> ChunkDecoder:
     """Return what decodes the chunks of `get_encoder(model)`."""
-    return SegmentedDecoder(model) if needs_whole_signal(model) else StreamingDecoder(model)
+    return SegmentedDecoder(model) if streaming_obstacle(model) else StreamingDecoder(model)
 
 
 class EncodedStream(Iterator[EncodedChunk]):
@@ -55,17 +43,15 @@ class EncodedStream(Iterator[EncodedChunk]):
 
     Args:
         model: in evaluation mode.
-        blocks: `[C, T]` each, T >= 0, of any length and any C that `mix_channels` takes.
+        blocks: `[C, T]` each, T >= 0, of any length and any C that `audio.mix_channels` takes.
         sample_rate: of the blocks, in Hz; they are resampled to the model's rate.
         encoder: by default `get_encoder(model)`.
 
     Attributes:
         length: samples of `blocks` so far, at their rate; all of them at the end.
-        channels: of the blocks, once there was one.
 
     Raises:
-        ValueError: while it runs, for NaN and Inf (it says where), a change of channels, or a
-            signal without a sample.
+        ValueError: while it runs, for NaN and Inf (it says where), or a signal without a sample.
     """
 
     def __init__(
@@ -75,10 +61,8 @@ class EncodedStream(Iterator[EncodedChunk]):
         sample_rate: int,
         encoder: ChunkEncoder | None = None,
     ) -> None:
-        self.model = model
-        self.sample_rate = sample_rate
+        self.model, self.sample_rate = model, sample_rate
         self.length = 0
-        self.channels: int | None = None
         self._chunks = self._encode(blocks, encoder or get_encoder(model))
 
     def __next__(self) -> EncodedChunk:
@@ -87,13 +71,12 @@ class EncodedStream(Iterator[EncodedChunk]):
     def _encode(
         self, blocks: Iterable[torch.Tensor], encoder: ChunkEncoder
     ) -> Iterator[EncodedChunk]:
-        model, parameter = self.model, next(self.model.parameters())
+        model = self.model
         # Whole blocks also keep the number of shapes small, for each of which a backend may keep
         # a plan in memory.
-        audio: Iterable[torch.Tensor] = reblock(self._checked(blocks), self.sample_rate)
-        audio = (self._downmix(block.to(parameter)) for block in audio)
-        audio = resample_blocks(audio, self.sample_rate, model.sample_rate)
-        for block in reblock(audio, _FRAMES * model.hop_length):
+        signal = self._prepared(reblock(self._checked(blocks), self.sample_rate))
+        signal = resample_blocks(signal, self.sample_rate, model.sample_rate)
+        for block in reblock(signal, _FRAMES * model.hop_length):
             yield from encoder.push(mix_channels(block, model.channels)[None])
         if not self.length:
             raise ValueError("nothing to encode: the signal has no sample")
@@ -105,29 +88,16 @@ class EncodedStream(Iterator[EncodedChunk]):
                 raise ValueError(
                     f"blocks must be floats [C, T], got {block.dtype} {list(block.shape)}"
                 )
-            if self.channels not in (None, block.shape[0]):
-                raise ValueError(
-                    f"blocks [C, T] must keep C={self.channels} channels, got {list(block.shape)}"
-                )
-            check_finite(block, self.length, self.sample_rate)
-            self.channels = block.shape[0]
+            audio.check_finite(block, self.length, self.sample_rate)
             self.length += block.shape[1]
             yield block
 
-    def _downmix(self, block: torch.Tensor) -> torch.Tensor:
-        """Fewer channels before resampling, more after it: less work."""
-        fewer = block.shape[0] > self.model.channels
-        return mix_channels(block, self.model.channels) if fewer else block
-
-
-def encode_stream(
-    model: EncodecModel,
-    blocks: Iterable[torch.Tensor],
-    sample_rate: int,
-    encoder: ChunkEncoder | None = None,
-) -> EncodedStream:
-    """Encode a signal that comes in blocks; see `EncodedStream`."""
-    return EncodedStream(model, blocks, sample_rate, encoder)
+    def _prepared(self, blocks: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """Move blocks to the model; fewer channels before resampling, more after it: less work."""
+        channels, parameter = self.model.channels, next(self.model.parameters())
+        for block in blocks:
+            block = block.to(parameter)
+            yield mix_channels(block, channels) if len(block) > channels else block
 
 
 def decode_stream(
@@ -137,7 +107,7 @@ def decode_stream(
     length: int | Callable[[], int] | None = None,
     decoder: ChunkDecoder | None = None,
 ) -> Iterator[torch.Tensor]:
-    """Return audio blocks `[C, T]` of the chunks that `encode_stream` gave.
+    """Return audio blocks `[C, T]` of the chunks of an `EncodedStream`.
 
     Args:
         model: in evaluation mode.
@@ -147,19 +117,32 @@ def decode_stream(
             `length`. None leaves the padding to a whole frame on.
         decoder: the one for the encoder used; by default `get_decoder(model)`.
     """
-    rate, model_rate = sample_rate or model.sample_rate, model.sample_rate
-    audio = _decode(decoder or get_decoder(model), chunks)
-    if length is None:
-        return resample_blocks(audio, model_rate, rate)
+    signal = _decode(decoder or get_decoder(model), chunks)
+    get_length = length if callable(length) else lambda: length
+    return restore(signal, model, sample_rate or model.sample_rate, get_length)
 
-    def total() -> int:
-        return length() if callable(length) else length
 
-    def encoded() -> int:
-        return resampled_length(total(), rate, model_rate)
+def restore(
+    blocks: Iterable[torch.Tensor],
+    model: EncodecModel,
+    sample_rate: int,
+    length: Callable[[], int | None],
+) -> Iterator[torch.Tensor]:
+    """Yield decoded audio at the original's rate, without the padding to whole frames.
 
-    audio = cut(audio, encoded, most=model.hop_length)
-    return cut(resample_blocks(audio, model_rate, rate), total, most=-(-rate // model_rate))
+    Args:
+        blocks: at the model's rate.
+        length: asked at the end of `blocks`; None if it is not known: all is given.
+    """
+    from_rate = model.sample_rate
+
+    def at_model_rate() -> int | None:
+        samples = length()
+        return None if samples is None else resampled_length(samples, sample_rate, from_rate)
+
+    signal = cut(blocks, at_model_rate, most=model.hop_length)
+    signal = resample_blocks(signal, from_rate, sample_rate)
+    return cut(signal, length, most=-(-sample_rate // from_rate))
 
 
 def reconstruct_stream(
@@ -167,13 +150,102 @@ def reconstruct_stream(
 ) -> Iterator[torch.Tensor]:
     """Encode and decode: blocks `[C, T]` at `sample_rate` in, blocks with the model's channels
     out, as many samples at the same rate."""
-    stream = encode_stream(model, blocks, sample_rate)
+    stream = EncodedStream(model, blocks, sample_rate)
     return decode_stream(model, stream, sample_rate, lambda: stream.length)
+
+
+def reconstruct_file(
+    model: EncodecModel, source: str | Path, target: str | Path, subtype: str | None = None
+) -> int:
+    """Write what the codec makes of the file `source` to `target`: its rate, its length, the
+    model's channels. Returns the samples per channel."""
+    rate = audio.info(source).sample_rate
+    blocks = reconstruct_stream(model, audio.read_blocks(source), rate)
+    return audio.write_blocks(target, blocks, rate, subtype)
 
 
 def _decode(decoder: ChunkDecoder, chunks: Iterable[EncodedChunk]) -> Iterator[torch.Tensor]:
     for chunk in chunks:
-        if len(chunk.codes) != 1:
-            raise ValueError(f"chunks must be of one signal, got a batch of {len(chunk.codes)}")
         yield decoder.push(chunk)[0]
     yield decoder.finish()[0]
+
+
+# -- signals in blocks
+
+
+def reblock(blocks: Iterable[torch.Tensor], length: int) -> Iterator[torch.Tensor]:
+    """Yield the same signal in blocks of `length` samples; the last may be shorter."""
+    pending: list[torch.Tensor] = []
+    have = 0
+    for block in blocks:
+        pending.append(block)
+        have += block.shape[-1]
+        if have < length:
+            continue
+        joined = torch.cat(pending, -1)
+        whole = have // length * length
+        yield from joined[..., :whole].split(length, -1)
+        pending, have = [remember(joined, whole)], have - whole
+    if have:
+        yield torch.cat(pending, -1)
+
+
+def resampled_length(length: int, from_rate: int, to_rate: int) -> int:
+    """Return how many samples `resample` makes of `length`."""
+    low, high = rate_ratio(from_rate, to_rate)
+    return -(-length * high // low)
+
+
+def resample_blocks(
+    blocks: Iterable[torch.Tensor], from_rate: int, to_rate: int
+) -> Iterator[torch.Tensor]:
+    """Yield the signal at another rate; equal to `resample` of the whole to rounding."""
+    if from_rate == to_rate:
+        yield from blocks
+        return
+    low, high = rate_ratio(from_rate, to_rate)
+    # Inputs and outputs coincide at every `low`-th input; pieces begin there.
+    margin = math.ceil(resample_margin(low, high) / low) * low
+    pending: torch.Tensor | None = None
+    before = 0  # inputs at the start of `pending` whose outputs are out
+    for block in blocks:
+        pending = join(pending, block)
+        ready = (pending.shape[-1] - margin - before) // low * low
+        if ready <= 0:
+            continue
+        end = before + ready
+        out = resample(pending[..., : end + margin], low, high)
+        yield out[..., before // low * high : end // low * high]
+        before = min(margin, end)
+        pending = remember(pending, end - before)
+    if pending is not None:
+        yield resample(pending, low, high)[..., before // low * high :]
+
+
+def cut(
+    blocks: Iterable[torch.Tensor], length: Callable[[], int | None], most: int
+) -> Iterator[torch.Tensor]:
+    """Yield the first `length()` samples, a number asked for at the end of `blocks`; None: all.
+
+    Args:
+        most: how many samples too many there can be; so many are held back.
+    """
+    given = 0
+    held: torch.Tensor | None = None
+    for block in blocks:
+        held = join(held, block)
+        ready = held.shape[-1] - most
+        if ready > 0:
+            yield held[..., :ready]
+            given += ready
+            held = remember(held, ready)
+    have = 0 if held is None else held.shape[-1]
+    wanted = length()
+    rest = have if wanted is None else wanted - given
+    if not 0 <= rest <= have:
+        raise ValueError(
+            f"the codes are of {given + have - most} to {given + have} samples, "
+            f"not of {wanted}: a wrong length, or chunks are missing"
+        )
+    if held is not None:
+        yield held[..., :rest]

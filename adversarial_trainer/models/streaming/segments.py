@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from adversarial_trainer.models.encodec import EncodecModel
-from adversarial_trainer.models.streaming.interface import (
+from adversarial_trainer.models.streaming.codec import (
     ChunkDecoder,
     ChunkEncoder,
     EncodedChunk,

@@ -9,17 +9,15 @@ from collections.abc import Iterator
 import soundfile
 import torch
 
-from adversarial_trainer.audio import choose_format
+from adversarial_trainer.audio import choose_format, mix_channels, write_blocks
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.models.pretrained import Codec, load_codec
 from adversarial_trainer.models.streaming import (
     EncodedChunk,
     get_decoder,
     get_encoder,
-    mix_channels,
-    write_blocks,
 )
-from adversarial_trainer.models.streaming.blocks import cut, resample_blocks, resampled_length
+from adversarial_trainer.models.streaming.pipeline import restore
 from adversarial_trainer.tools.arguments import add_device_argument, add_model_argument
 from adversarial_trainer.training.devices import get_device
 
@@ -122,25 +120,8 @@ def decode_audio(codec: Codec, reader: BitstreamReader) -> Iterator[torch.Tensor
             raise ValueError(
                 f"its entropy tables are {header.tables}, and this model's {coder.hash}"
             )
-    decoded = 0  # samples so far, at the model's rate
-
-    def pieces() -> Iterator[torch.Tensor]:
-        nonlocal decoded
-        for piece in _decode_blocks(codec.model, reader, coder):
-            decoded += piece.shape[-1]
-            yield piece[0]  # [1, C, T] -> [C, T]
-
-    def model_length() -> int:
-        return decoded if reader.length is None else header.model_samples(reader.length)
-
-    def length() -> int:
-        if reader.length is not None:
-            return reader.length
-        return resampled_length(decoded, header.model_rate, header.sample_rate)
-
-    audio = cut(pieces(), model_length, most=header.hop)
-    audio = resample_blocks(audio, header.model_rate, header.sample_rate)
-    audio = cut(audio, length, most=-(-header.sample_rate // header.model_rate))
+    blocks = (block[0] for block in _decode_blocks(codec.model, reader, coder))  # [C, T]
+    audio = restore(blocks, codec.model, header.sample_rate, lambda: reader.length)
     return (mix_channels(block, output_channels(header)) for block in audio)
 
 

@@ -12,15 +12,14 @@ from typing import BinaryIO, NamedTuple
 
 import torch
 
-from adversarial_trainer.audio import EXTENSIONS, info, replacing
+from adversarial_trainer.audio import EXTENSIONS, info, read_blocks, replacing
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.models.pretrained import Codec, load_codec
 from adversarial_trainer.models.streaming import (
     ChunkEncoder,
+    EncodedStream,
     SegmentedEncoder,
-    encode_stream,
     get_encoder,
-    read_blocks,
 )
 from adversarial_trainer.tools.arguments import add_device_argument, add_model_argument
 from adversarial_trainer.training.devices import get_device
@@ -134,7 +133,7 @@ def encode_audio(
     tables = None if coder is None else coder.hash
     header = make_header(codec, encoder, sample_rate, channels, tables)
     writer = BitstreamWriter(file, header, coder)
-    stream = encode_stream(codec.model, blocks, sample_rate, encoder)
+    stream = EncodedStream(codec.model, blocks, sample_rate, encoder)
     for chunk in stream:
         scale = None if chunk.scale is None else float(chunk.scale)
         writer.write(chunk.codes[0].cpu().numpy(), scale)

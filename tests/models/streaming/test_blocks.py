@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from recipes import pieces
 
 from adversarial_trainer.audio import resample
-from adversarial_trainer.models.streaming.blocks import reblock, resample_blocks, resampled_length
+from adversarial_trainer.models.streaming.pipeline import reblock, resample_blocks, resampled_length
 
 RATES = [4_000, 8_000, 11_025, 16_000, 24_000, 44_100, 48_000, 96_000, 192_000]
 

@@ -12,11 +12,10 @@ from adversarial_trainer.models.streaming import (
     SegmentedDecoder,
     StreamingDecoder,
     StreamingEncoder,
-    WholeSignalNeeded,
     codec_latency,
     get_decoder,
     get_encoder,
-    needs_whole_signal,
+    streaming_obstacle,
 )
 from adversarial_trainer.modules.norm import fold_weight_norm
 
@@ -173,20 +172,20 @@ def test_the_state_does_not_grow():
 
 
 def test_codecs_that_need_the_whole_signal():
-    assert not needs_whole_signal(codec("tiny"))
+    assert not streaming_obstacle(codec("tiny"))
     assert isinstance(get_encoder(codec("tiny")), StreamingEncoder)
     model = codec("encodec_48khz", "model.renormalize=false", "model.seanet.n_filters=2")
-    assert needs_whole_signal(model)
-    with pytest.raises(WholeSignalNeeded, match="encoder.model.0.conv.norm: GroupNorm"):
+    assert streaming_obstacle(model)
+    with pytest.raises(ValueError, match="encoder.model.0.conv.norm: GroupNorm"):
         StreamingEncoder(model)
     model = copy.deepcopy(codec("tiny"))
     model.decoder = torch.nn.Sequential(model.decoder)  # of one's own, without `step`
     assert isinstance(get_decoder(model), SegmentedDecoder)
-    with pytest.raises(WholeSignalNeeded, match="decoder: a Sequential has no method `step`"):
+    with pytest.raises(ValueError, match="decoder: a Sequential has no method `step`"):
         StreamingDecoder(model)
     model = codec("tiny", "model.causal=false", "model.renormalize=true")
     for kind in (StreamingEncoder, StreamingDecoder):
-        with pytest.raises(WholeSignalNeeded, match="renormalize"):
+        with pytest.raises(ValueError, match="renormalize"):
             kind(model)
 
 
@@ -202,8 +201,6 @@ def test_errors():
     with pytest.raises(ValueError, match="at least one sample"):
         encoder.finish()
     encoder.push(torch.zeros(1, 1, 100))
-    with pytest.raises(ValueError, match=r"keep B=1 .*got \[2, 1, 5\]"):
-        encoder.push(torch.zeros(2, 1, 5))
     x = torch.zeros(1, 1, 200)
     x[..., 60] = torch.nan
     with pytest.raises(ValueError, match=r"sample 160 of channel 0 is nan, at 0\.01 s"):

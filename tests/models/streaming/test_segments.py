@@ -8,10 +8,10 @@ from recipes import audio, codec, pieces
 from adversarial_trainer.models import EncodecModel, load_encodec_state_dict
 from adversarial_trainer.models.streaming import (
     EncodedChunk,
+    EncodedStream,
     SegmentedDecoder,
     SegmentedEncoder,
     decode_stream,
-    encode_stream,
     get_decoder,
     get_encoder,
 )
@@ -89,7 +89,7 @@ def test_every_length_comes_back(pair, monkeypatch):
     for length in (*range(1, 40, 13), *range(4310, 4700, 37), *range(8600, 9000, 61)):
         x = audio(2, length, RATE)
         encoder, decoder = SegmentedEncoder(ours, 1.0, 0.1), SegmentedDecoder(ours, 1.0, 0.1)
-        chunks = encode_stream(ours, [x], RATE, encoder)
+        chunks = EncodedStream(ours, [x], RATE, encoder)
         y = torch.cat(list(decode_stream(ours, chunks, length=length, decoder=decoder)), -1)
         assert y.shape == x.shape and y.isfinite().all()
         try:

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from recipes import audio, codec, pieces
 
 from adversarial_trainer.models.pretrained import Codec
-from adversarial_trainer.models.streaming import EncodedChunk, decode_stream, encode_stream
+from adversarial_trainer.models.streaming import EncodedChunk, EncodedStream, decode_stream
 from adversarial_trainer.tools.compress.bitstream import (
     BitstreamReader,
     Block,
@@ -63,7 +63,7 @@ def test_codes_and_audio_are_those_of_the_stream(recipe: str, channels, rate, le
     x = audio(channels, length, rate)
     data, small = encode(coded, x, rate), encode(coded, x, rate, entropy=True)
 
-    chunks = list(encode_stream(model, pieces(x, 9000), rate))
+    chunks = list(EncodedStream(model, pieces(x, 9000), rate))
     reader = BitstreamReader(io.BytesIO(data))
     blocks = [read_codes(reader.header, block, None) for block in reader]
     codes = torch.cat([torch.from_numpy(codes) for codes, _ in blocks], -1)
@@ -114,7 +114,7 @@ def test_entropy_coding_follows_the_counts() -> None:
         counts[0] *= 2
         with pytest.raises(ValueError, match="its entropy tables are .*, and this model's"):
             decode(coded, data)
-        codes = torch.cat([c.codes[0] for c in encode_stream(coded.model, [x], 16_000)], -1)
+        codes = torch.cat([c.codes[0] for c in EncodedStream(coded.model, [x], 16_000)], -1)
         counts.copy_(torch.bincount(codes[0], minlength=len(counts)).float())
         fitted = encode(coded, x, 16_000, entropy=True)
         assert torch.equal(decode(coded, fitted), decode(coded, encode(coded, x, 16_000)))
