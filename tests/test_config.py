@@ -102,7 +102,7 @@ def registered(registry: Registry, stem: str) -> Callable[..., Any]:
 
 
 def check_discriminator(stem: str, node: dict[str, Any]) -> None:
-    """PITFALLS 11: AudioCraft ships `kernel_size` for `kernel_sizes`."""
+    """AudioCraft ships `kernel_size` for `kernel_sizes`."""
     fit(node, registered(DISCRIMINATORS, stem), ["in_channels"])
 
 

@@ -150,7 +150,7 @@ def test_each_sub_discriminator_is_done_before_the_next(method):
 
 
 def test_no_feature_loss():
-    """PITFALLS 14: feat is then a zero that may be trained on; nobody runs the real audio."""
+    """feat is then a zero that may be trained on; nobody runs the real audio."""
     adversary = build("mpd")
     adv_loss = wrap(adversary, feat=False)
     passes = []
@@ -196,7 +196,7 @@ def test_metrics_say_who_is_winning(loss, threshold):
     before = state_of(adversary)
     with torch.no_grad():
         adv_loss(fake, real)
-    assert_same_state(before, state_of(adversary))  # PITFALLS 16
+    assert_same_state(before, state_of(adversary))
     metrics = adv_loss.metrics
     means = []
     for name, f, r in zip(adversary.names, on_fake, on_real, strict=True):
@@ -321,7 +321,7 @@ def test_adversary_that_returns_something_else(broken, message):
 
 
 def test_empty_logits_are_left_out():
-    """PITFALLS 13, through the whole."""
+    """Also by `AdversarialLoss`."""
     adversary = Own(lambda z: ([z, z[..., :0]], [[z], [z[..., :0]]]))
     adv_loss = wrap(adversary)
     fake, real = audio()

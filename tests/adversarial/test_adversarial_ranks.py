@@ -59,7 +59,7 @@ def play(rank: int | None) -> dict:
 
 def test_two_ranks_equal_one() -> None:
     """Gradients are weighted by samples, weights and buffers broadcast, draws shared, and a
-    gradient that is not finite on one rank is dropped by both (PITFALLS 7, 24, 26)."""
+    gradient that is not finite on one rank is dropped by both."""
     first, second = run_ranks(play)
     alone = play(None)
     assert alone["updates"] == first["updates"] == second["updates"]

@@ -101,7 +101,6 @@ def test_goes_on_from_audiocrafts_state():
 
 
 def test_without_optimizer_state():
-    """PITFALLS 15."""
     adv_loss = wrap(msd())
     state = adv_loss.state_dict()
     del state["optimizer"]

@@ -32,7 +32,6 @@ def test_values_by_hand(side, name):
 
 @pytest.mark.parametrize("side, name", EXPECTED)
 def test_no_logits_give_a_zero_in_the_graph(side, name):
-    """PITFALLS 13."""
     x = torch.zeros(2, 1, 0, dtype=torch.float64, requires_grad=True)
     loss = GETTERS[side](name)(x)
     assert loss.shape == () and loss.dtype == x.dtype and loss.item() == 0

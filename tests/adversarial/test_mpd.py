@@ -125,7 +125,7 @@ def test_wrong_values_are_named(key, value):
 
 
 def test_wrong_keys_are_refused():
-    """PITFALLS 11: keys that AudioCraft's own YAML has and its constructor does not."""
+    """Keys that AudioCraft's own YAML has and its constructor does not."""
     for key in ("kernel_size", "filter_scales"):
         with pytest.raises(TypeError, match=key):
             MultiPeriodDiscriminator(**{key: 5})

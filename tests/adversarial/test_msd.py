@@ -67,7 +67,7 @@ def test_against_functional_reference():
 
 
 def test_scales_really_downsample():
-    """PITFALLS 10: scale s hears the audio average-pooled s times, by hand here."""
+    """Scale s hears the audio average-pooled s times, by hand here."""
     torch.manual_seed(0)
     disc = MultiScaleDiscriminator(**TINY)
     heard = []

@@ -18,7 +18,7 @@ SMALL = {"n_ffts": [64, 32], "hop_lengths": [16, 8], "win_lengths": [64, 32]}
 @pytest.mark.parametrize("length", [2048, 3001, 7000])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_equals_the_published_encodec(length, channels):
-    """Loads its state dict (weight_g / weight_v) and gives its outputs; PITFALLS 17."""
+    """Loads its state dict (weight_g / weight_v) and gives its outputs."""
     torch.manual_seed(0)
     reference = encodec.msstftd.MultiScaleSTFTDiscriminator(filters=8, in_channels=channels)
     disc = MultiScaleSTFTDiscriminator(filters=8, in_channels=channels)
@@ -38,7 +38,7 @@ def test_equals_the_published_encodec(length, channels):
 
 
 def test_first_convolution_has_no_norm():
-    """PITFALLS 17: as published, so that weights stay interchangeable."""
+    """As published, so that weights stay interchangeable."""
     disc = DiscriminatorSTFT(4)
     has_norm = [hasattr(layer.conv, "parametrizations") for layer in [*disc.convs, disc.conv_post]]
     assert has_norm == [False, True, True, True, True, True]
@@ -92,7 +92,6 @@ def test_short_input_is_padded_with_silence():
 
 
 def test_separate_channels_are_separate_items():
-    """PITFALLS 12."""
     torch.manual_seed(0)
     disc = MultiScaleSTFTDiscriminator(2, in_channels=2, sep_channels=True, **SMALL)
     x = torch.randn(3, 2, 300)
@@ -109,7 +108,7 @@ def test_separate_channels_are_separate_items():
 
 
 def test_filters_scale_above_one():
-    """PITFALLS 11: crashed in AudioCraft and encodec."""
+    """AudioCraft and encodec fail on them."""
     disc = DiscriminatorSTFT(
         4, n_fft=64, hop_length=16, win_length=64, filters_scale=2, max_filters=24
     )
@@ -126,7 +125,7 @@ def test_filters_scale_above_one():
 
 
 def test_spectrogram_is_float32_under_autocast():
-    """PITFALLS 29. A bfloat16 STFT would be off by 1e-2."""
+    """A bfloat16 STFT would be off by 1e-2."""
     disc = DiscriminatorSTFT(2, n_fft=64, hop_length=16, win_length=64)
     x = torch.randn(1, 1, 500)
     with torch.autocast("cpu", torch.bfloat16):

@@ -19,7 +19,7 @@ def test_active_begins_with_the_first_step_that_may_update():
 
 
 def test_draws_are_shared_whatever_the_global_rng():
-    """PITFALLS 7 and 26: ranks have different global RNG states and must agree all the same."""
+    """Ranks have different global RNG states and must agree all the same."""
     draws = []
     for rank in range(2):
         torch.manual_seed(rank)

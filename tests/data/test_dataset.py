@@ -81,7 +81,7 @@ def segments(dataset: SegmentDataset, epoch: int, count: int) -> list[tuple[str,
 
 
 def test_seed_epoch_and_index_never_collide(folder: Path) -> None:
-    """PITFALLS 22: in AudioCraft (epoch, seed) pairs collide."""
+    """In AudioCraft (epoch, seed) pairs collide."""
     metas = [AudioMeta(str(folder / "a.wav"), 3.0, 44_100)]
     seen = set()
     values = (0, 1, 2, 2**32, 2**32 + 1, 2**63)

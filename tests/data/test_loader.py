@@ -61,7 +61,7 @@ def test_same_batches_for_any_number_of_workers(dataset: SegmentDataset) -> None
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_going_on_from_the_very_next_batch(dataset: SegmentDataset, workers: int) -> None:
-    """PITFALLS 22: a resumed epoch must not replay data."""
+    """A resumed epoch must not replay data."""
     whole = TrainBatches(dataset, 3, 6, 0)
     first, second = list(whole), list(whole)
     loader = TrainBatches(dataset, 3, 6, workers)

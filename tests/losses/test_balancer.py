@@ -40,7 +40,7 @@ def paper(steps: list[dict[str, Tensor]], decay: float, per_item: bool) -> Tenso
 @pytest.mark.parametrize("per_item", [True, False])
 @pytest.mark.parametrize("decay", [0.0, 0.9, 0.999, 1.0])
 def test_formula_over_several_steps(per_item: bool, decay: float) -> None:
-    """PITFALLS 18: ema_decay=0 has no memory; AudioCraft takes it for 1."""
+    """ema_decay=0 has no memory; AudioCraft takes it for 1."""
     balancer = Balancer(WEIGHTS, total_norm=2.0, ema_decay=decay, per_batch_item=per_item)
     steps = []
     for step in range(4):
@@ -130,7 +130,7 @@ def test_zero_weight_is_not_trained() -> None:
 
 
 def test_absent_loss_waits() -> None:
-    """PITFALLS 18 (a loss that is absent) and 14 (no feature loss): ratios of those present."""
+    """Without the feature loss or another: ratios of those present."""
     balancer = Balancer(WEIGHTS, ema_decay=0.5, monitor=True)
     y = torch.randn(2, 10, requires_grad=True)
     balancer.backward(some_losses(y, torch.zeros_like(y)), y)
@@ -149,7 +149,7 @@ def test_absent_loss_waits() -> None:
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_nan_does_not_poison(bad: float) -> None:
-    """PITFALLS 18: one NaN poisons AudioCraft's averages for ever."""
+    """One NaN poisons AudioCraft's averages for ever."""
     torch.manual_seed(0)
     clean, broken = Balancer(WEIGHTS), Balancer(WEIGHTS)
     for step in range(3):
@@ -226,7 +226,7 @@ def test_unknown_loss_and_bad_arguments() -> None:
 
 
 def test_state_survives_a_checkpoint() -> None:
-    """PITFALLS 18: the averages are in the checkpoint, readable with weights_only."""
+    """The averages are in the checkpoint, readable with weights_only."""
     first = Balancer(WEIGHTS)
     y = torch.randn(2, 10, requires_grad=True)
     for _ in range(3):
@@ -279,7 +279,7 @@ def test_ranks_equal_one_process(two_ranks: list[dict], per_item: bool) -> None:
 
 
 def test_nan_on_one_rank_is_left_out_by_all(two_ranks: list[dict]) -> None:
-    """PITFALLS 26: the averages stay equal on all ranks."""
+    """The averages stay equal on all ranks."""
     state, other = (result["uneven"] for result in two_ranks)
     assert state == other
     assert state["counts"] == {"a": 0.0, "b": 1.0, "c": 0.0}

@@ -66,7 +66,7 @@ def test_any_length_gives_finite_gradients(name: str, length: int) -> None:
 
 @pytest.mark.parametrize("name", sorted(set(LOSSES) - {"l1", "l2"}))
 def test_precision_under_autocast(name: str) -> None:
-    """PITFALLS 29: the value does not change under bfloat16 autocast."""
+    """The value does not change under bfloat16 autocast."""
     loss, (fake, real) = build(name), pair()
     fake, real = fake.float(), real.float()
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -139,7 +139,7 @@ def test_stft_loss_is_parallel_wavegans_formula() -> None:
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_device_and_dtype_follow(name: str) -> None:
-    """PITFALLS 19: nothing stays on the CPU, and nothing waits for the device ('meta' has no
+    """Nothing stays on the CPU, and nothing waits for the device ('meta' has no
     values, so that `.item()` or a branch on one would raise)."""
     loss = build(name)
     assert loss(*pair()).dtype == torch.float64
@@ -160,7 +160,7 @@ def test_mrstft_resolutions() -> None:
 
 @pytest.mark.parametrize("segment", [None, 20, 0.01])
 def test_sisnr_of_a_known_mixture(segment: float | None) -> None:
-    """PITFALLS 19: segment=None works. Tone plus orthogonal tone at -20 dB, any gain and offset."""
+    """segment=None works. Tone plus orthogonal tone at -20 dB, any gain and offset."""
     t = torch.arange(24000, dtype=torch.float64) / 24000
     tone, other = torch.sin(2 * math.pi * 300 * t), torch.cos(2 * math.pi * 300 * t)
     real = tone.expand(2, 1, -1)

@@ -49,7 +49,7 @@ class Recorder:
 
 @pytest.mark.parametrize("mode,rate", [("audio", 48000), ("speech", 16000)])
 def test_reference_comes_first_at_the_modes_rate(mode: str, rate: int) -> None:
-    """PITFALLS 21: AudioCraft hands over (degraded, reference)."""
+    """AudioCraft hands over (degraded, reference)."""
     metric = ViSQOL(24000, mode)  # type: ignore[arg-type]
     metric._api = Recorder()
     real = music(24000, 1.0)
@@ -77,7 +77,7 @@ def test_short_and_silent_clips(mode: str, shortest: float) -> None:
 
 
 def test_errors_come_through(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PITFALLS 21: those of the package, and how to get it where it is missing."""
+    """The errors of the package, and how to install it."""
     metric, real = ViSQOL(16000), music(16000, 1.0)
 
     def fail(*args: object) -> None:

@@ -230,7 +230,7 @@ def test_renormalize_is_per_item_and_undone():
 
 
 def test_bandwidth_and_frame_rate():
-    """PITFALLS 9: the frame rate is not floored and the bandwidth does not depend on T."""
+    """The frame rate is not floored and the bandwidth does not depend on T."""
     model = small_model(sample_rate=44100, bins=16, n_q=3)
     assert model.frame_rate == 7350.0
     model = small_model(sample_rate=1000, bins=16, n_q=3)
@@ -282,7 +282,7 @@ def test_gradient_reaches_encoder_and_decoder():
 
 @torch.no_grad()
 def test_autocast_gives_the_type_of_the_input():
-    """PITFALLS 29: the losses' STFTs are to get float32."""
+    """The losses' STFTs are to get float32."""
     model = small_model(quantizer=DummyQuantizer(6))
     x = torch.randn(1, 1, 60)
     expected = model(x).x
@@ -301,7 +301,6 @@ def test_without_quantization():
 
 
 def test_uninitialised_model_refuses_to_encode():
-    """PITFALLS 8."""
     model = small_model(quantizer=ResidualVectorQuantizer(6, 2, 16))
     for call in (model, model.encode):
         with pytest.raises(RuntimeError, match="k-means"):

@@ -19,7 +19,7 @@ from adversarial_trainer.modules.spectral import (
 
 @pytest.mark.parametrize("sample_rate", [8000, 24000, 48000])
 def test_no_mel_filter_is_empty(sample_rate: int) -> None:
-    """PITFALLS 20: at n_fft 64 and 24 kHz, 21 of 64 plain triangles are all zeros."""
+    """At n_fft 64 and 24 kHz, 21 of 64 plain triangles are all zeros."""
     for n_mels, f_min in ((64, 64.0), (128, 0.0)):
         for exponent in range(5, 12):
             filters = mel_filterbank(sample_rate, 2**exponent, n_mels, f_min)
@@ -38,7 +38,7 @@ def test_no_mel_filter_is_empty(sample_rate: int) -> None:
 def test_filters_are_torchaudios_except_for_the_empty_ones(
     sample_rate: int, n_fft: int, n_mels: int, f_min: float, slaney: bool
 ) -> None:
-    """PITFALLS 20: nothing but the rows that would be zero differs."""
+    """Nothing but the rows that would be zero differs."""
     scale, norm = ("slaney", "slaney") if slaney else ("htk", None)
     theirs = torchaudio.functional.melscale_fbanks(
         n_fft // 2 + 1, f_min, sample_rate / 2, n_mels, sample_rate, norm, scale
@@ -53,7 +53,7 @@ def test_filters_are_torchaudios_except_for_the_empty_ones(
 
 
 def test_a_widened_filter_sees_a_tone_at_its_centre() -> None:
-    """PITFALLS 20: a low tone moves the low rows of the smallest scale."""
+    """A low tone moves the low rows of the smallest scale."""
     t = torch.arange(4800) / 24000
     mel = MelSpectrogram(24000, 64, 16, n_mels=64, f_min=64.0)
     energy = mel(0.5 * torch.sin(2 * math.pi * 150 * t)).mean(-1)
@@ -108,7 +108,7 @@ def test_any_length_works(length: int, sizes: tuple[int, int], padding: str) -> 
 
 
 def test_full_precision_under_autocast_and_float64_stays() -> None:
-    """PITFALLS 29: half precision never reaches the transform."""
+    """Half precision never reaches the transform."""
     x = torch.randn(1, 1, 2000)
     mel = MelSpectrogram(24000, 256, 64, n_mels=40)
     exact = mel(x)

@@ -48,7 +48,7 @@ def test_random_start_stays_put():
 
 
 def test_dead_code_is_revived_and_stays():
-    """PITFALLS 1: embed, embed_avg and cluster_size are all reset, so the next average keeps it."""
+    """embed, embed_avg and cluster_size are all reset, so the next average keeps it."""
     torch.manual_seed(0)
     rvq = ResidualVectorQuantizer(4, n_q=1, bins=8, kmeans_init=False).train()
     book = rvq.codebooks[0]
@@ -88,7 +88,7 @@ def test_revived_code_that_nobody_wants_dies_again():
 
 
 def test_threshold_is_a_share_of_the_mean_use():
-    """PITFALLS 4: a batch ten times larger replaces the same codes."""
+    """A batch ten times larger replaces the same codes."""
     replaced = []
     for repeats in (1, 10):
         torch.manual_seed(1)

@@ -50,7 +50,7 @@ def test_chunks_and_plain_definition_agree(monkeypatch):
 
 @pytest.mark.parametrize("count", [1, 5, 15])
 def test_fewer_frames_than_codes(count):
-    """PITFALLS 3: no explosion: centroids stay among the frames, and those unused near one."""
+    """No explosion: centroids stay among the frames, and those unused near one."""
     frames = torch.randn(count, 4) + 3
     means, sizes = kmeans(frames, 16, 10, generator())
     assert sizes.sum() == count
@@ -60,7 +60,7 @@ def test_fewer_frames_than_codes(count):
 
 
 def test_survives_the_first_averages():
-    """PITFALLS 2: embed_avg = embed * cluster_size: the next step hardly moves the codebooks."""
+    """embed_avg = embed * cluster_size: the next step hardly moves the codebooks."""
     torch.manual_seed(0)
     rvq = ResidualVectorQuantizer(8, n_q=3, bins=16).train()
     x = torch.randn(4, 8, 64)
@@ -77,7 +77,7 @@ def test_survives_the_first_averages():
 
 
 def test_small_batches_are_gathered():
-    """PITFALLS 3: 30 frames a batch, 64 codes: pass through until there are enough, then start
+    """30 frames a batch, 64 codes: pass through until there are enough, then start
     every codebook, each on what the one before leaves."""
     torch.manual_seed(0)
     rvq = ResidualVectorQuantizer(8, n_q=4, bins=64, kmeans_frames_per_code=4).train()
@@ -100,7 +100,7 @@ def test_small_batches_are_gathered():
 
 
 def test_few_frames_for_ever():
-    """PITFALLS 3: after `kmeans_max_batches` codebooks start with what there is, and are sane."""
+    """After `kmeans_max_batches` codebooks start with what there is, and are sane."""
     torch.manual_seed(0)
     rvq = ResidualVectorQuantizer(8, n_q=4, bins=64, kmeans_max_batches=3).train()
     for step in range(20):
@@ -135,7 +135,7 @@ def test_silence():
 
 
 def test_large_batch_is_thinned_out(monkeypatch):
-    """PITFALLS 5: k-means takes no more frames than wanted, drawn evenly from the batch."""
+    """K-means takes no more frames than wanted, drawn evenly from the batch."""
     seen = []
 
     def spy(books, frames, *args):

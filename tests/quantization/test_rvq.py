@@ -98,7 +98,7 @@ def test_more_codebooks_are_closer():
 
 @pytest.mark.parametrize(("n", "expected"), [(1, 0.75), (8, 6.0), (32, 24.0)])
 def test_bandwidth(n, expected):
-    """PITFALLS 9: EnCodec 24 kHz: n codebooks x 10 bits x 75 Hz, whatever the length."""
+    """EnCodec 24 kHz: n codebooks x 10 bits x 75 Hz, whatever the length."""
     rvq = ResidualVectorQuantizer(4, n_q=32, bins=1024, kmeans_init=False).eval()
     rvq.set_num_codebooks(n)
     for length in (1, 40):
@@ -142,7 +142,7 @@ def test_eval_learns_nothing_and_has_no_penalty():
 
 @pytest.mark.parametrize("use", ["forward", "encode", "decode"])
 def test_eval_never_initialises(use):
-    """PITFALLS 8: an error that says so, and codebooks as they were."""
+    """An error that says so, and codebooks as they were."""
     rvq = build(kmeans_init=True).eval()
     before = snapshot(rvq)
     x = torch.randn(2, 6, 50)
@@ -159,7 +159,7 @@ def test_eval_never_initialises(use):
 def test_dropout_choices():
     """Draws follow the choices and do not exceed the codebooks in use.
 
-    PITFALLS 7: equal generators draw equally, whatever the global RNG, which is left alone.
+    Equal generators draw equally, whatever the global RNG, which is left alone.
     """
     drawn = []
     for seed in (0, 1):

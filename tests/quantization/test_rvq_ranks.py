@@ -75,7 +75,7 @@ def outcomes():
 
 
 def test_two_ranks_equal_one(outcomes):
-    """PITFALLS 4, 5, 6: counts, sums, k-means frames and replacements over all ranks; with uneven
+    """Counts, sums, k-means frames and replacements over all ranks; with uneven
     and empty shares, dropout, and a step that is bad on one rank."""
     (one, facts, steps), (two, two_facts, two_steps), _ = outcomes
     assert facts["replaced"] > 0 and facts["replaced"] == two_facts["replaced"]
@@ -89,7 +89,7 @@ def test_two_ranks_equal_one(outcomes):
 
 
 def test_ranks_are_equal_bit_for_bit(outcomes):
-    """PITFALLS 7: also although their global RNGs differ."""
+    """Although their global random generators differ."""
     _, (a, facts, steps), (b, other_facts, other_steps) = outcomes
     assert all(torch.equal(a[key], b[key]) for key in a)
     assert facts == other_facts and steps == other_steps

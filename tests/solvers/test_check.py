@@ -223,7 +223,6 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_each_discriminator_has_its_own_optimizer_and_schedule() -> None:
-    """PITFALLS 15."""
     cfg = make_cfg(
         *("adversarial=mpd", "optim.lr=0.1", "adversarial.optim.lr=0.2"),
         *("schedule@adversarial.schedule=cosine", "adversarial.schedule.total_updates=2"),
