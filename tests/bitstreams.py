@@ -56,7 +56,8 @@ def codes_of(header: Header, length: int, seed: int = 0) -> list[tuple[np.ndarra
     assert tables is not None
     blocks = []
     for sequence in range(header.blocks(length)):
-        frames = header.block_frames(sequence, length)
+        rest = header.model_samples(length) - sequence * header.stride
+        frames = -(-min(header.segment, rest) // header.hop)
         rows = [random.choice(200, frames, p=table / table.sum()) for table in tables.tables]
         scale = float(np.float32(random.random())) if header.scaled else None
         blocks.append((np.stack(rows), scale))

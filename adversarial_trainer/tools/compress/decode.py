@@ -15,14 +15,13 @@ from adversarial_trainer.models.pretrained import Codec, load_codec
 from adversarial_trainer.models.streaming import (
     EncodedChunk,
     get_decoder,
-    get_encoder,
 )
 from adversarial_trainer.models.streaming.pipeline import restore
 from adversarial_trainer.tools.arguments import add_device_argument, add_model_argument
 from adversarial_trainer.training.devices import get_device
 
-from .bitstream import BitstreamReader, Block, EntropyCoder, FormatError, Header, read_codes
-from .encode import get_coder, make_header
+from .bitstream import BitstreamReader, Block, EntropyCoder, FormatError, read_codes
+from .encode import get_coder
 from .info import describe_damage
 from .jobs import PIPE, Job, list_jobs, open_input, run_jobs
 from .wav_pipe import check_subtype, write_wav
@@ -31,8 +30,6 @@ EPILOG = """\
 The audio has the rate and the length of the original, and the model's channels, or one if the
 original had one. Exit status: 1 if something was lost (--salvage), or files of a folder failed.
 """
-# What a header's model determines.
-_OF_MODEL = ("model_rate", "model_channels", "cardinality", "hop", "separate", "scaled")
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -79,8 +76,7 @@ def run(args: argparse.Namespace) -> int:
             reader = BitstreamReader(file, args.salvage)
             audio, rate = decode_audio(codec, reader), reader.header.sample_rate
             if job.target == PIPE:
-                channels, subtype = output_channels(reader.header), args.subtype or "PCM_16"
-                write_wav(sys.stdout.buffer, audio, rate, channels, subtype)
+                write_wav(sys.stdout.buffer, audio, rate, args.subtype or "PCM_16")
             else:
                 write_blocks(job.target, audio, rate, args.subtype)
         for line in describe_damage(reader):
@@ -99,7 +95,8 @@ def _check_format(target: str, subtype: str | None) -> None:
 
 
 def decode_audio(codec: Codec, reader: BitstreamReader) -> Iterator[torch.Tensor]:
-    """Return the audio of a bitstream in blocks `[output_channels(reader.header), T]`.
+    """Return the audio of a bitstream in blocks `[C, T]`: one channel if the original had one,
+    else the model's.
 
     The blocks between two gaps are decoded as a signal of their own, and gaps are silence, so that
     everything stays at its time.
@@ -111,30 +108,29 @@ def decode_audio(codec: Codec, reader: BitstreamReader) -> Iterator[torch.Tensor
     Raises:
         ValueError: the bitstream was encoded with another model.
     """
-    header = reader.header
-    _check_model(codec, header)
+    header, model = reader.header, codec.model
+    if header.model != codec.hash:
+        raise ValueError(
+            f"it was encoded with the model {header.model}, and this one is {codec.hash}"
+        )
     coder = None
     if header.tables is not None:
-        coder = get_coder(codec.model, header.codebooks)
+        coder = get_coder(model, header.codebooks)
         if coder.hash != header.tables:
             raise ValueError(
                 f"its entropy tables are {header.tables}, and this model's {coder.hash}"
             )
-    blocks = (block[0] for block in _decode_blocks(codec.model, reader, coder))  # [C, T]
-    audio = restore(blocks, codec.model, header.sample_rate, lambda: reader.length)
-    return (mix_channels(block, output_channels(header)) for block in audio)
-
-
-def output_channels(header: Header) -> int:
-    """Return the channels of decoded audio: one if the original had one, else the model's."""
-    return 1 if header.channels == 1 else header.model_channels
+    blocks = (block[0] for block in _decode_blocks(model, reader, coder))  # [C, T]
+    audio = restore(blocks, model, header.sample_rate, lambda: reader.length)
+    channels = 1 if header.channels == 1 else model.channels
+    return (mix_channels(block, channels) for block in audio)
 
 
 def _decode_blocks(
     model: EncodecModel, reader: BitstreamReader, coder: EntropyCoder | None
 ) -> Iterator[torch.Tensor]:
     """Yield audio `[1, C, T]` at the model's rate, in whole frames."""
-    parameter, rate = next(model.parameters()), reader.header.model_rate
+    parameter, rate = next(model.parameters()), model.sample_rate
     decoder, started = get_decoder(model), False
     for item in reader:
         if isinstance(item, Block):
@@ -156,22 +152,3 @@ def _decode_blocks(
         yield decoder.finish()
     if not reader.blocks:
         raise FormatError("it has no undamaged block")
-
-
-def _check_model(codec: Codec, header: Header) -> None:
-    """Raise ValueError if the header is of another model, or contradicts the one it names."""
-    model = codec.model
-    if header.model != codec.hash:
-        raise ValueError(
-            f"it was encoded with the model {header.model}, and this one is {codec.hash}"
-        )
-    if header.codebooks > model.total_codebooks:
-        raise ValueError(f"it has {header.codebooks} codebooks, the model {model.total_codebooks}")
-    expected = make_header(codec, get_encoder(model), header.sample_rate, header.channels)
-    names = [*_OF_MODEL, *(("segment", "stride") if header.separate else ())]
-    wrong = [name for name in names if getattr(header, name) != getattr(expected, name)]
-    if wrong:
-        values = ", ".join(
-            f"{name}={getattr(header, name)} instead of {getattr(expected, name)}" for name in wrong
-        )
-        raise ValueError(f"its header contradicts the model that it names: {values}")

@@ -25,7 +25,7 @@ from adversarial_trainer.tools.arguments import add_device_argument, add_model_a
 from adversarial_trainer.training.devices import get_device
 
 from .bitstream import BitstreamWriter, EntropyCoder, Header, make_table
-from .bitstream.header import MAX_CODES, MAX_PAYLOAD
+from .bitstream.format import MAX_CODES, MAX_PAYLOAD
 from .jobs import PIPE, Job, list_jobs, run_jobs
 from .wav_pipe import read_format, read_samples
 
@@ -130,8 +130,7 @@ def encode_audio(
         coder: entropy coder for these codebooks, from `get_coder`; None to pack codes.
     """
     encoder = get_encoder(codec.model)
-    tables = None if coder is None else coder.hash
-    header = make_header(codec, encoder, sample_rate, channels, tables)
+    header = _make_header(codec, encoder, sample_rate, channels, coder)
     writer = BitstreamWriter(file, header, coder)
     stream = EncodedStream(codec.model, blocks, sample_rate, encoder)
     for chunk in stream:
@@ -151,24 +150,17 @@ def describe(writer: BitstreamWriter) -> str:
     )
 
 
-def make_header(
-    codec: Codec,
-    encoder: ChunkEncoder,
-    sample_rate: int,
-    channels: int,
-    tables: str | None = None,
+def _make_header(
+    codec: Codec, encoder: ChunkEncoder, sample_rate: int, channels: int, coder: EntropyCoder | None
 ) -> Header:
-    """Return the header for audio of a rate and number of channels.
-
-    A block is a second of audio, or less where that would be too large; or one segment of
-    `encoder`.
-    """
+    """Return the header; a block is a second of audio, or less where that would be too large, or
+    one segment of `encoder`."""
     model = codec.model
-    hop, bits = model.hop_length, (model.cardinality - 1).bit_length()
-    separate = isinstance(encoder, SegmentedEncoder)
+    hop = model.hop_length
     if isinstance(encoder, SegmentedEncoder):
         segment, stride = encoder.length, encoder.stride
     else:
+        bits = (model.cardinality - 1).bit_length()
         most = min(MAX_PAYLOAD * 8 // bits, MAX_CODES) // model.num_codebooks
         segment = stride = max(1, min(round(model.frame_rate), most)) * hop
     return Header(
@@ -182,9 +174,9 @@ def make_header(
         hop=hop,
         segment=segment,
         stride=stride,
-        separate=separate,
+        separate=isinstance(encoder, SegmentedEncoder),
         scaled=model.renormalize,
-        tables=tables,
+        tables=None if coder is None else coder.hash,
     )
 
 

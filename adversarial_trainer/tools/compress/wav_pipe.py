@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import logging
 import struct
 from collections.abc import Iterable, Iterator
@@ -104,21 +105,23 @@ def read_samples(file: BinaryIO, wav: WavFormat, seconds: float = 1.0) -> Iterat
 
 
 def write_wav(
-    file: BinaryIO, blocks: Iterable[torch.Tensor], sample_rate: int, channels: int, subtype: str
+    file: BinaryIO, blocks: Iterable[torch.Tensor], sample_rate: int, subtype: str
 ) -> None:
     """Write blocks `[C, T]` as they come, after a header that leaves the length open.
 
     Samples beyond [-1, 1] are clipped, with a warning at the end; FLOAT keeps them.
     """
     check_subtype(subtype)
-    tag, bits = _SUBTYPES[subtype]
+    blocks = iter(blocks)
+    first = next(blocks)
+    channels, (tag, bits) = len(first), _SUBTYPES[subtype]
     align = channels * bits // 8
     fmt = _FORMAT.pack(tag, channels, sample_rate, sample_rate * align, align, bits)
     unknown = struct.pack("<I", _UNKNOWN)
     file.write(b"RIFF" + unknown + b"WAVEfmt " + struct.pack("<I", len(fmt)) + fmt)
     file.write(b"data" + unknown)
     max_abs = 0.0
-    for block in blocks:
+    for block in itertools.chain([first], blocks):
         data = block.detach().to("cpu", torch.float64).numpy().T  # [C, T] -> [T, C]
         if tag == _PCM:
             max_abs = max(max_abs, float(np.abs(data).max(initial=0.0)))

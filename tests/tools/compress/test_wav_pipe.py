@@ -65,7 +65,7 @@ def test_writes_what_soundfile_reads(subtype: str, caplog: pytest.LogCaptureFixt
     x[0, 77] = 1.5
     file = io.BytesIO()
     with caplog.at_level(logging.WARNING):
-        write_wav(file, x.split(7000, -1), 44_100, 2, subtype)
+        write_wav(file, x.split(7000, -1), 44_100, subtype)
     assert ("peak 1.500" in caplog.text) == (subtype != "FLOAT")
     file.seek(0)
     got, rate = soundfile.read(file, dtype="float64", always_2d=True)

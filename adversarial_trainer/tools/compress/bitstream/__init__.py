@@ -1,8 +1,7 @@
 """Container of encoded audio, described byte by byte in docs/bitstream.md; knows no models."""
 
-from .block import Block, read_codes
 from .entropy import EntropyCoder, make_table
-from .header import FormatError, Header
+from .format import Block, FormatError, Header, read_codes
 from .reader import BitstreamReader, Gap
 from .writer import BitstreamWriter
 

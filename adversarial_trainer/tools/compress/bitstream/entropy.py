@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from .header import FormatError
-
 TOTAL = 1 << 16  # sum of a table's weights
 STEP = TOTAL // 32  # the table counts as much as the first 32 codes of a block
 _WORD = np.dtype("<u4")
@@ -23,9 +21,7 @@ def make_table(counts: np.ndarray) -> np.ndarray:
     They are the same on any machine: the sum is exact, all else is rounded only once.
     """
     values = np.asarray(counts, np.float64)
-    total = math.fsum(values.flatten().tolist())
-    if values.ndim != 1 or len(values) < 2 or not values.min() >= 0 or not 0 < total < math.inf:
-        raise ValueError("counts must be two or more numbers, none negative, not all zero")
+    total = math.fsum(values.tolist())
     if len(values) > TOTAL // 2:
         raise ValueError(
             f"entropy coding takes codebooks of up to {TOTAL // 2} entries, got {len(values)}"
@@ -83,20 +79,18 @@ class EntropyCoder:
                 weights[code] += STEP
         return _to_bytes(encoder)
 
-    def decode(self, data: bytes, codebooks: int, frames: int) -> np.ndarray:
-        """Return codes int64 `[K, F]`; FormatError for data that `encode` cannot have written."""
-        if codebooks != len(self.tables):
-            raise FormatError(f"{codebooks} codebooks, but tables for {len(self.tables)}")
+    def decode(self, data: bytes, frames: int) -> np.ndarray:
+        """Return codes int64 `[K, F]`; ValueError for data that `encode` cannot have written."""
         words = np.frombuffer(data + bytes(-len(data) % _WORD.itemsize), _WORD)
         decoder = self._queue.RangeDecoder(words.astype(np.uint32))
-        codes = np.empty((codebooks, frames), np.int64)
+        codes = np.empty((len(self.tables), frames), np.int64)
         for table, row in zip(self.tables, codes, strict=True):
             weights = table.copy()
             for frame in range(frames):
                 try:
                     code = decoder.decode(self._categorical(weights))
                 except AssertionError as error:  # constriction's error for invalid data
-                    raise FormatError(f"not entropy coded with these tables: {error}") from error
+                    raise ValueError(f"not entropy coded with these tables: {error}") from error
                 row[frame] = code
                 weights[code] += STEP
         return codes

@@ -6,9 +6,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from .block import end_block, write_codes
 from .entropy import EntropyCoder
-from .header import Header, header_crc
+from .format import Header, end_block, header_crc, write_codes
 
 
 class BitstreamWriter:
@@ -25,9 +24,6 @@ class BitstreamWriter:
     """
 
     def __init__(self, file: BinaryIO, header: Header, coder: EntropyCoder | None = None) -> None:
-        tables = None if coder is None else coder.hash
-        if header.tables != tables:
-            raise ValueError(f"the header's tables are {header.tables}, the coder's are {tables}")
         self.header = header
         self.length = 0
         self.payload_bytes = self.total_bytes = 0
@@ -40,27 +36,14 @@ class BitstreamWriter:
 
     def write(self, codes: np.ndarray, scale: float | None = None) -> None:
         """Append codes `[K, F]`: any number of frames, or one block where they are separate."""
-        header = self.header
-        if codes.ndim != 2 or len(codes) != header.codebooks or codes.dtype.kind not in "iu":
-            raise ValueError(
-                f"codes must be integers [{header.codebooks}, F], got {codes.dtype} "
-                f"{list(codes.shape)}"
-            )
-        if codes.size and not 0 <= codes.min() <= codes.max() < header.cardinality:
-            raise ValueError(
-                f"codes must be in 0..{header.cardinality - 1}, got {codes.min()}..{codes.max()}"
-            )
-        if (scale is not None) != header.scaled:
-            raise ValueError(f"scale is {scale}, but the header says scaled={header.scaled}")
-        if header.separate:
-            if not 1 <= codes.shape[1] <= header.frames:
-                raise ValueError(f"a block has 1..{header.frames} frames, got {codes.shape[1]}")
+        if self.header.separate:
             self._write_block(codes, scale)
             return
+        frames = self.header.frames
         self._pending = np.concatenate([self._pending, codes], 1)
-        while self._pending.shape[1] >= header.frames:
-            self._write_block(self._pending[:, : header.frames], scale)
-            self._pending = self._pending[:, header.frames :].copy()
+        while self._pending.shape[1] >= frames:
+            self._write_block(self._pending[:, :frames], scale)
+            self._pending = self._pending[:, frames:].copy()
 
     def finish(self, length: int) -> None:
         """Write the last frames and the end, for original audio of `length` samples."""

@@ -1,8 +1,6 @@
 """Damage is noticed, and with `salvage` costs no more than the blocks it is in."""
 
 import io
-import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -10,12 +8,9 @@ from bitstreams import KINDS, blocks_at, codes_of, header, read, write
 
 from adversarial_trainer.tools.compress.bitstream import (
     BitstreamReader,
-    Block,
     FormatError,
     Gap,
-    read_codes,
 )
-from adversarial_trainer.tools.compress.bitstream.block import end_block
 
 LENGTH = 100_000  # 54422 samples at the model's rate, seven blocks
 
@@ -110,57 +105,6 @@ def test_gaps_in_overlapping_blocks() -> None:
     assert salvaged(bytes(damaged), "separate", {3}) == [
         (2 * 7821 + 8000, 4 * 7821 - 2 * 7821 - 8000)
     ]
-
-
-def crafted(sequence: int, kind: int = 0, payload: bytes = bytes(75)) -> bytes:
-    """A header and one block with a right CRC."""
-    head = header("packed").to_bytes()
-    body = struct.pack("<BIHH", kind, sequence, 25 * (kind == 0), len(payload)) + payload
-    return head + b"\xf5ATB" + struct.pack("<I", zlib.crc32(body, zlib.crc32(head[:-4]))) + body
-
-
-def made_of(*blocks: Block) -> bytes:
-    """A header, and these blocks with right CRCs."""
-    head = header("packed").to_bytes()
-    return head + b"".join(block.to_bytes(zlib.crc32(head[:-4])) for block in blocks)
-
-
-def test_blocks_of_wrong_lengths() -> None:
-    full, short = bytes(75), bytes(30)
-    end = end_block(header("packed"), 20 * 44_100 // 30)  # 16000 samples, two full blocks
-    read(made_of(Block(0, 0, 25, full), Block(0, 1, 25, full), end), "packed")
-    data = made_of(Block(0, 0, 25, full), Block(0, 1, 10, short), end)
-    refused(data, "packed", "the last block has 10 frames instead of 25")
-    data = made_of(Block(0, 0, 10, short), Block(0, 1, 25, full), end)
-    refused(data, "packed", "block 0 is too short")
-
-
-def test_payloads_that_no_writer_writes() -> None:
-    with pytest.raises(FormatError, match="block 7 has a code 255; the largest is 199"):
-        read_codes(header("packed"), Block(0, 7, 25, b"\xff" * 75), None)
-    for scale in (-1.0, np.inf, np.nan):
-        with pytest.raises(FormatError, match="block 7 has the scale"):
-            payload = struct.pack("<f", scale) + bytes(75)
-            read_codes(header("separate"), Block(0, 7, 25, payload), None)
-    data = bytearray(write("packed", LENGTH))
-    start = blocks_at(bytes(data))[-2]
-    data[start:] = Block(2, 6, 0, data[start + 17 :]).to_bytes(
-        zlib.crc32(data[: blocks_at(data)[0] - 4])
-    )
-    refused(bytes(data), "packed", "6 blocks for 100000 samples")
-
-
-def test_a_number_does_not_become_days_of_silence() -> None:
-    day = 86_400 * 24_000 // 8000
-    for data in (
-        crafted(day),
-        crafted(2**32 - 1),
-        crafted(day, 2, struct.pack("<Q", 86_400 * 44_100)),
-    ):
-        with pytest.raises(FormatError, match=r"\d+ s are missing: more than 3600 s"):
-            read(data, "packed", salvage=True)
-    _, blocks, gaps = read(crafted(10_000), "packed", salvage=True)
-    assert gaps == [(0, 80_000_000)] and blocks[0][0] == 10_000
 
 
 @pytest.mark.parametrize(

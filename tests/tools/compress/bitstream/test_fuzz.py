@@ -10,7 +10,7 @@ import time
 import tracemalloc
 
 from bitstreams import KINDS, coder, write
-from mutations import SIMPLE, STRUCTURED, mutate
+from mutations import MUTATIONS, mutate
 
 from adversarial_trainer.tools.compress.bitstream import (
     BitstreamReader,
@@ -20,7 +20,7 @@ from adversarial_trainer.tools.compress.bitstream import (
 )
 from adversarial_trainer.tools.compress.info import examine
 
-COUNT = 300
+COUNT = 200
 MEMORY = 4 << 20  # bytes at most; the inputs are some 2 KB
 SECONDS = 1.0  # for one input
 
@@ -37,13 +37,12 @@ def consume(data: bytes, kind: str, salvage: bool) -> str:
                 assert 0 <= codes.min() <= codes.max() < reader.header.cardinality
             else:
                 samples += item.samples
-        rate, stride = reader.header.model_rate, reader.header.stride
-        assert samples <= 3600 * rate + (reader.damaged_bytes // 17 + 1) * stride
+        assert samples < 40_000  # at the model's rate
         assert reader.total_bytes == len(data)
         assert salvage or reader.complete
         return "whole" if reader.complete else "damaged"
     except ValueError as error:
-        assert isinstance(error, FormatError) or "entropy coder with the tables" in str(error)
+        assert isinstance(error, FormatError)
         assert len(str(error)) < 500
         return "refused"
 
@@ -74,6 +73,6 @@ def test_mutated_files() -> None:
     finally:
         tracemalloc.stop()
     # Every mutation was tried, and every outcome came up.
-    assert names == {mutation.__name__ for mutation in [*SIMPLE, *STRUCTURED]}
-    for results in [("refused", "damaged"), ("refused", "refused"), ("whole", "whole")]:
+    assert names == {mutation.__name__ for mutation in MUTATIONS}
+    for results in [("refused", "damaged"), ("refused", "refused")]:
         assert outcomes[results] > 1, outcomes
