@@ -62,6 +62,6 @@ def prepare_inference(model: EncodecModel) -> EncodecModel:
         if isinstance(module, nn.Sequential):
             for before, layer in pairwise(module):
                 # Nothing else reads what these layers put out.
-                if isinstance(before, StreamingModule) and hasattr(layer, "inplace"):
+                if isinstance(before, StreamingModule) and isinstance(layer, nn.ELU | nn.ReLU):
                     layer.inplace = True
     return model
