@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -47,3 +50,12 @@ def mono(x: Tensor, sample_rate: int, rate: int) -> np.ndarray:
     """Return `x` `[B, C, T]` mixed to one channel at `rate` Hz, float64 `[B, T']`, for packages
     that compare single channels."""
     return resample(x.detach().cpu().double().mean(1), sample_rate, rate).numpy()
+
+
+@contextmanager
+def needing(packages: str) -> Iterator[None]:
+    """Add to an ImportError inside how to install what a metric needs."""
+    try:
+        yield
+    except ImportError as exc:
+        raise ImportError(f"{exc}; the metric needs {packages}") from exc

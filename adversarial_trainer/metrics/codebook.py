@@ -34,10 +34,6 @@ class CodebookUsage:
         self.bins = bins
         self.counts = torch.zeros(num_codebooks, bins, dtype=torch.int64, device=device)
 
-    def reset(self) -> None:
-        """Set all counts to zero."""
-        self.counts.zero_()
-
     @torch.no_grad()
     def update(self, codes: Tensor) -> None:
         """Count `codes`, integers in [0, bins) of shape [B, K', T] with K' <= K."""
@@ -57,22 +53,19 @@ class CodebookUsage:
         self.counts[:used] += torch.bincount(flat, minlength=used * self.bins).view(used, -1)
 
     def per_codebook(self) -> dict[str, Tensor]:
-        """Return float64 [K] tensors: `usage` (share of entries seen, in [0, 1]), `entropy` (bits)
-        and `perplexity` (2^entropy, in [1, bins]). NaN for a codebook without codes."""
+        """Return float64 [K] tensors: `usage` (share of entries seen, in [0, 1]), `perplexity`
+        (2^entropy, in [1, bins]) and `entropy` (bits). NaN for a codebook without codes."""
         counts = distrib.all_reduce(self.counts.clone()).double()
-        total = counts.sum(1)
-        share = counts / total[:, None]
+        share = counts / counts.sum(1, keepdim=True)
         entropy = torch.special.entr(share).sum(1) / math.log(2)
-        usage = (counts > 0).double().mean(1)
-        return {
-            "usage": torch.where(total > 0, usage, torch.full_like(usage, math.nan)),
-            "entropy": entropy,
-            "perplexity": torch.exp2(entropy),
-        }
+        usage = (share > 0).double().mean(1).where(entropy.isfinite(), math.nan)
+        return {"usage": usage, "perplexity": entropy.exp2(), "entropy": entropy}
 
-    def compute(self) -> dict[str, float]:
-        """Return means over the codebooks that had codes, and `bitrate_efficiency`: entropy over
-        the log2(bins) bits that each code costs, in [0, 1] (as DAC's `compute_entropy.py`)."""
-        means = {name: float(value.nanmean()) for name, value in self.per_codebook().items()}
+    def compute(self, num_codebooks: int | None = None) -> dict[str, float]:
+        """Return means over the first `num_codebooks` (None: all) that had codes, and
+        `bitrate_efficiency`: entropy over the log2(bins) bits that each code costs, in [0, 1] (as
+        DAC's `compute_entropy.py`)."""
+        columns = self.per_codebook()
+        means = {name: float(values[:num_codebooks].nanmean()) for name, values in columns.items()}
         means["bitrate_efficiency"] = means["entropy"] / math.log2(self.bins)
         return means

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 
-import torch
 from torch import Tensor, nn
 
 from adversarial_trainer.modules.spectral import MelSpectrogram
@@ -13,8 +13,46 @@ from adversarial_trainer.registry import register
 from .base import Metric
 
 
+class MagnitudeDistance(Metric):
+    """L1 of magnitudes and of their log10, summed over spectra of several resolutions.
+
+    Args:
+        spectra: modules that give magnitudes, `[B, C, T] -> [B, C, F, N]`.
+        clamp_eps: lower clamp of magnitudes before the logarithm.
+        mag_weight, log_weight: weights of the L1 of magnitudes and of their logarithms.
+        power: exponent of the clamped magnitudes before the logarithm.
+    """
+
+    higher_is_better = False
+
+    def __init__(
+        self,
+        spectra: Iterable[nn.Module],
+        clamp_eps: float,
+        mag_weight: float,
+        log_weight: float,
+        power: float,
+    ) -> None:
+        super().__init__()
+        self.spectra = nn.ModuleList(spectra)
+        self.clamp_eps = clamp_eps
+        self.mag_weight = mag_weight
+        self.log_weight = log_weight
+        self.power = power
+
+    def measure(self, fake: Tensor, real: Tensor) -> Tensor:
+        total = real.new_zeros(real.shape[0])
+        for spectrum in self.spectra:
+            mags = spectrum(fake), spectrum(real)
+            logs = [self.power * mag.clamp_min(self.clamp_eps).log10() for mag in mags]
+            distance = self.log_weight * (logs[0] - logs[1]).abs()
+            distance += self.mag_weight * (mags[0] - mags[1]).abs()
+            total = total + distance.flatten(1).mean(1)
+        return total
+
+
 @register("metric", "mel")
-class MelDistance(Metric):
+class MelDistance(MagnitudeDistance):
     """L1 of log10 mel magnitudes, summed over window lengths (DAC, arXiv 2306.06546).
 
     Constants are those of DAC's evaluation (`conf/base.yml` and `dac/nn/loss.py`): Hann windows
@@ -27,13 +65,10 @@ class MelDistance(Metric):
         sample_rate: in Hz.
         n_mels: number of filters for each window.
         window_lengths: in samples.
-        clamp_eps: lower clamp of mel magnitudes before the logarithm.
-        mag_weight, log_weight: weights of the L1 of magnitudes and of their logarithms.
-        power: exponent of the clamped magnitudes before the logarithm.
+        clamp_eps, mag_weight, log_weight, power: see `MagnitudeDistance`.
     """
 
     title = "Mel distance"
-    higher_is_better = False
     unit = "log10"
 
     def __init__(
@@ -46,45 +81,14 @@ class MelDistance(Metric):
         log_weight: float = 1.0,
         power: float = 1.0,
     ) -> None:
-        super().__init__()
         if len(n_mels) != len(window_lengths):
             raise ValueError(
                 "n_mels and window_lengths need one entry for each scale, got "
                 f"{list(n_mels)} and {list(window_lengths)}."
             )
-        self.clamp_eps = clamp_eps
-        self.mag_weight = mag_weight
-        self.log_weight = log_weight
-        self.power = power
-        self.mels = nn.ModuleList(
-            MelSpectrogram(
-                sample_rate, length, length // 4, n_mels=mels, power=1, scale="slaney",
-                area_norm=True,
-            )
-            for mels, length in zip(n_mels, window_lengths, strict=True)
-        )  # fmt: skip
-
-    def measure(self, fake: Tensor, real: Tensor) -> Tensor:
-        distances = [
-            magnitude_distance(
-                mel(fake), mel(real), self.clamp_eps, self.mag_weight, self.log_weight, self.power
-            )
-            for mel in self.mels
+        mel = partial(MelSpectrogram, sample_rate, power=1, scale="slaney", area_norm=True)
+        spectra = [
+            mel(length, length // 4, n_mels=count)
+            for count, length in zip(n_mels, window_lengths, strict=True)
         ]
-        return torch.stack(distances).sum(0)
-
-
-def magnitude_distance(
-    fake: Tensor,
-    real: Tensor,
-    clamp_eps: float,
-    mag_weight: float,
-    log_weight: float,
-    power: float,
-) -> Tensor:
-    """Return the weighted sum of the L1 of magnitudes and the L1 of their log10, for each item:
-    `[B, C, F, N] -> [B]`."""
-    fake_log = power * fake.clamp_min(clamp_eps).log10()
-    real_log = power * real.clamp_min(clamp_eps).log10()
-    distance = log_weight * (fake_log - real_log).abs() + mag_weight * (fake - real).abs()
-    return distance.flatten(1).mean(1)
+        super().__init__(spectra, clamp_eps, mag_weight, log_weight, power)

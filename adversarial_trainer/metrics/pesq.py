@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import math
 import warnings
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from adversarial_trainer.registry import register
 
-from .base import Metric, mono
+from .base import Metric, mono, needing
 
 RATE = 16000  # Hz
 # Samples: the package's C code has room for 50 utterances and crashes on more. An utterance and the
@@ -41,39 +40,36 @@ class PESQ(Metric):
     def __init__(self, sample_rate: int) -> None:
         super().__init__()
         self.sample_rate = sample_rate
-        self._package: Any = None
 
     def prepare(self) -> None:
-        if self._package is None:
-            try:
-                self._package = importlib.import_module("pesq")
-            except ImportError as exc:
-                raise ImportError(
-                    f"The pesq metric ({exc}) needs a C compiler and: pip install pesq"
-                ) from exc
+        with needing("a C compiler and: pip install pesq"):
+            importlib.import_module("pesq")
 
     def measure(self, fake: Tensor, real: Tensor) -> Tensor:
         self.prepare()
         fake_mono, real_mono = (mono(x, self.sample_rate, RATE) for x in (fake, real))
-        scores = [self._score(f, r) for f, r in zip(fake_mono, real_mono, strict=True)]
+        scores = [_score(f, r) for f, r in zip(fake_mono, real_mono, strict=True)]
         return torch.tensor(scores, dtype=torch.float32, device=fake.device)
 
-    def _score(self, fake: np.ndarray, real: np.ndarray) -> float:
-        """Return the score of a clip `[T]` at 16 kHz."""
-        pieces = max(1, math.ceil(len(real) / LONGEST))
-        pairs = zip(np.array_split(fake, pieces), np.array_split(real, pieces), strict=True)
-        scores = [self._score_piece(f, r) for f, r in pairs]
-        scores = [score for score in scores if not math.isnan(score)]
-        return sum(scores) / len(scores) if scores else math.nan
 
-    def _score_piece(self, fake: np.ndarray, real: np.ndarray) -> float:
-        if not real.any():
-            return math.nan
-        if not fake.any():  # the package would divide by zero
-            return math.nan if math.isnan(self._score_piece(real, real)) else 1.0
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", RuntimeWarning)
-                return float(self._package.pesq(RATE, real, fake, "wb"))
-        except (self._package.NoUtterancesError, self._package.BufferTooShortError):
-            return math.nan
+def _score(fake: np.ndarray, real: np.ndarray) -> float:
+    """Return the score of a clip `[T]` at 16 kHz."""
+    pieces = max(1, math.ceil(len(real) / LONGEST))
+    pairs = zip(np.array_split(fake, pieces), np.array_split(real, pieces), strict=True)
+    scores = [score for f, r in pairs if not math.isnan(score := _score_piece(f, r))]
+    return sum(scores) / len(scores) if scores else math.nan
+
+
+def _score_piece(fake: np.ndarray, real: np.ndarray) -> float:
+    from pesq import BufferTooShortError, NoUtterancesError, pesq
+
+    if not real.any():
+        return math.nan
+    if not fake.any():  # the package would divide by zero
+        return math.nan if math.isnan(_score_piece(real, real)) else 1.0
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            return float(pesq(RATE, real, fake, "wb"))
+    except (NoUtterancesError, BufferTooShortError):
+        return math.nan

@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib
 import math
 import warnings
-from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from adversarial_trainer.registry import register
 
-from .base import Metric
+from .base import Metric, needing
 
 
 @register("metric", "stoi")
@@ -39,14 +39,10 @@ class STOI(Metric):
         self.extended = extended
         if extended:
             self.title = "ESTOI"
-        self._package: Any = None
 
     def prepare(self) -> None:
-        if self._package is None:
-            try:
-                self._package = importlib.import_module("pystoi")
-            except ImportError as exc:
-                raise ImportError(f"The stoi metric ({exc}) needs: pip install pystoi") from exc
+        with needing("pip install pystoi"):
+            importlib.import_module("pystoi")
 
     def measure(self, fake: Tensor, real: Tensor) -> Tensor:
         self.prepare()
@@ -54,14 +50,15 @@ class STOI(Metric):
         scores = [self._score(f, r) for f, r in zip(fake_mono, real_mono, strict=True)]
         return torch.tensor(scores, dtype=torch.float32, device=fake.device)
 
-    def _score(self, fake: Any, real: Any) -> float:
+    def _score(self, fake: np.ndarray, real: np.ndarray) -> float:
         """Return the score of a clip `[T]`."""
+        from pystoi import stoi
+
         if not real.any() or len(real) < 0.4 * self.sample_rate:
             return math.nan
         with warnings.catch_warnings():
             warnings.filterwarnings("error", "Not enough STFT frames", RuntimeWarning)
             try:
-                score = self._package.stoi(real, fake, self.sample_rate, extended=self.extended)
+                return float(stoi(real, fake, self.sample_rate, extended=self.extended))
             except RuntimeWarning:
                 return math.nan
-        return float(score)

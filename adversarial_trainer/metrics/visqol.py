@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any, Literal
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from adversarial_trainer.registry import register
 
-from .base import Metric, mono
+from .base import Metric, mono, needing
 
 # Mode -> the rate ViSQOL works at (Hz), and the shortest clip it can score (seconds): one patch
 # of spectrogram frames (80 ms windows, 20 ms hops; 45 frames and 29).
@@ -57,15 +56,12 @@ class ViSQOL(Metric):
 
     def prepare(self) -> None:
         if self._api is None:
-            try:
-                visqol = importlib.import_module("visqol")
-                api = visqol.VisqolApi()
+            extra = "[lattice]" if self.lattice else ""
+            with needing(f"pip install 'visqol-python{extra}'"):
+                from visqol import VisqolApi
+
+                api = VisqolApi()
                 api.create(mode=self.mode, use_lattice_model=self.lattice)
-            except ImportError as exc:
-                extra = "[lattice]" if self.lattice else ""
-                raise ImportError(
-                    f"The visqol metric ({exc}) needs: pip install 'visqol-python{extra}'"
-                ) from exc
             self._api = api
 
     def measure(self, fake: Tensor, real: Tensor) -> Tensor:

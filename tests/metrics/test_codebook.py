@@ -38,8 +38,8 @@ def test_even_use_collapse_and_codebooks_without_codes() -> None:
     assert result["perplexity"][:2].tolist() == pytest.approx([8.0, 1.0])
     assert all(values[2].isnan() for values in result.values())
     assert usage.compute()["bitrate_efficiency"] == pytest.approx(0.5)
-    usage.reset()
-    assert math.isnan(usage.compute()["entropy"])
+    assert usage.compute(1)["bitrate_efficiency"] == pytest.approx(1)
+    assert all(math.isnan(value) for value in CodebookUsage(1, 8).compute().values())
 
 
 def test_counts_are_summed_over_ranks(monkeypatch: pytest.MonkeyPatch) -> None:

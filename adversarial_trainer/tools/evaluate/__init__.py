@@ -3,12 +3,12 @@
 The solvers' evaluate stage and `adversarial-trainer evaluate` both run `evaluate`.
 """
 
-from .bandwidths import codebook_counts
 from .measure import evaluate
 from .opus import Opus
+from .output import write_results
 from .results import Results
 from .scoring import Scorer, WantedMetric
-from .writing import write_results
+from .settings import codebook_counts
 
 __all__ = [
     "Opus",

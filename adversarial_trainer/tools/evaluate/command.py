@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from adversarial_trainer.data import AudioMeta, FileDataset, load_source
+from adversarial_trainer.data import AudioMeta, FileDataset, configured_metas, load_source
 from adversarial_trainer.metrics import METRICS
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.models.pretrained import Codec, load_codec
@@ -20,16 +20,14 @@ from adversarial_trainer.tools.arguments import (
 )
 from adversarial_trainer.training.devices import cores, get_device
 
-from .bandwidths import codebook_counts
 from .measure import evaluate
 from .opus import HIGHEST, LOWEST, MISSING, Opus
-from .results import Results
+from .output import JSON, to_text, write_results
 from .scoring import Scorer, WantedMetric
-from .settings import configured_metric, describe_data, describe_model, evaluate_files
-from .table import to_text
-from .writing import JSON, write_results
+from .settings import codebook_counts, configured_metric, describe_data, describe_model
 
 METRICS_BY_DEFAULT = "sisnr,mel,stft"
+SLOW = [name for name, metric in METRICS.items() if getattr(metric, "slow", False)]
 MAX_DURATION = 10.0  # seconds; as in config.yaml
 
 
@@ -42,7 +40,6 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         epilog="Metrics, their units and traps, and the keys of the JSON: docs/evaluation.md.",
     )
     add_model_argument(parser, "model")
-    slow = [name for name, metric in METRICS.items() if getattr(metric, "slow", False)]
     parser.add_argument(
         "--data", metavar="DIR", help="folder or manifest; default: a run's own evaluate files"
     )
@@ -72,7 +69,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--slow-files",
         type=whole_number,
         metavar="N",
-        help=f"{', '.join(slow)} on N of the files only, spread evenly; default: all",
+        help=f"{', '.join(SLOW)} on N of the files only, spread evenly; default: all",
     )
     parser.add_argument(
         "--max-duration",
@@ -107,13 +104,9 @@ def run(args: argparse.Namespace) -> int:
     duration = args.max_duration
     if duration is None:
         duration = (codec.cfg.get("evaluate") or {}).get("max_duration", MAX_DURATION)
-    files = FileDataset(
-        metas[: args.files],
-        model.sample_rate,
-        model.channels,
-        None if duration == "all" else duration,
-    )
-    opus, rates = _baseline(model, counts) if args.baseline else (None, [])
+    seconds = None if duration == "all" else duration
+    files = FileDataset(metas[: args.files], model.sample_rate, model.channels, seconds)
+    opus = _baseline(model, counts) if args.baseline else None
     scorer = Scorer(_wanted(codec, args), model.sample_rate, opus)
     for name, metric in scorer.metrics.items():
         try:
@@ -122,25 +115,21 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(f"--metrics {name}: {exc}") from exc
     # Metrics are computed on the CPU while the model runs elsewhere; those that take long, on all
     # of its cores.
-    slow = bool(rates) or device.type != "cpu" or any(m.slow for m in scorer.metrics.values())
+    slow = opus or device.type != "cpu" or any(metric.slow for metric in scorer.metrics.values())
     jobs = min(args.jobs or (cores() if slow else 1), len(files))
-    like = next(model.parameters())
-    results = evaluate(model, files, scorer, counts, like, rates, jobs)
-    if not results.files:
-        raise ValueError(f"none of the {len(files)} files could be read")
-    sys.stdout.write(_headline(results, files, source) + to_text(results))
+    results = evaluate(model, files, scorer, counts, next(model.parameters()), jobs)
+    count, total = len(results.files), len(files)
+    if not count:
+        raise ValueError(f"none of the {total} files could be read")
+    missing = f" ({total - count} of {total} could not be read)" if count < total else ""
+    part = f", at most {files.max_duration:g} s of each" if files.max_duration else ""
+    print(f"{count} files{missing}, {results.seconds:.1f} s{part}; {source}\n")
+    print(to_text(results))
     if args.out:
         facts = [codec.info.get(key) for key in ("signature", "epoch", "commit")]
         write_results(results, Path(args.out), describe_model(codec, args.model, *facts), source)
         print(f"\nWritten to {args.out}")
     return 0
-
-
-def _headline(results: Results, files: FileDataset, source: str) -> str:
-    count, total = len(results.files), len(files)
-    missing = f" ({total - count} of {total} could not be read)" if count < total else ""
-    part = f", at most {files.max_duration:g} s of each" if files.max_duration else ""
-    return f"{count} files{missing}, {results.seconds:.1f} s{part}; {source}\n\n"
 
 
 def _counts(model: EncodecModel, bandwidths: str) -> list[int]:
@@ -162,8 +151,8 @@ def _files(codec: Codec, data: str | None) -> tuple[list[AudioMeta], str]:
         return load_source(data, name="--data"), data
     if codec.info.get("kind") != "run":
         raise ValueError("--data is needed: only a run has files of its own")
-    folder = Path(codec.info["folder"])
-    metas = evaluate_files(codec.cfg, folder.parent.parent / "cache")
+    cache = Path(codec.info["folder"]).parent.parent / "cache"
+    metas = configured_metas(codec.cfg.dset, cache)["evaluate"][: codec.cfg.evaluate.num_files]
     if not metas:
         raise ValueError("the run has no files to evaluate on (dset.shares.evaluate=0); use --data")
     return metas, describe_data(codec.cfg)
@@ -176,26 +165,23 @@ def _wanted(codec: Codec, args: argparse.Namespace) -> list[WantedMetric]:
         params = dict(configured_metric(codec.cfg, name).params)
         if name == "visqol" and args.visqol_mode:
             params["mode"] = args.visqol_mode
-        slow = getattr(METRICS[name], "slow", False)
-        wanted.append(WantedMetric(name, params, args.slow_files if slow else None))
+        wanted.append(WantedMetric(name, params, args.slow_files if name in SLOW else None))
     return wanted
 
 
-def _baseline(model: EncodecModel, counts: Sequence[int]) -> tuple[Opus | None, list[float]]:
-    """Return the program and its rates; print what is left out."""
-    opus, channels = Opus.find(), model.channels
+def _baseline(model: EncodecModel, counts: Sequence[int]) -> Opus | None:
+    """Return Opus with the model's rates; print what is left out."""
+    bandwidths = [model.bandwidth_of(n) for n in counts]
+    rates = [rate for rate in bandwidths if Opus.takes(rate, model.channels)]
+    opus, left_out = Opus.find(rates), [f"{rate:g}" for rate in bandwidths if rate not in rates]
     if opus is None:
         print(MISSING, file=sys.stderr)
-        return None, []
-    if channels > 2:
-        print(f"No Opus baseline: it is for 1 or 2 channels, not {channels}.", file=sys.stderr)
-        return None, []
-    bandwidths = [model.bandwidth_of(n) for n in counts]
-    rates = [rate for rate in bandwidths if Opus.takes(rate, channels)]
-    if left_out := [f"{rate:g}" for rate in bandwidths if rate not in rates]:
-        limits = f"{LOWEST:g} to {HIGHEST * channels:g} kb/s"
+    elif model.channels > 2:
+        print(f"No Opus baseline for {model.channels} channels, only 1 or 2.", file=sys.stderr)
+    elif left_out:
+        limits = f"{LOWEST:g} to {HIGHEST * model.channels:g} kb/s"
         print(f"Opus has {limits}: {', '.join(left_out)} left out.", file=sys.stderr)
-    return opus, rates
+    return opus if rates and model.channels <= 2 else None
 
 
 def _metrics(text: str) -> list[str]:

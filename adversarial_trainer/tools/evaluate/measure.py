@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import replace
-from functools import partial
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from tqdm import tqdm
@@ -15,9 +14,9 @@ from adversarial_trainer.data import FileDataset
 from adversarial_trainer.metrics import CodebookUsage
 from adversarial_trainer.models.encodec import EncodecModel
 
-from .results import Results, collect
-from .scoring import MODEL, OPUS, FileScores, Scorer, System, Task
-from .workers import Workers
+from .results import MODEL, Measure, Results, Row, estimate
+from .scoring import FileScores, Scorer, Task
+from .workers import score_in_processes
 
 # Values of a code that are counted. The "code" of a model without codebooks is a whole vector.
 MAX_CARDINALITY = 1 << 24
@@ -30,7 +29,6 @@ def evaluate(
     scorer: Scorer,
     counts: Sequence[int],
     like: torch.Tensor,
-    opus: Sequence[float] = (),
     jobs: int = 1,
     stop: Callable[[], bool] = lambda: False,
 ) -> Results:
@@ -42,17 +40,16 @@ def evaluate(
     Args:
         counts: rising numbers of codebooks to decode with, at most those in use.
         like: has the model's device and type.
-        opus: kb/s of the baseline, whose program the scorer has.
-        jobs: processes that score; 1: this process, on the model's device.
+        jobs: processes that score, on the CPU; 1: this process, on the model's device.
         stop: asked before each file; where true, this rank leaves out the rest.
     """
     if counts[-1] > model.num_codebooks:
         raise ValueError(f"{counts[-1]} codebooks asked for, {model.num_codebooks} are in use")
-    systems = {n: System(MODEL, n, model.bandwidth_of(n)) for n in counts}
     usage = None
     if model.quantizer.cardinality <= MAX_CARDINALITY:
         usage = CodebookUsage(model.num_codebooks, model.quantizer.cardinality, like.device)
     mine = range(distrib.rank(), len(files), distrib.world_size())
+    device = like.device if jobs == 1 else torch.device("cpu")
 
     def tasks() -> Iterator[Task]:
         for index, wav, meta in files.readable(mine):
@@ -62,31 +59,66 @@ def evaluate(
             codes, scale = model.encode(real)
             if usage is not None:
                 usage.update(codes)
-            fakes = {
-                system: model.decode(codes[:, :n], scale)[0, :, : real.shape[-1]]
-                for n, system in systems.items()
-            }
-            names = [w.name for w in scorer.wanted if w.takes(index, len(files))]
-            task = Task(index, meta.path, real[0], fakes, names, opus)
-            yield task if jobs == 1 else _on_cpu(task)
+            fakes = {}
+            for n in counts:
+                fake = model.decode(codes[:, :n], scale)[0, :, : real.shape[-1]]
+                fakes[model.bandwidth_of(n)] = fake.to(device)
+            names = [metric.name for metric in scorer.wanted if metric.takes(index, len(files))]
+            yield Task(index, meta.path, real[0].to(device), fakes, names)
 
-    with ExitStack() as stack:
-        score: Callable[[Iterable[Task]], Iterable[FileScores]] = partial(map, scorer)
-        if jobs > 1:
-            score = stack.enter_context(Workers(scorer, jobs))
-        hidden = None if distrib.is_rank_zero() else True
-        bar = tqdm(score(tasks()), "Evaluate", total=len(mine), unit="file", leave=False,
-                   disable=hidden)  # fmt: skip
-        gathered = distrib.gather_objects(list(bar))
-    return collect(
-        [scores for part in gathered for scores in part],
-        systems=[*systems.values(), *(System(OPUS, None, rate) for rate in opus)],
-        metrics=scorer.metrics,
-        model=model,
-        usage=usage,
-    )
+    scores = map(scorer, tasks()) if jobs == 1 else score_in_processes(scorer, tasks(), jobs)
+    hidden = None if distrib.is_rank_zero() else True
+    bar = tqdm(scores, "Evaluate", len(mine), leave=False, unit="file", disable=hidden)
+    found = [scores for part in distrib.gather_objects(list(bar)) for scores in part]
+    return _collect(sorted(found, key=lambda file: file.index), model, scorer, counts, usage)
 
 
-def _on_cpu(task: Task) -> Task:
-    fakes = {system: fake.cpu() for system, fake in task.fakes.items()}
-    return replace(task, real=task.real.cpu(), fakes=fakes)
+def _collect(
+    files: Sequence[FileScores],
+    model: EncodecModel,
+    scorer: Scorer,
+    counts: Sequence[int],
+    usage: CodebookUsage | None,
+) -> Results:
+    """Return the means over `files`."""
+    systems: list[tuple[str, int | None, float]] = [
+        (MODEL, n, model.bandwidth_of(n)) for n in counts
+    ]
+    if scorer.opus is not None:
+        systems += [(scorer.opus.name, None, rate) for rate in scorer.opus.rates]
+    rows = []
+    for place, (system, codebooks, bandwidth) in enumerate(systems):
+        scores = [file.rows[place] for file in files]
+        means = {name: estimate(row.get(name) for row in scores) for name in scorer.metrics}
+        measured = None
+        if system != MODEL and files:
+            bits = math.fsum(file.seconds * file.rows[place]["measured"] for file in files)
+            measured = bits / math.fsum(file.seconds for file in files)
+        use = {}
+        if usage is not None and codebooks is not None:
+            use = usage.compute(codebooks)
+            use["entropy_bandwidth"] = use["entropy"] * codebooks * model.frame_rate / 1000
+        rows.append(Row(system, codebooks, bandwidth, measured, means, **_without_nan(use)))
+    books: list[dict[str, float | None]] = []
+    if usage is not None:
+        columns = {key: values.tolist() for key, values in usage.per_codebook().items()}
+        for index in range(usage.num_codebooks):
+            book = {key: values[index] for key, values in columns.items()}
+            books.append({"codebook": index, **_without_nan(book)})
+    measures = {
+        name: Measure(metric.title, metric.unit, metric.higher_is_better)
+        for name, metric in scorer.metrics.items()
+    }
+    # Paths below the folder that all files have in common.
+    paths = [os.path.abspath(file.path) for file in files]
+    root = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""
+    of_files = [
+        {"name": os.path.relpath(path, root), "seconds": file.seconds, "rows": file.rows}
+        for path, file in zip(paths, files, strict=True)
+    ]
+    return Results(measures, rows, books, of_files)
+
+
+def _without_nan(values: dict[str, float]) -> dict[str, float | None]:
+    """Return the values, None for NaN, which JSON does not have."""
+    return {key: None if math.isnan(value) else value for key, value in values.items()}

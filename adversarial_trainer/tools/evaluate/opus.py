@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,19 +33,22 @@ class Opus:
 
     Attributes:
         program: 'opusenc' or 'ffmpeg'.
+        rates: kb/s at which it is evaluated.
     """
 
     program: str
+    rates: Sequence[float] = ()
+    name = "opus"  # of the system in results
 
     @staticmethod
-    def find() -> Opus | None:
+    def find(rates: Sequence[float] = ()) -> Opus | None:
         """Return the installed one; None if there is none."""
         if shutil.which("opusenc") and shutil.which("opusdec"):
-            return Opus("opusenc")
+            return Opus("opusenc", rates)
         if shutil.which("ffmpeg"):
             command = ["ffmpeg", "-hide_banner", "-encoders"]
             if "libopus" in subprocess.run(command, capture_output=True, text=True).stdout:
-                return Opus("ffmpeg")
+                return Opus("ffmpeg", rates)
         return None
 
     @staticmethod

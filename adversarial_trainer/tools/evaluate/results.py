@@ -1,23 +1,56 @@
-"""Results of an evaluation, and their form in evaluation.json."""
+"""Results of an evaluation. Their fields are the keys of evaluation.json (docs/evaluation.md)."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import os
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from adversarial_trainer.metrics import CodebookUsage, Metric
-from adversarial_trainer.models.encodec import EncodecModel
-
-from .estimates import Estimate, estimate
-from .scoring import MODEL, FileScores, System
-
+MODEL = "model"  # name of the system that is evaluated; a baseline has its own
 VERSION = 1
 CODEBOOK_USE = ("usage", "perplexity", "entropy", "bitrate_efficiency", "entropy_bandwidth")
-OF_CODEBOOKS = ("usage", "perplexity", "entropy")  # of a single codebook
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Mean over `count` files and its 95 % confidence interval; None where there is none."""
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    count: int
+
+    @property
+    def half_width(self) -> float | None:
+        """Half the width of the interval."""
+        return None if self.low is None or self.high is None else (self.high - self.low) / 2
+
+    def format(self, digits: int) -> str:
+        """Return the mean and half the width of its interval, as in "1.50 ± 0.25"."""
+        if self.mean is None:
+            return "–"
+        text = f"{self.mean:.{digits}f}"
+        return text if self.half_width is None else f"{text} ± {self.half_width:.{digits}f}"
+
+
+def estimate(values: Iterable[float | None]) -> Estimate:
+    """Return the mean of the values that are not None, and its interval.
+
+    The interval is Student's, as files are a sample of unknown spread:
+    mean +- t(0.975, n - 1) s / sqrt(n), from two files on.
+    """
+    known = [value for value in values if value is not None]
+    count = len(known)
+    if count < 2:
+        return Estimate(known[0] if known else None, None, None, count)
+    from scipy.special import stdtrit  # quick to import, unlike scipy.stats
+
+    mean = statistics.fmean(known)
+    half = float(stdtrit(count - 1, 0.975)) * statistics.stdev(known) / math.sqrt(count)
+    return Estimate(mean, mean - half, mean + half, count)
 
 
 @dataclass(frozen=True)
@@ -32,26 +65,38 @@ class Measure:
     def good(self) -> str:
         return "higher" if self.higher_is_better else "lower"
 
+    @property
+    def arrow(self) -> str:
+        return "↑" if self.higher_is_better else "↓"
+
 
 @dataclass(frozen=True)
 class Row:
-    """Results of a system over all files.
+    """Results of a system over all files, the model with some of its codebooks or a baseline.
 
     Attributes:
-        metrics: mean of each metric that was measured.
+        bandwidth: nominal, in kb/s.
         measured: kb/s that a baseline really used: all its bits over all seconds.
-        use: `CODEBOOK_USE` over the codebooks that the model used; empty where it has no codes.
+        metrics: mean of each metric.
+        usage, perplexity, entropy (bits), bitrate_efficiency, entropy_bandwidth (kb/s): of the
+            codebooks that the model used; None of a baseline, and where the model has no codes.
     """
 
-    system: System
+    system: str
+    codebooks: int | None
+    bandwidth: float
+    measured: float | None
     metrics: Mapping[str, Estimate]
-    measured: float | None = None
-    use: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    usage: float | None = None
+    perplexity: float | None = None
+    entropy: float | None = None
+    bitrate_efficiency: float | None = None
+    entropy_bandwidth: float | None = None
 
     @property
-    def bandwidth(self) -> float:
+    def rate(self) -> float:
         """kb/s, measured where that is known."""
-        return self.system.bandwidth if self.measured is None else self.measured
+        return self.bandwidth if self.measured is None else self.measured
 
 
 @dataclass(frozen=True)
@@ -59,192 +104,61 @@ class Results:
     """Results of an evaluation.
 
     Attributes:
-        measures: words for each metric.
+        metrics: words for each metric.
         rows: the model's with rising numbers of codebooks, then the baseline's.
-        codebooks: `OF_CODEBOOKS` of each codebook; empty where the model has no codes.
-        files: in their order.
+        codebooks: use of each codebook; empty where the model has no codes.
+        files: name, seconds and values of each file.
     """
 
-    measures: Mapping[str, Measure]
+    metrics: Mapping[str, Measure]
     rows: Sequence[Row]
-    codebooks: Sequence[Mapping[str, float]]
-    files: Sequence[FileScores]
+    codebooks: Sequence[Mapping[str, float | None]]
+    files: Sequence[Mapping[str, Any]]
 
     @property
     def seconds(self) -> float:
-        return math.fsum(file.seconds for file in self.files)
+        return math.fsum(file["seconds"] for file in self.files)
 
     @property
     def systems(self) -> list[str]:
         """Names of the systems, in order."""
-        return list(dict.fromkeys(row.system.name for row in self.rows))
-
-    @property
-    def codebook_use(self) -> list[str]:
-        """Names of `CODEBOOK_USE` that have values."""
-        return [key for key in CODEBOOK_USE if any(key in row.use for row in self.rows)]
+        return list(dict.fromkeys(row.system for row in self.rows))
 
     def rows_of(self, system: str) -> list[Row]:
-        """Return the rows of a system by its name."""
-        return [row for row in self.rows if row.system.name == system]
+        return [row for row in self.rows if row.system == system]
 
     def flat(self) -> dict[str, float]:
         """Return the model's results by flat names: `mel`, `usage`, `usage/0` (a codebook) at the
-        highest bandwidth, `mel/1.50kbps` at the others."""
+        highest bandwidth, `mel/1.50kbps` at the others. What has no value is left out."""
         *lower, highest = self.rows_of(MODEL)
         out = {name: value.mean for name, value in highest.metrics.items()}
-        out.update(highest.use)
-        for index, book in enumerate(self.codebooks):
-            out.update({f"{key}/{index}": value for key, value in book.items()})
-        out["bandwidth"] = highest.system.bandwidth
+        out |= {key: getattr(highest, key) for key in CODEBOOK_USE}
+        for book in self.codebooks:
+            out |= {f"{key}/{book['codebook']}": book[key] for key in book if key != "codebook"}
+        out["bandwidth"] = highest.bandwidth
         for row in lower:
-            title = f"{row.system.bandwidth:.2f}kbps"
-            out.update({f"{name}/{title}": value.mean for name, value in row.metrics.items()})
-        return out
+            title = f"{row.bandwidth:.2f}kbps"
+            out |= {f"{name}/{title}": value.mean for name, value in row.metrics.items()}
+        return {name: value for name, value in out.items() if value is not None}
 
     def to_json(self, model: Mapping[str, Any], source: str) -> dict[str, Any]:
-        """Return what docs/evaluation.md describes; NaN is null.
-
-        Args:
-            model: where the model is from.
-            source: where the files are from.
-        """
-        names = _short_names([file.path for file in self.files])
-        return {
-            "version": VERSION,
-            "model": dict(model),
-            "data": {"files": len(self.files), "seconds": self.seconds, "source": source},
-            "metrics": {name: dataclasses.asdict(m) for name, m in self.measures.items()},
-            "rows": [
-                {
-                    **dict(zip(("system", "codebooks", "bandwidth"), row.system, strict=True)),
-                    "measured": row.measured,
-                    "metrics": {k: _nulls(dataclasses.asdict(v)) for k, v in row.metrics.items()},
-                    **_nulls({key: row.use.get(key, math.nan) for key in CODEBOOK_USE}),
-                }
-                for row in self.rows
-            ],
-            "codebooks": [
-                {"codebook": index, **_nulls(book)} for index, book in enumerate(self.codebooks)
-            ],
-            "files": [
-                {
-                    "name": name,
-                    "seconds": file.seconds,
-                    "rows": [
-                        {
-                            "system": score.system.name,
-                            "bandwidth": score.system.bandwidth,
-                            **_nulls(score.metrics),
-                        }
-                        for score in file.scores
-                    ],
-                }
-                for file, name in zip(self.files, names, strict=True)
-            ],
-        }
+        """Return what evaluation.json holds; `model` and `source` say where the model and the
+        files are from."""
+        data = {"files": len(self.files), "seconds": self.seconds, "source": source}
+        return {"version": VERSION, "model": model, "data": data, **dataclasses.asdict(self)}
 
     @staticmethod
     def from_json(data: Any) -> Results:
-        """Return the results in evaluation.json, without the scores of single files.
+        """Return the results in evaluation.json.
 
         Raises TypeError, KeyError, AttributeError or ValueError for anything else.
         """
         if data["version"] != VERSION:
             raise ValueError(f"version {data['version']!r}; this is for version {VERSION}")
-        measures = {
-            str(name): Measure(str(m["title"]), str(m["unit"]), bool(m["higher_is_better"]))
-            for name, m in data["metrics"].items()
-        }
-        rows = [
-            Row(
-                System(str(row["system"]), row["codebooks"], float(row["bandwidth"])),
-                {
-                    name: _estimate(row["metrics"][name])
-                    for name in measures
-                    if name in row["metrics"]
-                },
-                None if row["measured"] is None else float(row["measured"]),
-                {key: float(row[key]) for key in CODEBOOK_USE if row.get(key) is not None},
-            )
-            for row in data["rows"]
-        ]
-        books = [{key: _number(book[key]) for key in OF_CODEBOOKS} for book in data["codebooks"]]
-        files = [
-            FileScores(index, str(file["name"]), float(file["seconds"]), ())
-            for index, file in enumerate(data["files"])
-        ]
+        measures = {name: Measure(**words) for name, words in data["metrics"].items()}
+        rows = []
+        for row in data["rows"]:
+            means = {name: Estimate(**value) for name, value in row["metrics"].items()}
+            rows.append(Row(**{**row, "metrics": means}))
+        books, files = ([dict(item) for item in data[key]] for key in ("codebooks", "files"))
         return Results(measures, rows, books, files)
-
-
-def collect(
-    files: Sequence[FileScores],
-    systems: Sequence[System],
-    metrics: Mapping[str, Metric],
-    model: EncodecModel,
-    usage: CodebookUsage | None,
-) -> Results:
-    """Return the means over `files`, which may be in any order; every rank calls it."""
-    files = sorted(files, key=lambda file: file.index)
-    books: list[dict[str, float]] = []
-    if usage is not None:
-        columns = {key: values.tolist() for key, values in usage.per_codebook().items()}
-        books = [{key: columns[key][k] for key in OF_CODEBOOKS} for k in range(usage.num_codebooks)]
-    rows = []
-    for system in systems:
-        scores = [
-            (file.seconds, score)
-            for file in files
-            for score in file.scores
-            if score.system == system
-        ]
-        rates = [(seconds, s.measured) for seconds, s in scores if s.measured is not None]
-        measured = None
-        if rates:
-            measured = math.fsum(t * rate for t, rate in rates) / math.fsum(t for t, _ in rates)
-        means = {
-            name: estimate(s.metrics[name] for _, s in scores if name in s.metrics)
-            for name in metrics
-        }
-        use = _codebook_use(books[: system.codebooks or 0], model)
-        rows.append(Row(system, means, measured, use))
-    measures = {
-        name: Measure(metric.title, metric.unit, metric.higher_is_better)
-        for name, metric in metrics.items()
-    }
-    return Results(measures, rows, books, files)
-
-
-def _codebook_use(books: Sequence[Mapping[str, float]], model: EncodecModel) -> dict[str, float]:
-    """Return the means over codebooks, the share of bits that carry information, and the kb/s that
-    an ideal entropy coder of each codebook by itself would need."""
-    if not books:
-        return {}
-    means = {key: math.fsum(book[key] for book in books) / len(books) for key in OF_CODEBOOKS}
-    return {
-        **means,
-        "bitrate_efficiency": means["entropy"] / math.log2(model.cardinality),
-        "entropy_bandwidth": means["entropy"] * len(books) * model.frame_rate / 1000,
-    }
-
-
-def _nulls(values: Mapping[str, float]) -> dict[str, float | None]:
-    """Values for JSON, which has no NaN."""
-    return {key: value if math.isfinite(value) else None for key, value in values.items()}
-
-
-def _estimate(data: Mapping[str, Any]) -> Estimate:
-    mean, low, high = (_number(data[key]) for key in ("mean", "low", "high"))
-    return Estimate(mean, low, high, int(data["count"]))
-
-
-def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)
-
-
-def _short_names(paths: Sequence[str]) -> list[str]:
-    """Return the paths below the folder that they have in common."""
-    if not paths:
-        return []
-    root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
-    return [os.path.relpath(path, root) for path in paths]

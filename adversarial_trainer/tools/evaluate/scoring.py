@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -10,12 +11,11 @@ import torch
 from torch import Tensor
 
 from adversarial_trainer.metrics import METRICS, Metric
+from adversarial_trainer.models.builders import naming
 from adversarial_trainer.registry import parameter_names
 
 from .opus import Opus
-
-MODEL = "model"
-OPUS = "opus"
+from .results import MODEL
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,12 @@ class WantedMetric:
     num_files: int | None = None
 
     def build(self, sample_rate: int) -> Metric:
-        """Return the metric, for audio at `sample_rate` Hz."""
+        """Return the metric, for audio at `sample_rate` Hz; ValueError names a wrong key."""
         params = dict(self.params)
-        if "sample_rate" in parameter_names(METRICS.get_class(self.name)):
-            params["sample_rate"] = sample_rate
-        return METRICS.build(self.name, **params)
+        with naming(f"evaluate.{self.name}"):
+            if "sample_rate" in parameter_names(METRICS.get_class(self.name)):
+                params["sample_rate"] = sample_rate
+            return METRICS.build(self.name, **params)
 
     def takes(self, index: int, total: int) -> bool:
         """Return whether it is computed on file `index` of `total`.
@@ -51,51 +52,34 @@ class WantedMetric:
         return (-(-index * limit // total)) * total // limit == index
 
 
-class System(NamedTuple):
-    """The model with some of its codebooks, or a baseline, at a nominal bandwidth in kb/s."""
-
-    name: str
-    codebooks: int | None
-    bandwidth: float
-
-
-class Score(NamedTuple):
-    """Metrics of one file and one system, NaN where undefined; and the kb/s that a baseline
-    really used for it."""
-
-    system: System
-    metrics: Mapping[str, float]
-    measured: float | None = None
-
-
-@dataclass(frozen=True)
-class FileScores:
-    """Scores of one file, which is number `index` in the list of files."""
-
-    index: int
-    path: str
-    seconds: float
-    scores: Sequence[Score]
-
-
-@dataclass(frozen=True)
-class Task:
+class Task(NamedTuple):
     """A file to score.
 
     Attributes:
         index, path: of the file.
         real: the original, `[C, T]`.
-        fakes: what the model made of it, `[C, T]` each.
+        fakes: what the model made of it at each bandwidth (kb/s), `[C, T]` each.
         metrics: names of the metrics to compute.
-        opus: kb/s at which the baseline is scored.
     """
 
     index: int
     path: str
     real: Tensor
-    fakes: Mapping[System, Tensor]
-    metrics: Collection[str]
-    opus: Sequence[float] = ()
+    fakes: Mapping[float, Tensor]
+    metrics: Sequence[str]
+
+
+class FileScores(NamedTuple):
+    """Scores of one file, which is number `index` in the list of files.
+
+    `rows` have `system`, `bandwidth`, `measured` and the metrics, of the model at each bandwidth
+    and then of the baseline. None stands for what has no value.
+    """
+
+    index: int
+    path: str
+    seconds: float
+    rows: list[dict[str, Any]]
 
 
 class Scorer:
@@ -104,7 +88,7 @@ class Scorer:
     Args:
         wanted: metrics.
         sample_rate: of the waveforms, in Hz.
-        opus: program of the baseline, where tasks have rates for it.
+        opus: baseline.
     """
 
     def __init__(
@@ -122,18 +106,19 @@ class Scorer:
     @torch.no_grad()
     def __call__(self, task: Task) -> FileScores:
         """Return the scores of a file."""
-        scores = [Score(system, self._measure(task, fake)) for system, fake in task.fakes.items()]
+        rows = [self._row(task, MODEL, rate, None, fake) for rate, fake in task.fakes.items()]
         if self.opus is not None:
-            for bandwidth in task.opus:
-                fake, measured = self.opus(task.real, self.sample_rate, bandwidth)
-                system = System(OPUS, None, bandwidth)
-                scores.append(Score(system, self._measure(task, fake), measured))
-        seconds = task.real.shape[-1] / self.sample_rate
-        return FileScores(task.index, task.path, seconds, scores)
+            for rate in self.opus.rates:
+                fake, measured = self.opus(task.real, self.sample_rate, rate)
+                rows.append(self._row(task, self.opus.name, rate, measured, fake))
+        return FileScores(task.index, task.path, task.real.shape[-1] / self.sample_rate, rows)
 
-    def _measure(self, task: Task, fake: Tensor) -> dict[str, float]:
-        return {
-            name: float(metric.to(fake.device)(fake[None], task.real[None]))
-            for name, metric in self.metrics.items()
-            if name in task.metrics
-        }
+    def _row(
+        self, task: Task, system: str, bandwidth: float, measured: float | None, fake: Tensor
+    ) -> dict[str, Any]:
+        row: dict[str, Any] = {"system": system, "bandwidth": bandwidth, "measured": measured}
+        for name in task.metrics:
+            metric = self.metrics[name].to(fake.device)
+            value = float(metric(fake[None], task.real[None]))
+            row[name] = value if math.isfinite(value) else None
+        return row

@@ -7,11 +7,10 @@ import os
 import pickle
 import signal
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from types import TracebackType
 
 import torch
 
@@ -21,90 +20,54 @@ from .scoring import FileScores, Scorer, Task
 THREADS = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
-class Workers:
-    """Processes that score files on the CPU, ended at the end of a `with` block.
+def score_in_processes(scorer: Scorer, tasks: Iterable[Task], jobs: int) -> Iterator[FileScores]:
+    """Yield the scores of all tasks, in their order, computed on the CPU by `jobs` processes.
 
-    They are spawned and not forked, as torch's threads do not survive a fork.
+    At most two tasks for each process wait at a time, as they hold audio.
 
-    Args:
-        scorer: what each of them calls.
-        jobs: their number.
+    Raises:
+        ChildProcessError: a process died.
     """
-
-    def __init__(self, scorer: Scorer, jobs: int) -> None:
-        self.jobs = jobs
-        before = set(multiprocessing.active_children())
-        context = multiprocessing.get_context("spawn")
-        self.executor = ProcessPoolExecutor(jobs, context, initializer=_start, initargs=(scorer,))
-        with _inherited():
-            for _ in range(jobs):  # each starts a process
-                self.executor.submit(os.getpid)
-        self.processes = set(multiprocessing.active_children()) - before
-
-    def __enter__(self) -> Workers:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        if kind is not None:
-            for process in self.processes:
-                process.kill()
-        self.executor.shutdown(cancel_futures=True)
-
-    def __call__(self, tasks: Iterable[Task]) -> Iterator[FileScores]:
-        """Yield the scores of all tasks, in the order in which they are ready.
-
-        At most two tasks for each process wait at a time, as they hold audio.
-
-        Raises:
-            ChildProcessError: a process died.
-        """
-        pending: dict[Future[FileScores], str] = {}
-        try:
-            for task in tasks:
-                # Bytes, as multiprocessing moves tensors through shared memory, which containers
-                # have little of.
-                pending[self.executor.submit(_score, pickle.dumps(task))] = task.path
-                while len(pending) >= 2 * self.jobs:
-                    yield from _finished(pending)
-            while pending:
-                yield from _finished(pending)
-        except BrokenProcessPool as exc:
-            paths = ", ".join(sorted(pending.values()))
-            raise ChildProcessError(
-                f"A scoring process died (out of memory?) while working on one of {paths}. Try "
-                "fewer --jobs, a --max-duration, or fewer metrics."
-            ) from exc
-
-
-def _finished(pending: dict[Future[FileScores], str]) -> Iterator[FileScores]:
-    """Wait for at least one task, and remove what is done; failed ones stay for the message."""
-    for future in wait(pending, return_when=FIRST_COMPLETED).done:
-        result = future.result()
-        del pending[future]
-        yield result
-
-
-@contextmanager
-def _inherited() -> Iterator[None]:
-    """Let processes that start inside compute on one thread and ignore Ctrl-C, which a terminal
-    sends to all of its processes: the first one ends the others."""
-    before = {name: os.environ.get(name) for name in THREADS}
+    before = set(multiprocessing.active_children())
+    # Spawned and not forked, as torch's threads do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(jobs, context, initializer=_start, initargs=(scorer,))
+    os.environ.update(THREADS)  # without effect on this process, which has read them
+    # A terminal sends Ctrl-C to all of its processes. The new ones inherit that they do not see it,
+    # and are ended by this one.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    os.environ.update(THREADS)
+    for _ in range(jobs):  # each starts a process
+        pool.submit(os.getpid)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    processes = set(multiprocessing.active_children()) - before
+    pending: deque[tuple[str, Future[FileScores]]] = deque()
+
+    def first() -> FileScores:
+        scores = pending[0][1].result()
+        pending.popleft()  # a failed one stays, for the message
+        return scores
+
     try:
-        yield
+        for task in tasks:
+            # Bytes, as multiprocessing moves tensors through shared memory, which containers have
+            # little of.
+            pending.append((task.path, pool.submit(_score, pickle.dumps(task))))
+            if len(pending) == 2 * jobs:
+                yield first()
+        while pending:
+            yield first()
+    except BaseException as exc:
+        for process in processes:
+            process.kill()
+        if not isinstance(exc, BrokenProcessPool):
+            raise
+        raise ChildProcessError(
+            "A scoring process died (out of memory?) while working on one of "
+            f"{', '.join(path for path, _ in pending)}. Try fewer --jobs, a --max-duration, or "
+            "fewer metrics."
+        ) from exc
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        pool.shutdown(cancel_futures=True)
 
 
 _scorer: Scorer  # of a worker process

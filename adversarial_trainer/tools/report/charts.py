@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from markupsafe import Markup
 
 COLOURS = 8  # of lines in page.css; further lines are dashed, then dotted
 DASHES = ("solid", "dashed", "dotted")
-MAX_POINTS = 300  # of a line
 MAX_MARKED = 40  # points of a line, up to which each has a mark that shows its value
 SIZE = (5.0, 2.9)  # inches of 72 points
 AREA = (0.16, 0.15, 0.83, 0.82)  # left, bottom, width and height of the axes in it
@@ -35,14 +33,14 @@ class Line:
     Attributes:
         name: for the legend.
         points: (x, y), x rising.
-        bounds: confidence interval (low, high) of each point, or empty.
+        bounds: confidence interval (low, high) of each point, None where it has none; or empty.
         colour: index of its colour; None: its place among the lines.
         dashed: whether it is dashed, to tell it from another line of that colour.
     """
 
     name: str
-    points: Sequence[tuple[float, float]]
-    bounds: Sequence[tuple[float, float]] = ()
+    points: Sequence[tuple[float, Any]]
+    bounds: Sequence[tuple[Any, Any]] = ()
     colour: int | None = None
     dashed: bool = False
 
@@ -91,8 +89,8 @@ def draw_chart(
             index = number if line.colour is None else line.colour
             dash = DASHES[(index // COLOURS + line.dashed) % len(DASHES)]
             legend.append((line.name, index % COLOURS, dash))
-            tooltips[f"line-{number}"] = _draw(axes, line, f"#c0de{index % COLOURS:02}", dash)
-            axes.lines[-1].set_gid(f"line-{number}")
+            colour, name = f"#c0de{index % COLOURS:02}", f"line-{number}"
+            tooltips[name] = _draw(axes, line, colour, dash, name)
         if guide is not None:
             axes.axhline(guide, color=GUIDE, linewidth=0.8, linestyle="dotted", clip_on=False)
         if y_range is not None:
@@ -115,23 +113,18 @@ def draw_chart(
     return Chart(title, caption, _inline(file.getvalue(), tooltips), legend)
 
 
-def _draw(axes: Any, line: Line, colour: str, dash: str) -> list[str]:
+def _draw(axes: Any, line: Line, colour: str, dash: str, name: str) -> list[str]:
     """Draw a line with its intervals; return the tooltips of its points, if they are marked."""
-    bounds = line.bounds or [(math.nan, math.nan)] * len(line.points)
-    every = math.ceil(len(line.points) / MAX_POINTS)
-    # Every n-th point, the last among them.
-    thinned = list(zip(line.points, bounds, strict=True))[::-1][::every][::-1]
-    places = [(x, y) for (x, y), _ in thinned]
-    marker = "o" if len(places) <= MAX_MARKED else ""
-    xs, ys = zip(*places, strict=True)
-    for x, (low, high) in zip(xs, (interval for _, interval in thinned), strict=True):
-        if math.isfinite(low) and math.isfinite(high):
-            axes.plot([x, x], [low, high], color=colour, linewidth=1, alpha=0.6, clip_on=False)
+    bounds = zip(line.points, line.bounds, strict=False)
+    for x, low, high in ((x, *interval) for (x, _), interval in bounds if None not in interval):
+        axes.plot([x, x], [low, high], color=colour, linewidth=1, alpha=0.6, clip_on=False)
+    marker = "o" if len(line.points) <= MAX_MARKED else ""
+    xs, ys = zip(*line.points, strict=True)
     axes.plot(
         xs, ys, color=colour, linestyle=dash, linewidth=1.6, marker=marker, markersize=3.5,
-        clip_on=False,
+        clip_on=False, gid=name,
     )  # fmt: skip
-    return [f"{line.name} at {x:g}: {y:.4g}".strip() for x, y in places] if marker else []
+    return [f"{line.name} at {x:g}: {y:.4g}".strip() for x, y in line.points] if marker else []
 
 
 def _inline(svg: str, tooltips: dict[str, list[str]]) -> Markup:

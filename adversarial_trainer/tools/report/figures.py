@@ -3,9 +3,10 @@ number or the stages that measure it, for several a line for each run."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+
+from adversarial_trainer.tools.evaluate.results import MODEL
 
 from .charts import Chart, Line, draw_chart
 from .names import Meaning, key_of, meaning
@@ -94,19 +95,18 @@ def rate_distortion(runs: Runs) -> list[Chart]:
     Runs have their colours by place, also where one has no evaluation. A baseline is the same for
     all runs of one test set: that of the first run which has it is drawn.
     """
-    evaluations = {title: run.evaluation for title, run in runs.items()}
-    found = [evaluation for evaluation in evaluations.values() if evaluation is not None]
-    baselines = {row.system.name: e for e in reversed(found) for row in e.rows}
-    baselines.pop("model", None)
-    lines_of = [(title, "model", evaluation) for title, evaluation in evaluations.items()]
-    lines_of += [(system, system, evaluation) for system, evaluation in baselines.items()]
+    found = {title: run.evaluation for title, run in runs.items()}
+    lines_of = [(title, MODEL, evaluation) for title, evaluation in found.items()]
+    evaluations = [evaluation for evaluation in found.values() if evaluation is not None]
+    baselines = {system: e for e in reversed(evaluations) for system in e.systems}
+    lines_of += [(name, name, e) for name, e in baselines.items() if name != MODEL]
     charts = []
-    for name, measure in {k: m for e in found for k, m in e.measures.items()}.items():
+    for name, measure in {k: m for e in evaluations for k, m in e.metrics.items()}.items():
         lines = []
         for title, system, evaluation in lines_of:
             rows = [] if evaluation is None else evaluation.rows_of(system)
-            values = [(row.bandwidth, row.metrics[name]) for row in rows if name in row.metrics]
-            values = sorted((rate, value) for rate, value in values if math.isfinite(value.mean))
+            values = [(row.rate, row.metrics[name]) for row in rows if name in row.metrics]
+            values = sorted((v for v in values if v[1].mean is not None), key=lambda v: v[0])
             points = [(rate, value.mean) for rate, value in values]
             lines.append(Line(title, points, [(value.low, value.high) for _, value in values]))
         unit = f", {measure.unit}" if measure.unit else ""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,34 +34,33 @@ class Player(NamedTuple):
     rate: int
 
 
-@dataclass
-class Listening:
+class Listening(NamedTuple):
     """Players of a page.
 
     Attributes:
-        rows: (title, players) of what is to be compared.
+        rows: (file, players) of what is to be compared.
         remarks: sentences about what is not on the page.
     """
 
-    rows: list[tuple[str, list[Player]]] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
+    rows: list[tuple[str, list[Player]]]
+    remarks: list[str]
 
 
-def make_players(rows: Iterable[tuple[str, Mapping[str, Path]]]) -> Listening:
-    """Make players for wav files while there is room.
+def make_players(files: Mapping[str, Mapping[str, Path]]) -> Listening:
+    """Make players of the first files, while there is room.
 
     Args:
-        rows: (title, title of a version -> wav file) of what is to be compared.
+        files: name of a file -> title of a version -> wav file.
     """
-    made, room, left_out, cut = Listening(), AUDIO_BYTES, 0, 0
-    for title, versions in rows:
+    made, room, left_out, cut = Listening([], []), AUDIO_BYTES, 0, 0
+    for name, versions in list(files.items())[:MAX_FILES]:
         players = []
-        for version, path in versions.items():
-            if room <= 0:
+        for title, path in versions.items():
+            if room <= 0:  # nothing follows what had no room, so that a page has the first files
                 left_out += 1
                 continue
             try:
-                player = _player(version, path)
+                player = _player(title, path)
                 cut += audio.info(path).duration > MAX_SECONDS + 1e-3
             except (OSError, ValueError, soundfile.SoundFileError) as error:
                 made.remarks.append(f"A sample could not be read: {error}")
@@ -70,10 +68,10 @@ def make_players(rows: Iterable[tuple[str, Mapping[str, Path]]]) -> Listening:
             room -= len(player.sound) + len(player.picture)
             if room > 0:
                 players.append(player)
-            else:  # nothing follows it, so that a page has the first files
+            else:
                 left_out += 1
         if players:
-            made.rows.append((title, players))
+            made.rows.append((name, players))
     if cut:
         made.remarks.append(f"{cut} of the files are longer than the {MAX_SECONDS:g} s shown here.")
     if left_out:
@@ -81,11 +79,15 @@ def make_players(rows: Iterable[tuple[str, Mapping[str, Path]]]) -> Listening:
             f"{left_out} more players would make the page too large; the wav files are in the "
             "run's folder."
         )
+    if len(files) > MAX_FILES:
+        made.remarks.append(f"{len(files) - MAX_FILES} more files are in the run's folder.")
     return made
 
 
 def _player(title: str, path: Path) -> Player:
     wav, rate = audio.read(path, duration=MAX_SECONDS)
+    if wav.shape[-1] == 0:
+        raise ValueError(f"{path}: a sample without samples")
     sound = _data_uri("audio/flac", _flac(wav, rate))
     picture = _data_uri("image/png", spectrogram_png(wav))
     return Player(title, sound, picture, wav.shape[-1] / rate, rate)
@@ -98,8 +100,6 @@ def _data_uri(media_type: str, data: bytes) -> str:
 def _flac(wav: torch.Tensor, rate: int) -> bytes:
     """Return `wav` `[C, T]` as a FLAC file: lossless, and every browser plays it. More than two
     channels are mixed."""
-    if wav.shape[-1] == 0:
-        raise ValueError("a sample without samples")
     wav = wav if wav.shape[0] <= 2 else wav.mean(0, keepdim=True)
     buffer = io.BytesIO()
     samples = audio.to_subtype(wav.clamp(-1, 1).double().numpy().T, "PCM_16")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from adversarial_trainer.audio import replacing
-from adversarial_trainer.tools.evaluate.estimates import Estimate
-from adversarial_trainer.tools.evaluate.results import Measure
+from adversarial_trainer.tools.evaluate.results import CODEBOOK_USE, Measure
 
 from . import figures
-from .listening import CAPTION, MAX_FILES, Listening, make_players
+from .listening import CAPTION, make_players
 from .names import Meaning, meaning
-from .run import History, Run, rate_of, read_run
+from .run import ORIGINAL, History, Run, rate_of, read_run
 
 NAME = "report.html"
 FOLDER = Path(__file__).parent
@@ -40,9 +38,18 @@ def write_report(folder: Path, out: Path | None = None, history: History | None 
         OSError: it cannot be written.
     """
     run = read_run(folder, history)
-    listening = _listening([(name, _titled(found)) for name, found in run.samples.items()])
-    text = _render("run.html.j2", run=run, runs={"": run}, listening=listening, missing=run.missing)
-    return _write(text, out or folder / NAME)
+    files = {
+        name: {_version(key): path for key, path in found.items()}
+        for name, found in run.samples.items()
+    }
+    return _write(
+        out or folder / NAME,
+        "run.html.j2",
+        run=run,
+        runs={"": run},
+        listening=make_players(files),
+        missing=run.missing,
+    )
 
 
 def write_comparison(folders: Sequence[Path], out: Path) -> Path:
@@ -54,28 +61,20 @@ def write_comparison(folders: Sequence[Path], out: Path) -> Path:
     for run in map(read_run, folders):
         runs[str(run.folder) if run.signature in runs else run.signature] = run
     made = [f"{name} at epoch {run.samples_epoch}" for name, run in runs.items() if run.samples]
-    text = _render(
+    return _write(
+        out,
         "comparison.html.j2",
         runs=runs,
-        listening=_listening(list(_shared(runs))),
+        listening=make_players(_shared(runs)),
         made=f"Made by {', '.join(made)}.",
         differences=_differences(runs),
         last_metrics={stage: _last_metrics(runs, stage) for stage in ("evaluate", "valid")},
         missing=[f"{name}: {text}" for name, run in runs.items() for text in run.missing],
     )
-    return _write(text, out)
 
 
-def _write(text: str, out: Path) -> Path:
-    # Names of files may hold what is neither UTF-8 nor allowed in HTML.
-    text = text.replace("\0", "\\0")
-    with replacing(out) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
-    return out
-
-
-def _render(template: str, **values: Any) -> str:
-    """Return a page that loads nothing and runs no script but its own."""
+def _write(out: Path, template: str, **values: Any) -> Path:
+    """Write a page that loads nothing and runs no script but its own."""
     environment = Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,
@@ -83,69 +82,59 @@ def _render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for format_value in (number, interval, millions, duration, titled):
+    for format_value in (number, millions, duration, titled):
         environment.filters[format_value.__name__] = format_value
-    style, script = (
-        (FOLDER / f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js")
-    )
+    script = (FOLDER / "page.js").read_text(encoding="utf-8")
     digest = hashlib.sha256(script.encode()).digest()
-    return environment.get_template(template).render(
-        style=Markup(style),
+    text = environment.get_template(template).render(
+        style=Markup((FOLDER / "page.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_digest=Markup(base64.b64encode(digest).decode()),
         written=time.strftime("%Y-%m-%d %H:%M:%S %Z"),
         spectrograms=CAPTION,
+        codebook_use=CODEBOOK_USE,
         figures=figures,
         meaning=meaning,
         **values,
     )
+    # Names of files may hold what is neither UTF-8 nor allowed in HTML.
+    text = text.replace("\0", "\\0")
+    with replacing(out) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+    return out
 
 
-def _listening(rows: Sequence[tuple[str, Mapping[str, Path]]]) -> Listening:
-    """Return players of the first files."""
-    names = list(dict.fromkeys(name for name, _ in rows))
-    listening = make_players(row for row in rows if row[0] in names[:MAX_FILES])
-    if len(names) > MAX_FILES:
-        listening.remarks.append(f"{len(names) - MAX_FILES} more files are in the run's folder.")
-    return listening
+def _version(key: str) -> str:
+    """Return the title of a version of a sample: "1.50 kb/s" for "1.50kbps"."""
+    return key.replace("kbps", " kb/s")
 
 
-def _titled(versions: Mapping[str, Path], run: str = "") -> dict[str, Path]:
-    """Return the versions of a file by title: "1.50kbps" becomes "1.50 kb/s"."""
-    return {f"{run}{key.replace('kbps', ' kb/s')}": path for key, path in versions.items()}
-
-
-def _shared(runs: Mapping[str, Run]) -> Iterator[tuple[str, dict[str, Path]]]:
-    """Yield (file, versions) for each bandwidth at which at least two runs have the file: the
-    original and those runs. Without any such bandwidth: each run's highest."""
+def _shared(runs: Mapping[str, Run]) -> dict[str, dict[str, Path]]:
+    """Return the versions of each file that at least two runs have: the original, and at each
+    bandwidth the runs beside one another."""
+    files = {}
     for file in dict.fromkeys(name for run in runs.values() for name in run.samples):
         having = {name: run.samples[file] for name, run in runs.items() if file in run.samples}
-        if len(having) < 2:
-            continue
-        originals = [found["original"] for found in having.values() if "original" in found]
-        first = {"original": originals[0]} if originals else {}
-        rates = dict.fromkeys(v for found in having.values() for v in found if v != "original")
-        rows = []
-        for rate in sorted(rates, key=rate_of):
-            rows.append({name: {rate: f[rate]} for name, f in having.items() if rate in f})
-        rows = [row for row in rows if len(row) > 1]
-        if not rows:
-            rows = [{name: dict([[*found.items()][-1]]) for name, found in having.items()}]
-        for row in rows:
-            versions = [_titled(found, f"{name}, ") for name, found in row.items()]
-            yield file, first | {title: path for v in versions for title, path in v.items()}
+        versions: dict[str, Path] = {}
+        for key in sorted({key for found in having.values() for key in found}, key=rate_of):
+            for name, found in having.items():
+                if key in found:
+                    title = key if key == ORIGINAL else f"{name}, {_version(key)}"
+                    versions.setdefault(title, found[key])
+        if len(having) > 1:
+            files[file] = versions
+    return files
 
 
 def _differences(runs: Mapping[str, Run]) -> list[tuple[str, list[str]]]:
     """Return (key, value in each run) where configurations differ; unreadable ones are no
     difference."""
-    known = [run.config for run in runs.values() if run.config]
     found = []
-    for key in dict.fromkeys(key for config in known for key in config):
-        texts = [_text(config[key]) if key in config else "–" for config in known]
-        if len(set(texts)) > 1 and not key.startswith(NOT_COMPARED):
-            values = [run.config.get(key, "–") for run in runs.values()]
-            found.append((key, [_text(value) for value in values]))
+    for key in dict.fromkeys(key for run in runs.values() for key in run.config):
+        texts = [_text(run.config.get(key, "–")) for run in runs.values()]
+        known = {text for text, run in zip(texts, runs.values(), strict=True) if run.config}
+        if len(known) > 1 and not key.startswith(NOT_COMPARED):
+            found.append((key, texts))
     return found
 
 
@@ -165,17 +154,9 @@ def _last_metrics(runs: Mapping[str, Run], stage: str) -> list[tuple[Meaning, li
 
 def number(value: float | None, digits: int = 3) -> str:
     """Return a short form of a number; a dash for none."""
-    if value is None or math.isnan(value):
+    if value is None:
         return "–"
     return f"{value:,.0f}" if abs(value) >= 1e4 and value == int(value) else f"{value:.{digits}g}"
-
-
-def interval(value: Estimate | None) -> str:
-    """Return a mean with half of its confidence interval."""
-    if value is None or math.isnan(value.mean):
-        return "–"
-    known = not math.isnan(value.half_width)
-    return f"{value.mean:.2f} ± {value.half_width:.2f}" if known else f"{value.mean:.2f}"
 
 
 def millions(count: int | None) -> str:

@@ -47,16 +47,8 @@ def spectrogram_png(wav: torch.Tensor, width: int = 480, height: int = 160) -> b
 
 
 def draw_spectrograms(waves: dict[str, torch.Tensor], sample_rate: int, path: Path) -> torch.Tensor:
-    """Draw spectrograms of titled waveforms below one another on one scale, as a PNG to `path`.
-
-    Args:
-        waves: title -> waveform `[C, T]`.
-        sample_rate: in Hz.
-        path: of the PNG.
-
-    Returns:
-        The picture `[3, H, W]`, bytes.
-    """
+    """Draw spectrograms of waveforms `[C, T]` by title, below one another on one scale, as a PNG to
+    `path`; return the picture `[3, H, W]`, bytes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.image import imsave

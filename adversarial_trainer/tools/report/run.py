@@ -19,6 +19,7 @@ from adversarial_trainer.tools.evaluate import Results
 History = list[dict[str, dict[str, float]]]
 T = TypeVar("T")
 
+ORIGINAL = "original"
 WAV = re.compile(r"(.+)_(original|[0-9]+(?:\.[0-9]+)?kbps)\.wav", re.DOTALL)
 LARGEST = 1e300  # numbers of a history beyond it are left out: charts need room above
 # Errors of reading a file that is damaged or of another form than expected.
@@ -128,22 +129,24 @@ def read_run(folder: Path, history: History | None = None) -> Run:
     """
     run = Run(folder)
 
-    def read(what: str, name: str, parse: Callable[[str], T]) -> T | None:
+    def read(what: str, name: str, parse: Callable[[Any], T], default: T) -> T:
+        """Return what `parse` makes of a file, the values of JSON or the text of another one."""
         try:
-            return parse((folder / name).read_text(encoding="utf-8"))
+            text = (folder / name).read_text(encoding="utf-8")
+            return parse(json.loads(text) if name.endswith(".json") else text)
         except FileNotFoundError:
             run.missing.append(f"{what}: there is no {name}.")
         except DAMAGES as error:
             run.missing.append(f"{what}: {name} is damaged ({type(error).__name__}: {error}).")
-        return None
+        return default
 
-    configuration = read("The configuration", ".hydra/config.yaml", _configuration)
-    run.config_text, run.config = configuration or ("", {})
-    run.overrides = read("The command line", ".argv.json", _overrides) or []
-    provenance = read("Commit, parameter counts and dates", "provenance.json", _provenance)
-    run.parameters, run.starts = provenance or ({}, [])
+    config = read("The configuration", ".hydra/config.yaml", _configuration, ("", {}))
+    run.config_text, run.config = config
+    run.overrides = read("The command line", ".argv.json", lambda line: [*map(str, line)], [])
+    provenance = "Commit, parameter counts and dates"
+    run.parameters, run.starts = read(provenance, "provenance.json", _provenance, ({}, []))
     if history is None:
-        run.history = read("The history of training", "history.json", _history) or []
+        run.history = read("The history of training", "history.json", _finite, [])
     else:
         run.history = _finite(history)
     if run.epochs is not None and len(run.history) < run.epochs:
@@ -156,9 +159,10 @@ def read_run(folder: Path, history: History | None = None) -> Run:
         run.missing.append("Audio: the run has no samples yet (generate.every).")
     for epoch, path in epoch_folders(folder / "evaluation"):
         name = f"evaluation/{path.name}/evaluation.json"
-        results = read("The evaluation", name, _evaluation) if (folder / name).exists() else None
-        if results is not None:
-            run.evaluation, run.evaluation_epoch = results, epoch
+        if (folder / name).exists():
+            run.evaluation = read("The evaluation", name, Results.from_json, None)
+        if run.evaluation is not None:
+            run.evaluation_epoch = epoch
             break
     else:
         run.missing.append("Rate and distortion: the run has no evaluation yet (evaluate.every).")
@@ -167,22 +171,12 @@ def read_run(folder: Path, history: History | None = None) -> Run:
 
 def _configuration(text: str) -> tuple[str, dict[str, Any]]:
     check_yaml(text, "config.yaml")  # no aliases, which can grow without end
-    values = yaml.safe_load(text)
-    return text, flatten(values) if values else {}
+    return text, flatten(yaml.safe_load(text) or {})
 
 
-def _overrides(text: str) -> list[str]:
-    return [str(override) for override in json.loads(text)]
-
-
-def _provenance(text: str) -> tuple[dict[str, int], list[dict[str, Any]]]:
-    data = json.loads(text)
+def _provenance(data: Any) -> tuple[dict[str, int], list[dict[str, Any]]]:
     parameters = {name: int(count) for name, count in data["parameters"].items()}
     return parameters, [dict(start) for start in data["starts"]]
-
-
-def _history(text: str) -> History:
-    return _finite(json.loads(text))
 
 
 def _finite(history: History) -> History:
@@ -196,10 +190,6 @@ def _finite(history: History) -> History:
     ]
 
 
-def _evaluation(text: str) -> Results:
-    return Results.from_json(json.loads(text))
-
-
 def _samples(folder: Path) -> dict[str, dict[str, Path]]:
     """Return the wav files of a folder by file and version, in the order of bandwidths."""
     found: dict[str, dict[str, Path]] = {}
@@ -211,4 +201,4 @@ def _samples(folder: Path) -> dict[str, dict[str, Path]]:
 
 def rate_of(version: str) -> float:
     """Return the kb/s of a version of a sample; 0 for the original."""
-    return 0.0 if version == "original" else float(version.removesuffix("kbps"))
+    return 0.0 if version == ORIGINAL else float(version.removesuffix("kbps"))

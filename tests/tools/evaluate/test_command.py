@@ -126,7 +126,7 @@ def test_the_baseline(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     args = ("--metrics", "sisnr", "--jobs", 1, "--out", tmp_path)
     assert evaluate(run, "--baseline", "opus", "--files", 2, *args) == 0
     text = capsys.readouterr()
-    assert re.search(r"\nopus +- +0\.40 +[\d.]+ +", text.out)
+    assert re.search(r"\nopus +– +0\.40 +[\d.]+ +", text.out)
     row = strict(tmp_path / "evaluation.json")["rows"][-1]
     assert row["system"] == "opus" and row["codebooks"] is None and row["usage"] is None
     assert 1 < row["measured"] < 10 and row["metrics"]["sisnr"]["mean"] > 0

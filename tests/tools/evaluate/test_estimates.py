@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 from scipy import stats
 
-from adversarial_trainer.tools.evaluate.estimates import estimate
+from adversarial_trainer.tools.evaluate.results import estimate
 
 
 def test_by_hand() -> None:
@@ -26,7 +24,8 @@ def test_against_scipy() -> None:
 
 
 def test_undefined_values_are_left_out() -> None:
-    assert estimate([math.nan, 1.0, math.inf, 3.0]) == estimate([1.0, 3.0])
-    one = estimate([math.nan, 5.0])
-    assert one.mean == 5 and one.count == 1 and math.isnan(one.low) and math.isnan(one.high)
-    assert estimate([]).count == 0 and math.isnan(estimate([]).mean)
+    found = estimate([None, 1.0, 3.0])
+    assert found == estimate([1.0, 3.0]) and found.format(2) == "2.00 ± 12.71"
+    one = estimate([None, 5.0])
+    assert (one.mean, one.low, one.high, one.count) == (5, None, None, 1)
+    assert one.format(1) == "5.0" and estimate([]).count == 0 and estimate([]).format(1) == "–"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import multiprocessing
 import os
 import signal
@@ -15,8 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from adversarial_trainer.tools.evaluate.scoring import MODEL, Scorer, System, Task, WantedMetric
-from adversarial_trainer.tools.evaluate.workers import Workers
+from adversarial_trainer.tools.evaluate.scoring import Scorer, Task, WantedMetric
+from adversarial_trainer.tools.evaluate.workers import score_in_processes
 
 RATE = 16000
 
@@ -26,11 +25,8 @@ def tasks(count: int = 5) -> list[Task]:
     found = []
     for index in range(count):
         real = 0.3 * torch.randn(1, RATE + index, generator=generator)
-        fakes = {
-            System(MODEL, n, float(n)): real
-            + 0.3 / n * torch.randn(real.shape, generator=generator)
-            for n in (1, 2)
-        }
+        noise = 0.3 * torch.randn(real.shape, generator=generator)
+        fakes = {1.0: real + noise, 2.0: real + noise / 2}
         found.append(Task(index, f"{index}.wav", real, fakes, ["mel", "sisnr"]))
     return found
 
@@ -51,27 +47,27 @@ def test_a_sample_of_the_files_is_spread_over_them() -> None:
 
 @pytest.mark.slow
 def test_two_processes_give_the_same_numbers_and_pass_errors_on() -> None:
-    alone = {task.index: SCORER(task) for task in tasks()}
-    with Workers(SCORER, 2) as workers:
-        for scores in workers(tasks()):
-            for score, expected in zip(scores.scores, alone[scores.index].scores, strict=True):
-                assert score.metrics == pytest.approx(expected.metrics, rel=1e-5)
-        broken = [dataclasses.replace(task, real=task.real[:, :-1]) for task in tasks(1)]
-        with pytest.raises(ValueError, match=r"\[1, 1, 16000\].*\[1, 1, 15999\]"):
-            list(workers(broken))
+    for ours, expected in zip(score_in_processes(SCORER, tasks(), 2), map(SCORER, tasks()),
+                              strict=True):  # fmt: skip
+        for row, other in zip(ours.rows, expected.rows, strict=True):
+            assert row.keys() == other.keys() and row["system"] == "model"
+            for name in ("bandwidth", "mel", "sisnr"):
+                assert row[name] == pytest.approx(other[name], rel=1e-5)
+    broken = [task._replace(real=task.real[:, :-1]) for task in tasks(1)]
+    with pytest.raises(ValueError, match=r"\[1, 1, 16000\].*\[1, 1, 15999\]"):
+        list(score_in_processes(SCORER, broken, 1))
     assert not multiprocessing.active_children()
 
 
 @pytest.mark.slow
 def test_a_process_that_dies_is_an_error_and_no_hang() -> None:
     """As by the out-of-memory killer, or a crash in a package."""
+    scores = score_in_processes(SCORER, tasks(50), 1)
+    next(scores)
+    (process,) = multiprocessing.active_children()
+    process.kill()
     with pytest.raises(ChildProcessError, match=r"died .*\d.wav"):
-        with Workers(SCORER, 1) as workers:
-            scores = workers(tasks(50))
-            next(scores)
-            (process,) = workers.processes
-            process.kill()
-            list(scores)
+        list(scores)
     assert not multiprocessing.active_children()
 
 

@@ -1,0 +1,116 @@
+"""An evaluation as text for a terminal, as JSON and CSV files, and as a plot."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from adversarial_trainer.audio import replacing
+
+from .results import CODEBOOK_USE, Results
+
+JSON = "evaluation.json"
+CSV = "evaluation.csv"
+PLOT = "rate_distortion.png"
+COLUMNS = 3  # of the plot
+
+
+def to_text(results: Results) -> str:
+    """Return the rate-distortion table and that of codebook use."""
+    measured = any(row.measured is not None for row in results.rows)
+    head = ["system", "codebooks", "kb/s", *(["measured"] if measured else [])]
+    measures = results.metrics.values()
+    lines = [
+        head + [f"{measure.title} {measure.arrow}" for measure in measures],
+        [""] * len(head) + [measure.unit for measure in measures],
+    ]
+    for row in results.rows:
+        line = [row.system, str(row.codebooks or "–"), f"{row.bandwidth:.2f}"]
+        if measured:
+            line.append(_number(row.measured, 2))
+        lines.append([*line, *(row.metrics[name].format(3) for name in results.metrics)])
+    text = [*align(lines), "Mean over files ± its 95 % confidence interval."]
+    lines = [["codebooks", "kb/s", "usage", "perplexity", "efficiency", "entropy kb/s"]]
+    for row in results.rows:
+        if row.usage is not None:
+            cells = [_number(row.usage, 3), _number(row.perplexity, 1)]
+            cells += [_number(row.bitrate_efficiency, 3), _number(row.entropy_bandwidth, 2)]
+            lines.append([str(row.codebooks), f"{row.bandwidth:.2f}", *cells])
+    if len(lines) > 1:
+        text += ["", *align(lines)]
+    return "\n".join(text)
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def align(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table, columns aligned to the right but for the first."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    rows = [[line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])] for line in lines]
+    return ["  ".join(row).rstrip() for row in rows]
+
+
+def write_results(results: Results, folder: Path, model: Mapping[str, Any], source: str) -> None:
+    """Write evaluation.json, evaluation.csv and rate_distortion.png into `folder`, each of them
+    atomically. Arguments as for `Results.to_json`; OSError where they cannot be written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    values = results.to_json(model, source)
+    with replacing(folder / JSON) as path:
+        text = json.dumps(values, indent=1, allow_nan=False)
+        path.write_text(text + "\n", encoding="utf-8")
+    with replacing(folder / CSV) as path, open(path, "w", newline="", encoding="utf-8") as file:
+        rows = [_csv_row(row) for row in values["rows"]]
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    with replacing(folder / PLOT) as path:
+        draw_rate_distortion(results, path)
+
+
+def _csv_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the cells of a row by column; None is written as an empty cell."""
+    cells = {key: row[key] for key in ("system", "codebooks", "bandwidth", "measured")}
+    for name, found in row["metrics"].items():
+        cells |= {name: found["mean"], f"{name}_low": found["low"], f"{name}_high": found["high"]}
+        cells[f"{name}_files"] = found["count"]
+    return cells | {key: row[key] for key in CODEBOOK_USE}
+
+
+def draw_rate_distortion(results: Results, path: Path) -> None:
+    """Write a PNG with a panel for each metric, a line for each system, and intervals."""
+    from matplotlib.figure import Figure
+
+    columns = max(1, min(COLUMNS, len(results.metrics)))
+    lines = max(1, math.ceil(len(results.metrics) / columns))
+    figure = Figure(figsize=(3.6 * columns, 2.9 * lines), dpi=110, layout="constrained")
+    panels = figure.subplots(lines, columns, squeeze=False).flat
+    for (name, measure), axes in zip(results.metrics.items(), panels, strict=False):
+        for number, system in enumerate(results.systems):
+            found = [(row.rate, row.metrics[name]) for row in results.rows_of(system)]
+            found = [(rate, value) for rate, value in found if value.mean is not None]
+            axes.errorbar(
+                [rate for rate, _ in found],
+                [value.mean for _, value in found],
+                yerr=[value.half_width or 0.0 for _, value in found],
+                label=system,
+                marker="os"[number % 2],
+                markersize=4,
+                linewidth=1.3,
+                capsize=3,
+            )
+        axes.set_title(f"{measure.title} ({measure.good} is better)", fontsize=9)
+        axes.set_ylabel(measure.unit, fontsize=8)
+        axes.set_xlabel("kb/s", fontsize=8)
+        axes.tick_params(labelsize=7)
+        axes.grid(alpha=0.3)
+        if len(results.systems) > 1:
+            axes.legend(fontsize=7)
+    for axes in figure.axes[len(results.metrics) :]:
+        axes.set_axis_off()
+    figure.savefig(path, format="png")
