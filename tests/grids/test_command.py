@@ -121,7 +121,8 @@ def test_a_failure(tmp_path: Path, audio: Path) -> None:
         assert result.returncode == 1
         assert table(result.stdout) == {failed: ("FAI", "0/2"), good: ("COM", "2/2")}
         told = result.stdout[result.stdout.index("1 of 2 runs are finished.") :]
-        assert f"Failed: {failed} adversarial=mpd: exit status 2 after 0 epochs\n{log} " in told
+        message = rf"^Failed: {failed} adversarial=mpd .*: exit status 2 after 0 epochs\n{log} "
+        assert re.search(message, told, re.MULTILINE)
         assert re.search(rf"^    error: .*{checkpoint}", told, re.MULTILINE)
         assert ("--retry" in told) is (not more)
         assert starts(log) == tries
