@@ -149,7 +149,7 @@ def check_metric(stem: str, node: dict[str, Any]) -> None:
 def check_dset(stem: str, node: dict[str, Any]) -> None:
     node.pop("name")
     node["cache_dir"] = node.pop("cache")
-    fit(node, resolve_stage_metas, optional=["salt", "workers"])
+    fit(node, resolve_stage_metas)
     assert sum(node["shares"].values()) == pytest.approx(1)
 
 

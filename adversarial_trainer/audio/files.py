@@ -22,11 +22,8 @@ logger = logging.getLogger(__name__)
 EXTENSIONS = frozenset(
     ".wav .flac .ogg .oga .opus .mp3 .aiff .aif .aifc .au .snd .caf .w64 .rf64".split()
 )
-# Extensions whose libsndfile format has another name, with the default subtype if it is not PCM.
-_FORMATS = {
-    ".opus": ("OGG", "OPUS"), ".oga": ("OGG", "VORBIS"), ".ogg": ("OGG", "VORBIS"),
-    ".aif": ("AIFF", None), ".aifc": ("AIFF", None), ".snd": ("AU", None),
-}  # fmt: skip
+# Extensions whose libsndfile format has another name.
+_FORMATS = {".opus": "OGG", ".oga": "OGG", ".aif": "AIFF", ".aifc": "AIFF", ".snd": "AU"}
 _PCM_BITS = {"PCM_S8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 
 
@@ -88,11 +85,10 @@ def read_frames(file: soundfile.SoundFile, start: int = 0, frames: int | None = 
     count = left if frames is None else min(left, frames)
     if count and file.tell() != start:
         # libsndfile's seek in Vorbis is wrong by up to 2048 frames in the last page.
-        last = file.frames - (1 << 16) if file.subtype == "VORBIS" else start
-        first = max(0, min(start, last))
-        file.seek(first)
-        if first < start:
-            file.read(start - first)
+        last = max(0, file.frames - (1 << 16)) if file.subtype == "VORBIS" else start
+        file.seek(min(start, last))
+        if last < start:
+            file.read(start - last)
     if file.subtype == "PCM_16" and file.format != "FLAC":
         # 2.6 times as fast as libsndfile's own conversion.
         integers = file.read(count, dtype="int16", always_2d=True)
@@ -116,8 +112,6 @@ def read(
     Returns:
         `(wav, sample_rate)` with `wav` float32 of shape `[C, T]`.
     """
-    if start < 0 or (duration is not None and duration < 0):
-        raise ValueError(f"start and duration must be >= 0, got {start} and {duration}")
     with open_audio(path) as file:
         rate = file.samplerate
         frames = None if duration is None else round(duration * rate)
@@ -150,14 +144,12 @@ def choose_format(path: str | Path, subtype: str | None = None) -> tuple[str, st
         ValueError: the extension is unknown.
     """
     suffix = Path(path).suffix.lower()
-    format_, default = _FORMATS.get(suffix, (suffix[1:].upper(), None))
+    format_ = _FORMATS.get(suffix, suffix[1:].upper())
     if format_ not in soundfile.available_formats() or format_ == "RAW":
         choices = ", ".join(sorted(EXTENSIONS))
         raise ValueError(f"{path}: cannot write {suffix!r}. Choices: {choices}")
-    if subtype is None:
-        integer = soundfile.check_format(format_, "PCM_16")
-        subtype = default or ("PCM_16" if integer else soundfile.default_subtype(format_))
-    return format_, subtype
+    default = "OPUS" if suffix == ".opus" else soundfile.default_subtype(format_)
+    return format_, subtype or default
 
 
 def to_subtype(data: np.ndarray, subtype: str) -> np.ndarray:
@@ -166,9 +158,9 @@ def to_subtype(data: np.ndarray, subtype: str) -> np.ndarray:
     The n highest bits hold the value, which libsndfile stores as it is. Its own conversion scales
     by 2^(n-1) - 1, which is not what its reader divides by.
     """
-    if subtype not in _PCM_BITS:
+    bits = _PCM_BITS.get(subtype)
+    if bits is None:
         return data
-    bits = _PCM_BITS[subtype]
     scale = 2 ** (bits - 1)
     integers = np.rint(data * scale).clip(-scale, scale - 1).astype(np.int64)
     return (integers << (32 - bits)).astype(np.int32)

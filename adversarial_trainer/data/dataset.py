@@ -1,10 +1,10 @@
-"""Random segments of files, for training."""
+"""Random segments of files, for training, and whole files, for evaluation and generation."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,8 +13,10 @@ import torch
 
 from adversarial_trainer import audio
 
-from .decoding import decode, reason_of, usable_frames
+from .decoding import SkipLog, decode, reason_of, usable_frames
 from .manifest import AudioMeta
+
+MAX_TRIES = 10  # files for one segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,6 @@ class SegmentInfo:
     Attributes:
         path: its file.
         start: seconds into the file.
-        duration: seconds of audio, without the padding.
         pad: zeros at the end, in samples.
         epoch, index: its key in the dataset.
         skipped: `(path, reason)` of files that were drawn before and could not be read.
@@ -32,7 +33,6 @@ class SegmentInfo:
 
     path: str
     start: float
-    duration: float
     pad: int
     epoch: int
     index: int
@@ -48,7 +48,7 @@ class SegmentDataset:
     epoch, index) gives the same segment in any process: no state is kept between draws.
 
     A file that cannot be read, is not finite, or has channels that do not convert is named in
-    `info.skipped` and another one is drawn, up to `max_tries` files.
+    `info.skipped` and another one is drawn, up to `MAX_TRIES` files.
 
     Args:
         metas: files; durations and weights give the probabilities, rate and length are read from
@@ -58,8 +58,7 @@ class SegmentDataset:
         seed: >= 0. The draws of different (seed, epoch, index) never coincide.
         num_samples: `len(dataset)`, needed for a validation set.
 
-    Raises:
-        RuntimeError: (when indexed) `max_tries` files, or all there are, could not be read.
+    Indexing raises RuntimeError if `MAX_TRIES` files, or all there are, could not be read.
     """
 
     def __init__(
@@ -70,23 +69,18 @@ class SegmentDataset:
         channels: int,
         seed: int = 0,
         num_samples: int | None = None,
-        max_tries: int = 10,
     ) -> None:
         self.length = round(segment_duration * sample_rate)
         if self.length < 1:
             raise ValueError(
                 f"segment_duration={segment_duration} s is less than a sample at {sample_rate} Hz"
             )
-        if seed < 0 or channels < 1 or max_tries < 1:
-            raise ValueError(
-                "expected seed >= 0, channels >= 1, max_tries >= 1, "
-                f"got {seed}, {channels}, {max_tries}"
-            )
+        if seed < 0:
+            raise ValueError(f"seed must be >= 0, got {seed}")
         self.sample_rate = sample_rate
         self.channels = channels
         self.seed = seed
         self.num_samples = num_samples
-        self.max_tries = max_tries
         self._weights = np.array(
             [meta.duration * (1.0 if meta.weight is None else meta.weight) for meta in metas]
         )
@@ -106,38 +100,35 @@ class SegmentDataset:
     def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, SegmentInfo]:
         epoch, index = key
         skipped: dict[int, tuple[str, str]] = {}
-        for attempt in range(self.max_tries):
-            random = _Random(self.seed, epoch, index, attempt)
+        for attempt in range(MAX_TRIES):
+            random = _random(self.seed, epoch, index, attempt)
             number = self._draw(random, skipped)
             if number is None:
                 break
             path = os.fsdecode(self._paths[number])
             try:
-                wav, start = self._read(path, float(self._durations[number]), random.uniform())
+                wav, start = self._read(path, float(self._durations[number]), random.random())
             except (OSError, ValueError) as error:
                 skipped[number] = (path, reason_of(error))
                 continue
             pad = self.length - wav.shape[-1]
-            if pad:
-                wav = torch.nn.functional.pad(wav, (0, pad))
-            rate = self.sample_rate
-            return wav, SegmentInfo(
-                path, start / rate, (self.length - pad) / rate, pad, epoch, index,
-                tuple(skipped.values()),
-            )  # fmt: skip
+            info = SegmentInfo(
+                path, start / self.sample_rate, pad, epoch, index, tuple(skipped.values())
+            )
+            return torch.nn.functional.pad(wav, (0, pad)), info
         names = "; ".join(f"{path!r}: {reason}" for path, reason in skipped.values())
         raise RuntimeError(f"no segment for epoch {epoch}, item {index}; unreadable: {names}")
 
-    def _draw(self, random: _Random, excluded: Iterable[int]) -> int | None:
+    def _draw(self, random: np.random.Generator, excluded: Collection[int]) -> int | None:
         ends = self._ends
-        if out := list(excluded):
+        if excluded:
             weights = self._weights.copy()
-            weights[out] = 0
+            weights[list(excluded)] = 0
             ends = np.cumsum(weights)
             if not ends[-1] > 0:
                 return None
         # 'right' skips files of weight 0; rounding can reach the very end of the sum.
-        number = int(np.searchsorted(ends, random.uniform() * ends[-1], side="right"))
+        number = int(np.searchsorted(ends, random.random() * ends[-1], side="right"))
         return min(number, int(np.searchsorted(ends, ends[-1], side="left")))
 
     def _read(self, path: str, duration: float, position: float) -> tuple[torch.Tensor, int]:
@@ -174,21 +165,72 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class _Random:
-    """Random numbers in [0, 1) for a key of four integers of up to 64 bits.
+def _random(seed: int, epoch: int, index: int, attempt: int) -> np.random.Generator:
+    """Return the random numbers of a key of four integers of up to 64 bits.
 
     Philox (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") is a bijection of its
     counter for each key, so different keys never share a draw, as they could if the integers were
     hashed or added. Seed and epoch are the key, index and attempt the upper half of the counter;
     the lower half counts the draws.
     """
+    key = np.array([seed, epoch], np.uint64)
+    counter = np.array([0, 0, attempt, index], np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
-    def __init__(self, seed: int, epoch: int, index: int, attempt: int) -> None:
-        self._philox = np.random.Philox(
-            key=np.array([seed, epoch], np.uint64),
-            counter=np.array([0, 0, attempt, index], np.uint64),
-        )
 
-    def uniform(self) -> float:
-        # Raw bits, because numpy may change what Generator makes of them.
-        return (int(self._philox.random_raw()) >> 11) * 2.0**-53
+class FileDataset:
+    """Whole files, or their beginnings, in order; `dataset[n]` gives `(wav, meta)`.
+
+    Args:
+        metas: the files.
+        sample_rate, channels: of the result, float32 `[channels, T]`.
+        max_duration: seconds from the start of each; None for all.
+    """
+
+    def __init__(
+        self,
+        metas: Sequence[AudioMeta],
+        sample_rate: int,
+        channels: int,
+        max_duration: float | None = None,
+    ) -> None:
+        if max_duration is not None and not max_duration > 0:
+            raise ValueError(f"max_duration must be > 0 seconds or null, got {max_duration}")
+        self.metas = list(metas)
+        self.sample_rate = sample_rate
+        self.channels = channels
+        self.max_duration = max_duration
+        self.skips = SkipLog()
+
+    def __len__(self) -> int:
+        return len(self.metas)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, AudioMeta]:
+        """Read a file. Raises OSError or ValueError if it cannot be read."""
+        meta = self.metas[index]
+        with audio.open_audio(meta.path) as file:
+            rate = file.samplerate
+            limit = usable_frames(file, meta.duration)
+            length = None
+            if self.max_duration is not None:
+                length = max(1, round(self.max_duration * self.sample_rate))
+                needed = math.ceil(length * rate / self.sample_rate)
+                limit = min(limit, needed + audio.resample_margin(rate, self.sample_rate))
+            wav = decode(file, 0, limit)
+        wav = audio.convert(wav, rate, self.sample_rate, self.channels)
+        return wav[:, :length], meta
+
+    def readable(
+        self, indices: Iterable[int] | None = None
+    ) -> Iterator[tuple[int, torch.Tensor, AudioMeta]]:
+        """Yield `(index, wav, meta)` of the files (those of `indices`) that can be read.
+
+        The others are logged, and counted in `skips`.
+        """
+        for index in range(len(self)) if indices is None else indices:
+            try:
+                wav, meta = self[index]
+            except (OSError, ValueError) as error:
+                self.skips.add([(self.metas[index].path, reason_of(error))])
+                continue
+            yield index, wav, meta

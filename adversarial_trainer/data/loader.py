@@ -53,7 +53,7 @@ class TrainBatches:
     Args:
         batch_size: over all processes; at least one item for each.
         num_workers: processes that read; 0 reads in this one. They stay between epochs.
-        pin_memory: for copies to a GPU; by default where there is one.
+        rank, world_size: place of this process; by default in `distrib`.
 
     Attributes:
         skips: the files of batches taken so far, in this process, that could not be used.
@@ -67,21 +67,18 @@ class TrainBatches:
         num_workers: int = 0,
         rank: int | None = None,
         world_size: int | None = None,
-        pin_memory: bool | None = None,
     ) -> None:
-        self.rank, self.world_size = _check_place(batch_size, num_workers, rank, world_size)
+        self.rank, self.world_size = _place(batch_size, rank, world_size)
         if updates_per_epoch < 1:
             raise ValueError(f"updates_per_epoch must be >= 1, got {updates_per_epoch}")
         self.dataset = dataset
         self.batch_size = batch_size
         self.updates_per_epoch = updates_per_epoch
         self.num_workers = num_workers
-        self.pin_memory = pin_memory
         self.position = (0, 0)
         self.skips = SkipLog()
-        # The batches from `_stream_position` on, without end: workers read on across epochs.
+        # The batches from `position` on, without end: workers read on across epochs.
         self._stream: Iterator[Batch] | None = None
-        self._stream_position = (0, 0)
 
     def __len__(self) -> int:
         """Number of batches in a whole epoch."""
@@ -89,12 +86,12 @@ class TrainBatches:
 
     def set_position(self, epoch: int, update: int = 0) -> None:
         """Set the next update (from 0) of `epoch`; one past the last is the next epoch."""
-        if epoch < 0 or not 0 <= update <= self.updates_per_epoch:
-            raise ValueError(
-                f"no update {update} in epoch {epoch}: expected epoch >= 0 and "
-                f"0 <= update <= {self.updates_per_epoch}"
-            )
-        self.position = (epoch + 1, 0) if update == self.updates_per_epoch else (epoch, update)
+        if not 0 <= update <= self.updates_per_epoch:
+            raise ValueError(f"update must be in [0, {self.updates_per_epoch}], got {update}")
+        position = (epoch + 1, 0) if update == self.updates_per_epoch else (epoch, update)
+        if position != self.position:
+            self.close()  # workers have read ahead from elsewhere
+        self.position = position
 
     def state_dict(self) -> dict[str, int]:
         """Return the position of the next batch."""
@@ -107,17 +104,16 @@ class TrainBatches:
     def __iter__(self) -> Iterator[Batch]:
         epoch = self.position[0]
         while self.position[0] == epoch:
-            stream, self._stream = self._stream, None  # dropped if reading fails
-            if stream is None or self._stream_position != self.position:
-                stream = None  # ends the workers of another position before new ones start
+            if self._stream is None:
                 keys = self._keys(*self.position)
-                stream = iter(_loader(self.dataset, keys, self.num_workers, self.pin_memory))
+                self._stream = iter(_loader(self.dataset, keys, self.num_workers))
+            stream, self._stream = self._stream, None  # dropped if reading fails
             batch = next(stream)
-            self._stream = stream
-            _report_skips(batch, self.skips)
+            for info in batch.infos:
+                self.skips.add(info.skipped)
             # Before the batch is handed out: from here on it counts as taken.
             self.set_position(epoch, self.position[1] + 1)
-            self._stream_position = self.position
+            self._stream = stream
             yield batch
 
     def close(self) -> None:
@@ -156,15 +152,13 @@ class FixedBatches:
         num_workers: int = 0,
         rank: int | None = None,
         world_size: int | None = None,
-        pin_memory: bool | None = None,
     ) -> None:
-        self.rank, self.world_size = _check_place(batch_size, num_workers, rank, world_size)
+        self.rank, self.world_size = _place(batch_size, rank, world_size)
         total = len(dataset)
         if total < self.world_size:
             raise ValueError(f"{total} segments are too few for {self.world_size} processes")
         self.dataset = dataset
         self.num_workers = num_workers
-        self.pin_memory = pin_memory
         self.skips = SkipLog()
         count = min(-(-total // batch_size), total // self.world_size)
         bounds = [total * n // count for n in range(count + 1)]
@@ -179,9 +173,10 @@ class FixedBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         if self._batches is None:
-            self._batches = _loader(self.dataset, self._keys, self.num_workers, self.pin_memory)
+            self._batches = _loader(self.dataset, self._keys, self.num_workers)
         for batch in self._batches:
-            _report_skips(batch, self.skips)
+            for info in batch.infos:
+                self.skips.add(info.skipped)
             yield batch
 
     def close(self) -> None:
@@ -189,15 +184,13 @@ class FixedBatches:
         self._batches = None
 
 
-def _loader(
-    dataset: SegmentDataset, keys: Iterable[Keys], num_workers: int, pin_memory: bool | None
-) -> DataLoader:
+def _loader(dataset: SegmentDataset, keys: Iterable[Keys], num_workers: int) -> DataLoader:
     return DataLoader(
         dataset,  # type: ignore[arg-type]  # indexed by (epoch, index), so not a torch Dataset
         batch_sampler=keys,
         num_workers=num_workers,
         collate_fn=_collate,
-        pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
+        pin_memory=torch.cuda.is_available(),
         # An item that a worker cannot send (no room in /dev/shm) never arrives.
         timeout=600 if num_workers else 0,
         persistent_workers=num_workers > 0,
@@ -211,25 +204,15 @@ def _collate(items: Sequence[tuple[torch.Tensor, SegmentInfo]]) -> Batch:
     return Batch(torch.stack([wav for wav, _ in items]), [info for _, info in items])
 
 
-def _report_skips(batch: Batch, skips: SkipLog) -> None:
-    for info in batch.infos:
-        skips.add(info.skipped)
-
-
-def _check_place(
-    batch_size: int, num_workers: int, rank: int | None, world_size: int | None
-) -> tuple[int, int]:
+def _place(batch_size: int, rank: int | None, world_size: int | None) -> tuple[int, int]:
+    """Return rank and number of processes; ValueError for a batch that is too small for them."""
     rank = distrib.rank() if rank is None else rank
     world_size = distrib.world_size() if world_size is None else world_size
-    if not 0 <= rank < world_size:
-        raise ValueError(f"rank must be in [0, {world_size}), got {rank}")
     if batch_size < world_size:
         raise ValueError(
-            f"batch_size={batch_size} is the size over all processes and must be at least their "
-            f"number, {world_size}"
+            f"batch_size={batch_size} counts over all processes and must be at least their number, "
+            f"{world_size}"
         )
-    if num_workers < 0:
-        raise ValueError(f"num_workers must be >= 0, got {num_workers}")
     return rank, world_size
 
 

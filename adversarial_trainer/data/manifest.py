@@ -7,7 +7,7 @@ import json
 import os
 import reprlib
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -76,14 +76,19 @@ def read_entries(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     where = str(path)
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
-            number = 0
-            while line := file.readline(MAX_LINE + 1):
-                number += 1
+            for number, line in enumerate(iter(lambda: file.readline(MAX_LINE + 1), b""), 1):
                 where = f"{path}:{number}"
                 if len(line) > MAX_LINE:
                     raise ValueError(f"{where}: the line is longer than {MAX_LINE} bytes")
-                if line.strip():
-                    yield where, _parse(line, where)
+                if not line.strip():
+                    continue
+                try:
+                    entry = json.loads(line)
+                except (ValueError, RecursionError) as error:  # also bad UTF-8, and [[[[...
+                    raise ValueError(f"{where}: not JSON: {error}") from error
+                if not isinstance(entry, dict):
+                    raise ValueError(f"{where}: expected an object, got {type(entry).__name__}")
+                yield where, entry
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{where}: broken gzip: {error}") from error
 
@@ -103,49 +108,34 @@ def save_entries(path: str | Path, entries: Iterable[Mapping[str, Any]]) -> None
 
 def meta_from_dict(entry: Mapping[str, Any], folder: str, where: str) -> AudioMeta:
     """Check one entry. Relative paths count from `folder`; `where` starts each error message."""
-
-    def fail(field: str, expected: str) -> ValueError:
-        got = reprlib.repr(entry[field]) if field in entry else "nothing"
-        return ValueError(f"{where}: field {field!r}: expected {expected}, got {got}")
-
-    def number(field: str, expected: str) -> float:
-        value = entry.get(field)
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise fail(field, expected)
-        if not 0 <= value < 2**63:  # exact for integers of any size
-            raise fail(field, expected)
-        return float(value)
-
-    def optional(field: str) -> float | None:
-        return None if entry.get(field) is None else number(field, "a number >= 0 or null")
-
-    def file(field: str) -> str:
-        value = entry.get(field)
-        if not isinstance(value, str) or not value or "\0" in value:
-            raise fail(field, "a path")
-        return os.path.normpath(os.path.join(folder, value))
-
-    duration = number("duration", "seconds > 0")
-    if duration == 0:
-        raise fail("duration", "seconds > 0")
-    rate = number("sample_rate", "a whole number of Hz > 0")
-    if rate < 1 or rate != int(rate):
-        raise fail("sample_rate", "a whole number of Hz > 0")
-    return AudioMeta(
-        path=file("path"),
-        duration=duration,
-        sample_rate=int(rate),
-        amplitude=optional("amplitude"),
-        weight=optional("weight"),
-        info_path=None if entry.get("info_path") is None else file("info_path"),
-    )
+    for field, (expected, is_valid) in _FIELDS.items():
+        if not is_valid(entry.get(field)):
+            got = reprlib.repr(entry[field]) if field in entry else "nothing"
+            raise ValueError(f"{where}: field {field!r}: expected {expected}, got {got}")
+    values: dict[str, Any] = {field: entry.get(field) for field in _FIELDS}
+    for field in ("path", "info_path"):
+        if values[field] is not None:
+            values[field] = os.path.normpath(os.path.join(folder, values[field]))
+    return AudioMeta(**values | {"sample_rate": int(entry["sample_rate"])})
 
 
-def _parse(line: bytes, where: str) -> dict[str, Any]:
-    try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError) as error:  # also bad UTF-8, and [[[[...
-        raise ValueError(f"{where}: not JSON: {error}") from error
-    if not isinstance(entry, dict):
-        raise ValueError(f"{where}: expected an object, got {type(entry).__name__}")
-    return entry
+def _is_path(value: object) -> bool:
+    return isinstance(value, str) and value != "" and "\0" not in value
+
+
+def _is_number(value: Any) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and 0 <= value < 2**63  # not NaN, and exact for integers of any size
+
+
+_FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "path": ("a path", _is_path),
+    "duration": ("seconds > 0", lambda value: _is_number(value) and value > 0),
+    "sample_rate": (
+        "a whole number of Hz > 0",
+        lambda value: _is_number(value) and value >= 1 and value == int(value),
+    ),
+    "amplitude": ("a number >= 0 or null", lambda value: value is None or _is_number(value)),
+    "weight": ("a number >= 0 or null", lambda value: value is None or _is_number(value)),
+    "info_path": ("a path or null", lambda value: value is None or _is_path(value)),
+}  # fmt: skip

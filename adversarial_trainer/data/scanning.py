@@ -7,10 +7,12 @@ import logging
 import os
 import stat
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from tqdm import tqdm
 
@@ -27,6 +29,7 @@ UNSUPPORTED = frozenset(".m4a .mp4 .aac .wma .ape .mka .webm .amr .ac3 .dsf .wv"
 VERSION = 3
 
 Stamp = tuple[int, int]  # size in bytes and modification time in ns: change with the contents
+T = TypeVar("T")
 
 
 @dataclass
@@ -58,13 +61,11 @@ class ScanReport:
     Attributes:
         files: the usable ones, sorted by path.
         skipped: those left out, sorted by path.
-        reused: how many results came from the cache.
         report_path: JSON lines with the path and reason of all `skipped`, if there is a cache.
     """
 
     files: list[AudioMeta]
     skipped: list[Skipped] = field(default_factory=list)
-    reused: int = 0
     report_path: Path | None = None
 
     def summary(self) -> str:
@@ -98,8 +99,7 @@ def scan(
         cache_dir: where to keep the result: an AudioCraft manifest of the usable files, and a list
             of the others. Files are checked again when their size or modification time changes.
             Nothing is written beside the audio.
-        workers: threads; by default two a core. libsndfile and numpy release the interpreter's
-            lock while they work.
+        workers: threads; by default one a core.
         name: the configuration key the folder comes from, for messages.
     Raises:
         FileNotFoundError: there is no such folder.
@@ -109,34 +109,21 @@ def scan(
     listing = list_files(str(folder), name)
     cache = None if cache_dir is None else cache_path(root, cache_dir)
     known = {} if cache is None else _load(cache)
-    # Unreadable files are tried again: their permissions may have changed.
     found = {
-        path: result
-        for path, (stamp, result) in known.items()
-        if listing.files.get(path) == stamp
-        and not (isinstance(result, Skipped) and result.kind == "unreadable")
+        path: result for path, (stamp, result) in known.items() if listing.files.get(path) == stamp
     }
-    reused = len(found)
-    todo = iter([path for path in listing.files if path not in found])
-    total = len(listing.files) - reused
+    todo = [path for path in listing.files if path not in found]
     try:
-        with (
-            ThreadPoolExecutor(workers or min(32, 2 * (os.cpu_count() or 1))) as pool,
-            tqdm(total=total, desc="scan", unit="file", disable=not progress or not total) as bar,
-        ):
-            while chunk := list(islice(todo, 4096)):  # bounds what Ctrl-C loses
-                for result in pool.map(check, chunk):
-                    found[result.path] = result
-                    bar.update()
+        for result in map_files(check, todo, "scan", workers, progress):
+            found[result.path] = result
     finally:
         # Saved even if interrupted: the next scan continues from here.
-        if cache is not None and (total or found.keys() != known.keys() or listing.skipped):
+        if cache is not None and (todo or listing.skipped or found.keys() != known.keys()):
             _save(cache, listing, found)
     results = [found[path] for path in sorted(found)]
     report = ScanReport(
         files=[result for result in results if isinstance(result, AudioMeta)],
         skipped=sorted(listing.skipped + [r for r in results if isinstance(r, Skipped)]),
-        reused=reused,
         report_path=None if cache is None else skipped_path(cache),
     )
     where = f"; see {report.report_path}" if report.report_path and report.skipped else ""
@@ -148,6 +135,28 @@ def scan(
             reason = f"none of {count} audio files is usable: {report.reasons()}"
         raise ValueError(f"{name}={str(folder)!r}: {reason}{where}")
     return report
+
+
+def map_files(
+    function: Callable[[str], T],
+    paths: Sequence[str],
+    title: str,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Iterator[T]:
+    """Yield `function(path)` for each path, in order, with a bar on stderr.
+
+    In threads, because libsndfile and numpy release the interpreter's lock while they work.
+    """
+    remaining = iter(paths)
+    with (
+        ThreadPoolExecutor(workers or os.cpu_count()) as pool,
+        tqdm(total=len(paths), desc=title, unit="file", disable=not (progress and paths)) as bar,
+    ):
+        while chunk := list(islice(remaining, 1024)):  # bounds what Ctrl-C waits for
+            for result in pool.map(function, chunk):
+                bar.update()
+                yield result
 
 
 def cache_path(folder: str | Path, cache_dir: str | Path) -> Path:
@@ -165,13 +174,14 @@ def skipped_path(cache: Path) -> Path:
 
 def _save(cache: Path, listing: Listing, found: dict[str, AudioMeta | Skipped]) -> None:
     used, left_out = [], [skipped._asdict() for skipped in sorted(listing.skipped)]
-    for path in sorted(found):
-        result = found[path]
-        stamp = dict(zip(("size", "mtime_ns"), listing.files[path], strict=True))
-        if isinstance(result, Skipped):
-            left_out.append({**result._asdict(), **stamp})
+    for path, result in sorted(found.items(), key=lambda item: item[0]):
+        size, mtime_ns = listing.files[path]
+        stamp = {"size": size, "mtime_ns": mtime_ns}
+        if isinstance(result, AudioMeta):
+            used.append(asdict(result) | stamp)
         else:
-            used.append({**asdict(result), **stamp})
+            # Unreadable files are tried again: their permissions may have changed.
+            left_out.append(result._asdict() | ({} if result.kind == "unreadable" else stamp))
     save_entries(cache, used)
     save_entries(skipped_path(cache), left_out)
 
@@ -183,7 +193,7 @@ def _load(cache: Path) -> dict[str, tuple[Stamp, AudioMeta | Skipped]]:
         for path in (cache, skipped_path(cache)):
             for where, entry in read_entries(path) if path.is_file() else ():
                 if "size" not in entry:
-                    continue  # skipped by its name alone
+                    continue  # not decoded, or to be tried again
                 stamp = int(entry["size"]), int(entry["mtime_ns"])
                 if path == cache:
                     known[entry["path"]] = stamp, meta_from_dict(entry, "/", where)
@@ -205,46 +215,40 @@ def list_files(folder: str, name: str) -> Listing:
     if not os.path.isdir(folder):
         raise ValueError(f"{name}={folder!r}: a file; give a folder or a manifest (.jsonl)")
     listing = Listing()
-    seen: set[object] = set()
-
-    def first_sight(path: str) -> bool:
-        info = os.stat(path)
-        # Some network file systems have no inode numbers.
-        key: object = (info.st_dev, info.st_ino) if info.st_ino else os.path.realpath(path)
-        new = key not in seen
-        seen.add(key)
-        return new
+    paths: list[str] = []
+    seen: set[tuple[int, int]] = set()  # device and inode
 
     def failed(error: OSError) -> None:
         reason = f"folder cannot be listed: {error.strerror}"
         listing.skipped.append(Skipped(str(error.filename), reason))
 
-    root = os.path.abspath(folder)
-    first_sight(root)
-    for current, folders, names in os.walk(root, onerror=failed, followlinks=True):
-        # Real files and folders before links, so that a link never takes its target's place.
-        paths = [os.path.join(current, name) for name in sorted(folders)]
-        paths.sort(key=os.path.islink)
-        # Without the links that lead back into a loop.
-        folders[:] = [os.path.basename(path) for path in paths if first_sight(path)]
-        paths = [os.path.join(current, name) for name in sorted(names)]
-        for path in sorted(paths, key=os.path.islink):
-            suffix = os.path.splitext(path)[1].lower()
-            if suffix not in EXTENSIONS | UNSUPPORTED:
-                listing.others[suffix or os.path.basename(path)] += 1
+    # Real files and folders come before links, so that a link never takes its target's place.
+    for current, folders, names in os.walk(os.path.abspath(folder), True, failed, True):
+        info = os.stat(current)
+        if (info.st_dev, info.st_ino) in seen:  # a link led back to it
+            folders.clear()
+            continue
+        seen.add((info.st_dev, info.st_ino))
+        folders.sort(key=lambda name: (os.path.islink(os.path.join(current, name)), name))
+        paths += [os.path.join(current, name) for name in names]
+    for path in sorted(paths, key=lambda path: (os.path.islink(path), path)):
+        suffix = os.path.splitext(path)[1].lower()
+        if suffix not in EXTENSIONS | UNSUPPORTED:
+            listing.others[suffix or os.path.basename(path)] += 1
+            continue
+        try:
+            info = os.stat(path)
+            if suffix in UNSUPPORTED:
+                reason = f"unsupported format: {suffix}"
+            elif not stat.S_ISREG(info.st_mode):
+                reason = "not a regular file"
+            elif (info.st_dev, info.st_ino) in seen:
+                reason = "second name of a file: link"
+            else:
+                seen.add((info.st_dev, info.st_ino))
+                listing.files[path] = info.st_size, info.st_mtime_ns
                 continue
-            try:
-                info = os.stat(path)
-                if suffix in UNSUPPORTED:
-                    reason = f"unsupported format: {suffix}"
-                elif not stat.S_ISREG(info.st_mode):
-                    reason = "not a regular file"
-                elif not first_sight(path):
-                    reason = "second name of a file: link"
-                else:
-                    listing.files[path] = info.st_size, info.st_mtime_ns
-                    continue
-            except OSError as error:  # a link to nowhere or to itself
-                reason = f"unreadable: {error.strerror}"
-            listing.skipped.append(Skipped(path, reason))
+        except OSError as error:  # a link to nowhere or to itself
+            reason = f"unreadable: {error.strerror}"
+        listing.skipped.append(Skipped(path, reason))
     return listing

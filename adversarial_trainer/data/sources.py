@@ -22,15 +22,12 @@ logger = logging.getLogger(__name__)
 
 
 def load_source(
-    source: str | Path,
-    cache_dir: str | Path | None = None,
-    workers: int | None = None,
-    name: str = "dset.path",
+    source: str | Path, cache_dir: str | Path | None = None, name: str = "dset.path"
 ) -> list[AudioMeta]:
     """Return the files of a folder (scanned) or of a manifest. Errors name the key `name`."""
     if is_manifest(source) and not os.path.isdir(source):
         return load_manifest(source, name)
-    return scan(source, cache_dir, workers, distrib.is_rank_zero(), name).files
+    return scan(source, cache_dir, progress=distrib.is_rank_zero(), name=name).files
 
 
 def configured_metas(dset: DictConfig, cache: Path) -> dict[str, list[AudioMeta]]:
@@ -44,9 +41,7 @@ def configured_metas(dset: DictConfig, cache: Path) -> dict[str, list[AudioMeta]
     if dset.name == "demo" and path is None and dset.manifest is None:
         from . import demo  # imports scipy.signal, half a second
 
-        if distrib.is_rank_zero():
-            path = str(demo.build(cache / "demo_corpus"))
-        path = distrib.broadcast_object(path)
+        path = demo.build(cache / "demo_corpus") if distrib.is_rank_zero() else None
     return resolve_stage_metas(path, dset.manifest, dict(dset.stages), dict(dset.shares), cache)
 
 
@@ -56,8 +51,6 @@ def resolve_stage_metas(
     stages: Mapping[str, str | Path | None] | None = None,
     shares: Mapping[str, float] = DEFAULT_SHARES,
     cache_dir: str | Path | None = None,
-    workers: int | None = None,
-    salt: str = "",
 ) -> dict[str, list[AudioMeta]]:
     """Return the files of each stage: its own folder or manifest, or a part of the common one.
 
@@ -68,8 +61,8 @@ def resolve_stage_metas(
             `path` may be a manifest, too.
         stages: a folder or manifest for single stages (`dset.stages.<stage>`). Its files are left
             out of the split, and the other stages divide the rest.
-        shares, salt: as for `split`.
-        cache_dir, workers: as for `scan`.
+        shares: as for `split`.
+        cache_dir: as for `scan`.
     Returns:
         A list for each of `STAGES`; empty for a stage with share 0 and no source of its own.
     Raises:
@@ -78,10 +71,8 @@ def resolve_stage_metas(
     outcome: Any = None
     if distrib.is_rank_zero():
         try:
-            outcome = _resolve(path, manifest, stages or {}, shares, cache_dir, workers, salt)
+            outcome = _resolve(path, manifest, stages or {}, shares, cache_dir)
         except (OSError, ValueError) as error:
-            if not distrib.is_distributed():
-                raise
             outcome = error
     outcome = distrib.broadcast_object(outcome)
     if isinstance(outcome, Exception):
@@ -95,19 +86,17 @@ def _resolve(
     stages: Mapping[str, str | Path | None],
     shares: Mapping[str, float],
     cache_dir: str | Path | None,
-    workers: int | None,
-    salt: str,
 ) -> dict[str, list[AudioMeta]]:
-    for stage in stages:
-        if stage not in STAGES:
-            raise ValueError(f"Unknown stage dset.stages.{stage}. Choices: {', '.join(STAGES)}")
+    if unknown := sorted(stages.keys() - set(STAGES)):
+        raise ValueError(f"Unknown stage dset.stages.{unknown[0]}. Choices: {', '.join(STAGES)}")
     if path is not None and manifest is not None:
         raise ValueError("give dset.path or dset.manifest, not both")
-    metas: dict[str, list[AudioMeta]] = {stage: [] for stage in STAGES}
-    own = {stage: source for stage, source in stages.items() if source is not None}
-    for stage, place in own.items():
-        metas[stage] = load_source(place, cache_dir, workers, f"dset.stages.{stage}")
-    open_shares = {stage: share for stage, share in shares.items() if stage not in own}
+    metas: dict[str, list[AudioMeta]] = {
+        stage: load_source(source, cache_dir, f"dset.stages.{stage}") if source else []
+        for stage, source in {**dict.fromkeys(STAGES), **stages}.items()
+    }
+    own = {_real_path(meta) for files in metas.values() for meta in files}
+    open_shares = {stage: share for stage, share in shares.items() if not metas[stage]}
     if any(open_shares.values()):
         source, name = (manifest, "dset.manifest") if path is None else (path, "dset.path")
         if source is None:
@@ -116,14 +105,13 @@ def _resolve(
                 f"no audio for {missing}: set dset.path to a folder, dset.manifest to a .jsonl "
                 "file, or dset.stages.<stage> to either"
             )
-        common = load_source(source, cache_dir, workers, name)
+        common = load_source(source, cache_dir, name)
         if own:
-            taken = {_real_path(meta) for stage in own for meta in metas[stage]}
-            common = [meta for meta in common if _real_path(meta) not in taken]
+            common = [meta for meta in common if _real_path(meta) not in own]
             if not common:
                 raise ValueError(f"{name}={str(source)!r}: all its files are in dset.stages")
         root = os.path.abspath(os.path.dirname(source) if is_manifest(source) else source)
-        metas.update(split(common, root, open_shares, salt))
+        metas.update(split(common, root, open_shares))
     if own:  # sources of single stages may overlap, which can be intended
         train = {_real_path(meta) for meta in metas["train"]}
         for stage in STAGES[1:]:
@@ -140,5 +128,4 @@ def _real_path(meta: AudioMeta) -> str:
 
 @lru_cache(maxsize=100_000)
 def _real_folder(folder: str) -> str:
-    # Per folder: resolving a million paths one by one takes minutes on a network file system.
-    return os.path.realpath(folder)
+    return os.path.realpath(folder)  # takes minutes for a million files on a network file system

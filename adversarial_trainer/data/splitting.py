@@ -9,6 +9,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from .manifest import AudioMeta
 
 logger = logging.getLogger(__name__)
@@ -23,7 +25,6 @@ def split(
     metas: Sequence[AudioMeta],
     root: str | Path,
     shares: Mapping[str, float] = DEFAULT_SHARES,
-    salt: str = "",
 ) -> dict[str, list[AudioMeta]]:
     """Give each file to one stage, by the hash of its path relative to `root`.
 
@@ -37,22 +38,18 @@ def split(
     Args:
         metas: files; their order is kept within each stage.
         shares: relative sizes >= 0 of the stages; a stage with share 0 gets no file.
-        salt: any text; another one gives another split.
     Returns:
         The files of each stage in `shares`.
     """
     stages = check_shares(shares)
     if not metas:
         raise ValueError("there is no file to split")
-    keys = [_position(meta.path, root, salt) for meta in metas]
+    keys = [_position(meta.path, root) for meta in metas]
     if len(metas) < len(stages):
         chosen = _few(keys, stages)
     else:
         chosen = _many(keys, stages, [shares[stage] for stage in stages])
-    return {
-        stage: [meta for index, meta in enumerate(metas) if index in chosen.get(stage, ())]
-        for stage in shares
-    }
+    return {stage: [metas[index] for index in sorted(chosen.get(stage, ()))] for stage in shares}
 
 
 def check_shares(shares: Mapping[str, float]) -> list[str]:
@@ -70,24 +67,22 @@ def check_shares(shares: Mapping[str, float]) -> list[str]:
     return stages
 
 
-def _position(path: str, root: str | Path, salt: str) -> float:
+def _position(path: str, root: str | Path) -> float:
     """Hash a file to a number in [0, 1), uniform over files."""
     relative = os.path.relpath(path, root).replace(os.sep, "/")
-    digest = hashlib.blake2b(salt.encode() + b"\0" + os.fsencode(relative), digest_size=8).digest()
+    # Any change of this hash, the zero byte included, would move files between stages.
+    digest = hashlib.blake2b(b"\0" + os.fsencode(relative), digest_size=8).digest()
     return (int.from_bytes(digest, "big") >> 11) * 2.0**-53
 
 
 def _many(keys: list[float], stages: list[str], shares: list[float]) -> dict[str, set[int]]:
-    total = sum(shares)
-    bounds = [sum(shares[: n + 1]) / total for n in range(len(shares))]
-    bounds[-1] = 1.0
+    bounds = np.cumsum(shares) / sum(shares)
     chosen: dict[str, set[int]] = {stage: set() for stage in stages}
-    for index, key in enumerate(keys):
-        chosen[next(s for s, bound in zip(stages, bounds, strict=True) if key < bound)].add(index)
+    for index, number in enumerate(np.searchsorted(bounds[:-1], keys, side="right")):
+        chosen[stages[number]].add(index)
     for stage in stages:
         if not chosen[stage]:
-            # The first of the largest: `max` keeps the first of equals.
-            largest = max(stages, key=lambda s: len(chosen[s]))
+            largest = max(stages, key=lambda s: len(chosen[s]))  # the first of equals
             moved = min(chosen[largest], key=lambda i: (keys[i], i))
             chosen[largest].remove(moved)
             chosen[stage].add(moved)
@@ -101,9 +96,9 @@ def _few(keys: list[float], stages: list[str]) -> dict[str, set[int]]:
             "There is only one file: %s share it, so their metrics show how well it was memorised. "
             "Cut it up, or give a stage files of its own.", ", ".join(stages),
         )  # fmt: skip
-        return {stage: everything for stage in stages}
+        return dict.fromkeys(stages, everything)
     held_out = min(everything, key=lambda i: (keys[i], i))
     logger.warning(
         "%d files for %d stages: %s share one.", len(keys), len(stages), ", ".join(stages[1:])
     )
-    return {stage: {held_out} for stage in stages[1:]} | {stages[0]: everything - {held_out}}
+    return dict.fromkeys(stages[1:], {held_out}) | {stages[0]: everything - {held_out}}

@@ -1,4 +1,3 @@
-import json
 import threading
 from pathlib import Path
 
@@ -19,15 +18,15 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_same_arguments_same_bytes(corpus: Path, tmp_path: Path) -> None:
+def test_same_arguments_same_bytes(tmp_path: Path) -> None:
     torch.manual_seed(5)
     np.random.seed(5)
-    first = contents(corpus)
-    assert contents(demo.build(tmp_path / "demo", 8, 2.0, progress=False)) == first
-    other = contents(demo.build(tmp_path / "other", 8, 2.0, seed=1, progress=False))
+    first = contents(demo.build(tmp_path / "demo", 2, 0.6, progress=False))
+    assert contents(demo.build(tmp_path / "again", 2, 0.6, progress=False)) == first
+    other = contents(demo.build(tmp_path / "other", 2, 0.6, seed=1, progress=False))
     assert other.keys() == first.keys()
     assert all(other[name] != first[name] for name in first)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["demo", "other"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["again", "demo", "other"]
 
 
 def test_sound(corpus: Path) -> None:
@@ -71,33 +70,13 @@ def test_default_split_has_both_kinds_in_every_stage() -> None:
         assert {meta.path.split("/")[2] for meta in parts[stage]} == {"music", "speech"}
 
 
-def test_made_once_and_again_when_something_is_missing(tmp_path: Path) -> None:
-    folder = demo.build(tmp_path / "demo", 2, 0.6, progress=False)
-    first = contents(folder)
-    stamp = (folder / demo.MARKER).stat().st_mtime_ns
-    demo.build(folder, 2, 0.6, progress=False)
-    assert (folder / demo.MARKER).stat().st_mtime_ns == stamp
-    (folder / "music" / "music_00.wav").unlink()
-    demo.build(folder, 2, 0.6, progress=False)
-    assert contents(folder) == first
-    marker = json.loads((folder / demo.MARKER).read_text())
-    marker["version"] = -1  # made by an older synthesiser
-    (folder / demo.MARKER).write_text(json.dumps(marker))
-    (folder / "music" / "music_00.wav").write_bytes(b"old")
-    demo.build(folder, 2, 0.6, progress=False)
-    assert contents(folder) == first and list(tmp_path.iterdir()) == [folder]
-
-
-def test_never_deletes_what_it_did_not_make(tmp_path: Path) -> None:
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "song.wav").write_bytes(b"mine")
-    with pytest.raises(ValueError, match="song.wav"):
-        demo.build(tmp_path / "mine", 2, 0.6, progress=False)
-    folder = demo.build(tmp_path / "demo", 2, 0.6, progress=False)
-    (folder / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match="notes.txt"):
-        demo.build(folder, 2, 0.7, progress=False)
-    assert (folder / "notes.txt").exists() and (tmp_path / "mine" / "song.wav").exists()
+def test_what_is_there_stays(corpus: Path, tmp_path: Path) -> None:
+    before = contents(corpus)
+    assert demo.build(corpus, 8, 2.0) == corpus and contents(corpus) == before
+    (tmp_path / "song.wav").write_bytes(b"mine")
+    with pytest.raises(ValueError, match="no demo corpus of 2 files"):
+        demo.build(tmp_path, 2, 0.6, progress=False)
+    assert contents(tmp_path) == {"song.wav": b"mine"}
 
 
 def test_processes_that_build_at_once(tmp_path: Path) -> None:
@@ -114,5 +93,5 @@ def test_processes_that_build_at_once(tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert not errors and len(contents(tmp_path / "demo")) == 3
+    assert not errors and len(contents(tmp_path / "demo")) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["demo"]

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from adversarial_trainer import audio
 from adversarial_trainer.data import (
@@ -48,11 +46,13 @@ def assert_equal(one: list[Batch], other: list[Batch]) -> None:
 
 
 def test_same_batches_for_any_number_of_workers(dataset: SegmentDataset) -> None:
+    before = torch.get_rng_state()
     loaders = [TrainBatches(dataset, 4, 5, workers) for workers in (0, 1, 2)]
     epochs = [[list(loader) for _ in range(2)] for loader in loaders]
     for other in epochs[1:]:
         for one, two in zip(epochs[0], other, strict=True):
             assert_equal(one, two)
+    assert torch.equal(torch.get_rng_state(), before)  # the global generator is left alone
     assert keys(epochs[0][1]) == [[(1, 4 * u + j) for j in range(4)] for u in range(5)]
     assert not torch.equal(epochs[0][0][0].wav, epochs[0][1][0].wav)  # epochs differ
     for loader in loaders:
@@ -84,13 +84,9 @@ def test_going_on_from_the_very_next_batch(dataset: SegmentDataset, workers: int
     loader.close(), again.close()
 
 
-@settings(deadline=None, max_examples=20)
-@given(st.integers(1, 5), st.integers(0, 7))
-def test_ranks_together_are_one_process(
-    metas: list[AudioMeta], world_size: int, extra: int
-) -> None:
+@pytest.mark.parametrize("world_size, size", [(1, 3), (2, 4), (3, 3), (4, 7)])
+def test_ranks_together_are_one_process(metas: list[AudioMeta], world_size: int, size: int) -> None:
     dataset = SegmentDataset(metas, 0.01, RATE, 1)
-    size = world_size + extra
     one = list(TrainBatches(dataset, size, 2, rank=0, world_size=1))
     ranks = [
         list(TrainBatches(dataset, size, 2, rank=rank, world_size=world_size))
@@ -103,13 +99,13 @@ def test_ranks_together_are_one_process(
         assert torch.equal(torch.cat([part.wav for part in parts]), one[update].wav)
 
 
-@settings(deadline=None, max_examples=20)
-@given(st.integers(1, 6), st.integers(0, 10), st.integers(0, 40))
+@pytest.mark.parametrize(
+    "world_size, size, total", [(1, 4, 10), (2, 2, 2), (3, 5, 41), (4, 4, 7), (6, 16, 46)]
+)
 def test_fixed_batches_over_ranks(
-    metas: list[AudioMeta], world_size: int, extra: int, more: int
+    metas: list[AudioMeta], world_size: int, size: int, total: int
 ) -> None:
     """An unshuffled loader that gives ranks different numbers of batches hangs collectives."""
-    total, size = world_size + more, world_size + extra
     dataset = SegmentDataset(metas, 1 / RATE, RATE, 1, num_samples=total)
     loaders = [
         FixedBatches(dataset, size, rank=r, world_size=world_size) for r in range(world_size)
@@ -134,15 +130,6 @@ def test_fixed_batches_are_the_same_each_time(dataset: SegmentDataset, workers: 
     loader.close()
 
 
-def test_the_global_generators_are_left_alone(dataset: SegmentDataset) -> None:
-    before = torch.get_rng_state()
-    for workers in (0, 1):
-        loader = TrainBatches(dataset, 2, 2, workers)
-        list(loader)
-        loader.close()
-    assert torch.equal(torch.get_rng_state(), before)
-
-
 def test_a_file_that_breaks_is_reported_once_by_the_main_process(
     metas: list[AudioMeta], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -164,7 +151,7 @@ def test_errors(dataset: SegmentDataset, metas: list[AudioMeta]) -> None:
         FixedBatches(dataset, 16, rank=0, world_size=11)
     with pytest.raises(ValueError, match="updates_per_epoch"):
         TrainBatches(dataset, 3, 0)
-    with pytest.raises(ValueError, match="no update 6 in epoch 0"):
+    with pytest.raises(ValueError, match="update must be"):
         TrainBatches(dataset, 3, 5).set_position(0, 6)
     with pytest.raises(TypeError, match="num_samples"):
         FixedBatches(SegmentDataset(metas, 0.1, RATE, 1), 4)

@@ -78,8 +78,10 @@ def test_interrupted_scan_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         patch.setattr(scanning, "check", stop)
         with pytest.raises(KeyboardInterrupt):
             scan(root, cache, workers=1, progress=False)
-    report = scan(root, cache, progress=False)
-    assert len(report.files) == 3 and report.reused == 2
+    checked: list[str] = []
+    monkeypatch.setattr(scanning, "check", lambda path: checked.append(path) or original(path))
+    assert len(scan(root, cache, progress=False).files) == 3
+    assert checked == [str(root / "c.wav")]
 
 
 def test_errors(tmp_path: Path) -> None:
@@ -93,7 +95,7 @@ def test_errors(tmp_path: Path) -> None:
     audio.write(tmp_path / "c.wav", torch.zeros(1, 3000), RATE)
     with pytest.raises(ValueError, match="none of 3 audio files.*2 empty file, 1 silent"):
         scan(tmp_path, progress=False)
-    with pytest.raises(ValueError, match="a file"):
+    with pytest.raises(ValueError, match="a file; give a folder"):
         scan(tmp_path / "c.wav")
 
 

@@ -63,8 +63,6 @@ def test_errors_name_the_key(tmp_path: Path) -> None:
         resolve_stage_metas("/nowhere")
     with pytest.raises(FileNotFoundError, match=r"dset\.stages\.valid='/nowhere'"):
         resolve_stage_metas(make(tmp_path / "a", 4), stages={"valid": "/nowhere"})
-    with pytest.raises(FileNotFoundError, match=r"dset\.manifest='/x\.jsonl'"):
-        resolve_stage_metas(manifest="/x.jsonl")
     with pytest.raises(ValueError, match=r"valid, evaluate, generate: set dset\.path"):
         resolve_stage_metas(stages={"train": tmp_path / "a"})
     with pytest.raises(ValueError, match="not both"):

@@ -1,8 +1,6 @@
 import logging
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from adversarial_trainer.data import DEFAULT_SHARES, STAGES, AudioMeta, split
 
@@ -15,27 +13,23 @@ def names(files: list[AudioMeta], root: str = "/data") -> set[str]:
     return {meta.path.removeprefix(root) for meta in files}
 
 
-@settings(deadline=None, max_examples=50)
-@given(st.integers(4, 60), st.text(max_size=3), st.permutations(STAGES))
-def test_each_file_in_one_stage_and_no_stage_empty(count: int, salt: str, order: list[str]) -> None:
+@pytest.mark.parametrize("count", [4, 5, 23])
+def test_each_file_in_one_stage_and_no_stage_empty(count: int) -> None:
     files = metas(count)
-    parts = split(files, "/data", {stage: DEFAULT_SHARES[stage] for stage in order}, salt)
-    assert sorted(meta.path for part in parts.values() for meta in part) == sorted(
-        meta.path for meta in files
-    )
-    assert all(parts.values())
-    assert parts == split(files, "/data", DEFAULT_SHARES, salt)
-    shuffled = split(files[::-1], "/data", DEFAULT_SHARES, salt)
+    parts = split(files, "/data", {stage: DEFAULT_SHARES[stage] for stage in STAGES[::-1]})
+    found = [meta.path for part in parts.values() for meta in part]
+    assert all(parts.values()) and sorted(found) == sorted(meta.path for meta in files)
+    assert parts == split(files, "/data")
+    shuffled = split(files[::-1], "/data")
     assert {s: names(p) for s, p in parts.items()} == {s: names(p) for s, p in shuffled.items()}
 
 
-def test_shares_and_salt() -> None:
+def test_shares() -> None:
     files = metas(5000)
     shares = {"train": 6, "valid": 2, "evaluate": 1, "generate": 1}
     parts = split(files, "/data", shares)
     for stage, share in shares.items():
         assert len(parts[stage]) == pytest.approx(500 * share, rel=0.15)
-    assert names(split(files, "/data", shares, salt="other")["valid"]) != names(parts["valid"])
     none = split(files, "/data", {"train": 1, "valid": 0})
     assert none["train"] == files and none["valid"] == []
 
@@ -59,11 +53,7 @@ def test_two_or_three_files_share_one_held_out(
     assert parts["valid"] == parts["evaluate"] == parts["generate"]
     assert len(parts["valid"]) == 1 and not names(parts["valid"]) & names(parts["train"])
     assert f"{count} files for 4 stages" in caplog.text
-
-
-def test_one_file_goes_everywhere_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    parts = split(metas(1), "/data")
-    assert all(len(parts[stage]) == 1 for stage in STAGES)
+    assert all(len(part) == 1 for part in split(metas(1), "/data").values())
     assert "memorised" in caplog.text
 
 
