@@ -13,7 +13,7 @@ from torch import nn
 
 import adversarial_trainer
 from adversarial_trainer import audio, distrib
-from adversarial_trainer.models.pretrained.runs import PROVENANCE, starts
+from adversarial_trainer.models.pretrained.weights import PROVENANCE, starts
 
 # Must be tracked by the repository whose commit is recorded: a .venv may lie in another one.
 _FILE = Path(adversarial_trainer.__file__)

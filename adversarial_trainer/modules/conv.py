@@ -83,7 +83,7 @@ def _reflect_by_index(x: Tensor, left: int, right: int) -> Tensor:
 
 
 def _pad(x: Tensor, paddings: tuple[int, int], mode: str, value: float = 0.0) -> Tensor:
-    # In 2d, where torch keeps the memory layout that `models.inference` works in.
+    # In 2d, where torch keeps the memory layout that `Codec.prepare` works in.
     x = F.pad(x.unsqueeze(2), (*paddings, 0, 0), mode, value if mode == "constant" else None)
     return x.squeeze(2)
 

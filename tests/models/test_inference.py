@@ -6,7 +6,7 @@ import pytest
 import torch
 from recipes import audio, loaded
 
-from adversarial_trainer.models.inference import ChannelsLastConv1d, prepare_inference
+from adversarial_trainer.models.pretrained.codec import ChannelsLastConv1d, prepare_inference
 from adversarial_trainer.models.streaming import StreamingEncoder
 
 RECIPES = {

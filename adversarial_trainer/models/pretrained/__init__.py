@@ -1,8 +1,7 @@
 """Trained codecs of any format: runs of this project, its exports, and those of others."""
 
 from .codec import Codec, build_codec, fit, load_codec, read_weights
-from .runs import find_run, runs_folder
-from .weights import Weights
+from .weights import Weights, find_run, runs_folder
 
 __all__ = [
     "Codec",

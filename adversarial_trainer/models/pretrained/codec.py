@@ -1,4 +1,4 @@
-"""Load a codec from any source."""
+"""Load a codec from any source, and prepare it for fast inference."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
-from torch import nn
+from omegaconf import DictConfig
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from adversarial_trainer import checkpoint
 from adversarial_trainer.models.builders import get_model
 from adversarial_trainer.models.encodec import EncodecModel
-from adversarial_trainer.models.inference import prepare_inference
-from adversarial_trainer.modules.norm import convert_old_keys
+from adversarial_trainer.modules.norm import convert_old_keys, fold_weight_norm
+from adversarial_trainer.modules.streaming import StreamingModule
 
-from . import audiocraft, encodec_package, exported, hf, runs
-from .weights import Weights
+from . import audiocraft, encodec_package, exported, hf
+from .weights import CHECKPOINT, Weights, find_run, from_checkpoint, runs_folder
 
 _HF = "hf:"
 
@@ -97,9 +99,9 @@ def read_weights(source: str, folder: Path | None = None) -> Weights:
                 "snapshot_download makes; nothing is downloaded here."
             )
         return hf.read_folder(path)
-    run = runs.find_run(source, folder)
+    run = find_run(source, folder)
     if run is not None:
-        return runs.read_run(run / runs.CHECKPOINT)
+        return from_checkpoint(run / CHECKPOINT, checkpoint.load(run / CHECKPOINT))
     if path.is_dir():
         if exported.is_export(path / exported.WEIGHTS):
             return exported.read_file(path / exported.WEIGHTS)
@@ -108,11 +110,11 @@ def read_weights(source: str, folder: Path | None = None) -> Weights:
         if (path / audiocraft.FILE).is_file():
             return _read_torch_file(path / audiocraft.FILE)
         raise FileNotFoundError(
-            f"{source} is no run and no export: it has no {runs.CHECKPOINT}, {exported.WEIGHTS}, "
+            f"{source} is no run and no export: it has no {CHECKPOINT}, {exported.WEIGHTS}, "
             f"{hf.CONFIG} or {audiocraft.FILE}."
         )
     if not path.is_file():
-        where = folder or runs.runs_folder()
+        where = folder or runs_folder()
         raise FileNotFoundError(f"{source}: no such file or folder, and no such run in {where}.")
     if path.suffix == ".safetensors":
         return exported.read_file(path)
@@ -133,13 +135,12 @@ def _read_torch_file(path: Path) -> Weights:
         return audiocraft.from_state(path, state)
     if encodec_package.fits(state):
         return encodec_package.from_state(path, state)
-    return runs.from_checkpoint(path, state)
+    return from_checkpoint(path, state)
 
 
 def build_codec(weights: Weights, device: torch.device | str = "cpu") -> Codec:
     """Build the codec; ValueError if weights and configuration do not fit each other."""
     path = weights.info.get("path")
-    _check_depth(weights, path)
     model = get_model(weights.cfg)
     fit(model, weights.model, f"{path}: its weights do not fit its own configuration")
     if not model.quantizer.initialised:
@@ -157,14 +158,58 @@ def fit(module: nn.Module, weights: Mapping[str, Any], message: str) -> None:
         raise ValueError(f"{message}: {lines[-1][:300]}") from exc
 
 
-def _check_depth(weights: Weights, path: Any) -> None:
-    """Refuse more layers than there are tensors, before they are built."""
-    model, most = weights.cfg.model, len(weights.model)
-    key = f"model.{model.get('autoencoder', 'seanet')}"
-    for node, names in ((key, ("n_residual_layers", "lstm")), ("quantizer", ("n_q",))):
-        for name in names:
-            depth = OmegaConf.select(weights.cfg, f"{node}.{name}")
-            if isinstance(depth, int) and depth > most:
-                raise ValueError(
-                    f"{path}: {node}.{name}={depth} layers, but it has {most} tensors."
-                )
+# -- fast inference
+
+
+class ChannelsLastConv1d(nn.Module):
+    """An `nn.Conv1d` or `nn.ConvTranspose1d` without padding, with channels innermost in memory.
+
+    oneDNN's kernels for CPUs read and write that layout as it is, while they reorder the usual one
+    before and after each convolution. Shapes stay `[B, C, T]`: only strides differ, and activations
+    and `modules.conv.pad1d` keep them.
+    """
+
+    def __init__(self, conv: nn.Conv1d | nn.ConvTranspose1d) -> None:
+        super().__init__()
+        weight = conv.weight.detach().unsqueeze(2).contiguous(memory_format=torch.channels_last)
+        self.weight = nn.Parameter(weight, requires_grad=False)  # [O, I, 1, kernel]
+        self.bias = conv.bias
+        self.transposed = isinstance(conv, nn.ConvTranspose1d)
+        self.stride, self.dilation, self.groups = conv.stride[0], conv.dilation[0], conv.groups
+        kernel = weight.shape[3]
+        self.pointwise = not self.transposed and kernel == self.stride == self.groups == 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.pointwise:
+            return F.linear(x.transpose(1, 2), self.weight[:, :, 0, 0], self.bias).transpose(1, 2)
+        x = x.unsqueeze(2).contiguous(memory_format=torch.channels_last)
+        convolution = F.conv_transpose2d if self.transposed else F.conv2d
+        y = convolution(
+            x,
+            self.weight,
+            self.bias,
+            stride=(1, self.stride),
+            dilation=(1, self.dilation),
+            groups=self.groups,
+        )
+        return y.squeeze(2)
+
+
+def prepare_inference(model: EncodecModel) -> EncodecModel:
+    """Make `model` faster, in place, with the same outputs; call it where the model is to run.
+
+    Weight norms become plain weights, activations behind a layer work in place, and on a CPU 1d
+    convolutions run with channels innermost: together about 1.3 times as fast for 10 s at 24 kHz.
+    The model can neither be trained nor exported any more, as its state dict has other names.
+    """
+    fold_weight_norm(model.eval().requires_grad_(False))
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.Conv1d | nn.ConvTranspose1d) and child.weight.is_cpu:
+                setattr(module, name, ChannelsLastConv1d(child))
+        if isinstance(module, nn.Sequential):
+            for before, layer in pairwise(module):
+                # Nothing else reads what these layers put out.
+                if isinstance(before, StreamingModule) and isinstance(layer, nn.ELU | nn.ReLU):
+                    layer.inplace = True
+    return model

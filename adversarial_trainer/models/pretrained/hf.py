@@ -30,5 +30,9 @@ def read_folder(path: Path) -> Weights:
         tensors = checkpoint.load(path / OLD_WEIGHTS)
     else:
         raise FileNotFoundError(f"{path}: no {WEIGHTS} and no {OLD_WEIGHTS} in it.")
-    cfg = checked_config(path / CONFIG, from_hf_config(config))
+    try:
+        values = from_hf_config(config)
+    except (ArithmeticError, LookupError, TypeError, ValueError) as exc:
+        raise ValueError(f"{path / CONFIG}: {exc}") from exc
+    cfg = checked_config(path / CONFIG, values)
     return Weights(from_hf_state_dict(tensors, cfg), cfg, None, {"kind": "hf", "path": path})

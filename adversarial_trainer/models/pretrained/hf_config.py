@@ -12,22 +12,20 @@ from adversarial_trainer.modules.seanet import SEANetDecoder, SEANetEncoder
 from adversarial_trainer.quantization import ResidualVectorQuantizer
 from adversarial_trainer.registry import parameters
 
-# Key of `EncodecConfig`: our key under `model.seanet`, the default there.
-_SEANET: dict[str, tuple[str, Any]] = {
-    "hidden_size": ("dimension", 128),
-    "num_filters": ("n_filters", 32),
-    "num_residual_layers": ("n_residual_layers", 1),
-    "upsampling_ratios": ("ratios", [8, 5, 4, 2]),
-    "norm_type": ("norm", "weight_norm"),
-    "kernel_size": ("kernel_size", 7),
-    "last_kernel_size": ("last_kernel_size", 7),
-    "residual_kernel_size": ("residual_kernel_size", 3),
-    "dilation_growth_rate": ("dilation_base", 2),
-    "pad_mode": ("pad_mode", "reflect"),
-    "compress": ("compress", 2),
-    "num_lstm_layers": ("lstm", 2),
-}
-_OTHERS: dict[str, Any] = {
+# Keys of `EncodecConfig` with their defaults there.
+DEFAULTS: dict[str, Any] = {
+    "hidden_size": 128,
+    "num_filters": 32,
+    "num_residual_layers": 1,
+    "upsampling_ratios": [8, 5, 4, 2],
+    "norm_type": "weight_norm",
+    "kernel_size": 7,
+    "last_kernel_size": 7,
+    "residual_kernel_size": 3,
+    "dilation_growth_rate": 2,
+    "pad_mode": "reflect",
+    "compress": 2,
+    "num_lstm_layers": 2,
     "sampling_rate": 24000,
     "audio_channels": 1,
     "normalize": False,
@@ -40,14 +38,25 @@ _OTHERS: dict[str, Any] = {
     "chunk_length_s": None,
     "overlap": None,
 }
-DEFAULTS = {**{name: default for name, (_, default) in _SEANET.items()}, **_OTHERS}
-_NORMS = ("weight_norm", "time_group_norm")
+# Those that we have under `model.seanet`, with our names.
+_SEANET = {
+    "hidden_size": "dimension",
+    "num_filters": "n_filters",
+    "num_residual_layers": "n_residual_layers",
+    "upsampling_ratios": "ratios",
+    "norm_type": "norm",
+    "kernel_size": "kernel_size",
+    "last_kernel_size": "last_kernel_size",
+    "residual_kernel_size": "residual_kernel_size",
+    "dilation_growth_rate": "dilation_base",
+    "pad_mode": "pad_mode",
+    "compress": "compress",
+    "num_lstm_layers": "lstm",
+}
 # Key of config.json with our `model` and `quantizer` nodes, for settings that it has no key for.
 OUR_KEY = "adversarial_trainer"
-_SEGMENT, _OVERLAP = (
-    1.0,
-    0.01,
-)  # s and share, of the published 48 kHz model and of `streaming.segments`
+# s and share, of the published 48 kHz model and of `streaming.segments`
+_SEGMENT, _OVERLAP = 1.0, 0.01
 
 
 def to_hf_config(cfg: DictConfig) -> dict[str, Any]:
@@ -70,7 +79,7 @@ def to_hf_config(cfg: DictConfig) -> dict[str, Any]:
     _check_halves(halves)
     seanet = halves["decoder"]
     quantizer = _quantizer(plain(cfg.quantizer))
-    config = {name: seanet[ours] for name, (ours, _) in _SEANET.items()}
+    config = {name: seanet[ours] for name, ours in _SEANET.items()}
     config |= {
         "num_lstm_layers": max(1, seanet["lstm"]),
         "sampling_rate": cfg.sample_rate,
@@ -105,13 +114,17 @@ def from_hf_config(config: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: with the key, for values that are wrong or that our codec does not have.
     """
     values = {name: config.get(name, default) for name, default in DEFAULTS.items()}
-    _check_values(values)
+    if values["codebook_dim"] not in (None, values["hidden_size"]):
+        raise ValueError(
+            f"codebook_dim={values['codebook_dim']!r}; only hidden_size, {values['hidden_size']}, "
+            "can be read"
+        )
     shared = {"sample_rate": values["sampling_rate"], "channels": values["audio_channels"]}
     ours = _our_nodes(config, values, shared)
     if ours is not None:
         return ours
     counts = codebook_counts(values)
-    seanet = {ours: values[name] for name, (ours, _) in _SEANET.items()}
+    seanet = {ours: values[name] for name, ours in _SEANET.items()}
     # The other arguments' defaults differ from what transformers has.
     seanet |= {"activation": "ELU", "activation_params": {"alpha": 1.0}, "norm_params": {}}
     seanet |= {"true_skip": not values["use_conv_shortcut"], "disable_norm_outer_blocks": 0}
@@ -175,25 +188,24 @@ def _quantizer(node: Mapping[str, Any]) -> dict[str, Any]:
     return quantizer
 
 
+# Arguments of encoder and decoder for which `EncodecModel` has no key, with the values it has.
+_FIXED: dict[str, tuple[Any, ...]] = {
+    "activation": ("ELU",),
+    "activation_params": ({"alpha": 1.0}, {"alpha": 1.0, "inplace": False}, {}, None),
+    "norm": ("weight_norm", "time_group_norm"),
+    "norm_params": ({}, None),
+    "disable_norm_outer_blocks": (0,),
+    "final_activation": (None,),
+}
+
+
 def _check_halves(halves: Mapping[str, Mapping[str, Any]]) -> None:
     """Check settings that every `EncodecModel` has, or that it shares between both halves."""
     for part, values in halves.items():
-        activation = {"alpha": 1, "inplace": False}
-        checks = [
-            ("activation", values["activation"] == "ELU", "'ELU'"),
-            (
-                "activation_params",
-                {**activation, **(values["activation_params"] or {})} == activation,
-                "{'alpha': 1.0}",
-            ),
-            ("norm", values["norm"] in _NORMS, " or ".join(map(repr, _NORMS))),
-            ("norm_params", not values["norm_params"], "{}"),
-            ("disable_norm_outer_blocks", values["disable_norm_outer_blocks"] == 0, "0"),
-            ("final_activation", values.get("final_activation") is None, "null"),
-        ]
-        for key, good, choices in checks:
-            if not good:
-                raise _refused(f"model.seanet.{key} (of the {part})", values[key], choices)
+        for key, choices in _FIXED.items():
+            if values.get(key) not in choices:
+                name = f"model.seanet.{key} (of the {part})"
+                raise _refused(name, values[key], " or ".join(map(repr, choices)))
     encoder, decoder = halves["encoder"], halves["decoder"]
     for key in (encoder.keys() & decoder.keys()) - {"channels", "causal"}:
         if encoder[key] != decoder[key]:
@@ -231,36 +243,6 @@ def _hf_count(bandwidth: float, size: int, frame_rate: int) -> int:
 
 def _hf_frame_rate(sample_rate: int, ratios: list[int]) -> int:
     return math.ceil(sample_rate / math.prod(ratios))
-
-
-def _check_values(values: Mapping[str, Any]) -> None:
-    """Check the values of a config.json; the constructors check sizes again."""
-
-    def check(key: str, good: bool, choices: str) -> None:
-        if not good:
-            raise ValueError(f"config.json: {key}={values[key]!r}; it must be {choices}.")
-
-    for key, default in DEFAULTS.items():
-        value = values[key]
-        if isinstance(default, bool):
-            check(key, isinstance(value, bool), "true or false")
-        elif isinstance(default, int):
-            least = 0 if key == "num_residual_layers" else 1
-            whole = isinstance(value, int) and not isinstance(value, bool)
-            check(key, whole and value >= least, f"a whole number, at least {least}")
-        elif isinstance(default, list):
-            kind = (int,) if key == "upsampling_ratios" else (int, float)
-            good = isinstance(value, list) and bool(value)
-            good = good and all(isinstance(n, kind) and 0 < n < math.inf for n in value)
-            check(key, good, "a list of numbers above 0")
-    check("norm_type", values["norm_type"] in _NORMS, " or ".join(map(repr, _NORMS)))
-    size, dimension = values["codebook_size"], values["hidden_size"]
-    check("codebook_size", size >= 2 and not size & (size - 1), "a power of 2, from 2 on")
-    check("codebook_dim", values["codebook_dim"] in (None, dimension), f"hidden_size, {dimension}")
-    enough = codebook_counts(values)[-1] >= 1
-    check("target_bandwidths", enough, "enough for one codebook at the last place")
-    if values["normalize"]:
-        check("use_causal_conv", not values["use_causal_conv"], "false where normalize is true")
 
 
 def _our_nodes(

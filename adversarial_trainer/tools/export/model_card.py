@@ -1,7 +1,11 @@
-"""README.md of an export: a model card, as the Hugging Face hub reads them."""
+"""README.md of an export: a model card, as the Hugging Face hub reads them.
+
+Facts in it have no paths, which contain names of people and machines.
+"""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +15,7 @@ from omegaconf import OmegaConf
 
 from adversarial_trainer import __version__
 from adversarial_trainer.models.pretrained import Codec
-
-from .facts import facts_of
+from adversarial_trainer.models.pretrained.weights import epoch_folders, read_json, starts
 
 # The hub's identifier for unknown licences: that of the code is not that of the weights.
 UNKNOWN_LICENSE = "unknown"
@@ -54,3 +57,65 @@ def model_card(codec: Codec, name: str, license: str, library: str | None, usage
         metrics={k: v for k, v in facts.get("metrics", {}).items() if k != "duration"},
         config=OmegaConf.to_yaml(OmegaConf.masked_copy(codec.cfg, keys), resolve=True),
     )
+
+
+def facts_of(codec: Codec) -> dict[str, Any]:
+    """Return JSON values, those that are known.
+
+    They are `signature`, `epoch`, `updates`, `commit`, `metrics`, `evaluation` and `data`; for an
+    export those that were written into it.
+    """
+    names = ("signature", "epoch", "updates", "commit", "evaluation", "data")
+    facts = {name: codec.info.get(name) for name in names}
+    facts["metrics"] = {
+        name: value
+        for name, value in (codec.info.get("metrics") or {}).items()
+        if "/" not in name and isinstance(value, int | float) and math.isfinite(value)
+    }
+    folder = codec.info.get("folder")
+    if folder is not None:  # of a run
+        *_, last = [{}, *starts(folder)]
+        if last.get("commit") and last.get("dirty"):
+            facts["commit"] = f"{last['commit']}, changed"
+        facts["evaluation"] = last_evaluation(folder)
+    facts["data"] = facts["data"] or training_data(codec)
+    return {name: value for name, value in facts.items() if value}
+
+
+def training_data(codec: Codec) -> str | None:
+    """Return a sentence or two on the data that the run was trained on."""
+    dset = codec.cfg.get("dset")
+    if dset is None:
+        return None
+    values: Any = OmegaConf.to_container(dset, resolve=True)
+    if values.get("name") == "demo":
+        text = "The project's embedded demo corpus: synthesised music-like and speech-like sound."
+    else:
+        stages = values.get("stages") or {}
+        source = stages.get("train") or values.get("manifest") or values.get("path")
+        if not source:
+            return None
+        text = f"Audio files of `{Path(str(source)).name}`."
+    updates, dataset = codec.info.get("updates"), codec.cfg.get("dataset")
+    if updates and dataset is not None:
+        hours = updates * dataset.batch_size * dataset.segment_duration / 3600
+        text += (
+            f" {updates} updates on {dataset.batch_size} segments of "
+            f"{dataset.segment_duration:g} s, {hours:.3g} hours with repetitions."
+        )
+    return text
+
+
+def last_evaluation(folder: Path) -> dict[str, Any] | None:
+    """Return `metrics`, `rows` and `data` of the last evaluation.json of the run in `folder`."""
+    paths = [path / "evaluation.json" for _, path in epoch_folders(folder / "evaluation")]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        return None
+    found = read_json(path)
+    try:
+        rows = [row for row in found["rows"] if row["system"] == "model"]
+        data = {name: found["data"][name] for name in ("files", "seconds")}
+        return {"metrics": found["metrics"], "rows": rows, "data": data}
+    except (KeyError, TypeError) as exc:
+        raise ValueError(f"{path}: not an evaluation's result ({exc!r}).") from exc

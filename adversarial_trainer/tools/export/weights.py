@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from adversarial_trainer.models.pretrained import Codec
 from adversarial_trainer.models.pretrained.exported import DISCRIMINATORS, FORMAT, VERSION, WEIGHTS
 
-from .facts import facts_of
+from .model_card import facts_of
 
 CONFIG = "config.yaml"
 NAMES = (WEIGHTS, DISCRIMINATORS, CONFIG, "README.md")

@@ -13,7 +13,7 @@ import yaml
 
 from adversarial_trainer.models.builders import check_yaml, flatten
 from adversarial_trainer.models.pretrained import find_run, runs_folder
-from adversarial_trainer.models.pretrained.runs import epoch_folders
+from adversarial_trainer.models.pretrained.weights import epoch_folders
 from adversarial_trainer.tools.evaluate import Results
 
 History = list[dict[str, dict[str, float]]]

@@ -10,8 +10,8 @@ import torch
 from recipes import audio, check_codes, loaded
 
 from adversarial_trainer.cli import main
-from adversarial_trainer.tools.export import export, onnx_check
-from adversarial_trainer.tools.export.onnx import OnnxDecoder, OnnxEncoder
+from adversarial_trainer.tools.export import export
+from adversarial_trainer.tools.export.onnx import OnnxDecoder, OnnxEncoder, largest_difference
 
 ONE_CODEBOOK = ("quantizer.n_q=1", "quantizer.dropout_choices=null")
 SMALL = ("model.seanet.n_filters=4", "model.seanet.dimension=16", "quantizer.bins=64")
@@ -109,7 +109,7 @@ def test_a_run_by_the_command_and_its_cards_code(
     other = loaded("tiny", "model.seanet.ratios=[8,5,4,2]", *small)
     files = [tmp_path / "codec" / name for name in ("encoder.onnx", "decoder.onnx")]
     with pytest.raises(ValueError, match="onnxruntime differs"):
-        onnx_check.largest_difference(other.model, *files, 1)
+        largest_difference(other.model, *files, 1)
 
 
 def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

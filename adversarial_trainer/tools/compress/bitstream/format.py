@@ -6,7 +6,7 @@ import json
 import struct
 import zlib
 from dataclasses import asdict, dataclass, fields
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -75,7 +75,7 @@ class Header:
     tables: str | None = None
 
     def __post_init__(self) -> None:
-        kinds: dict[str, type | tuple[type, ...]] = {"model": str, "tables": (str, type(None))}
+        kinds: dict[str, Any] = {"model": str, "tables": str | None}
         kinds |= {"separate": bool, "scaled": bool}
         for name, value in asdict(self).items():
             kind = kinds.get(name, int)
