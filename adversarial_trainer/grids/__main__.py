@@ -11,7 +11,6 @@ import os
 import shlex
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +23,7 @@ from dora.grid import RunGridArgs, _filter_grid_sheeps, _get_explore, monitor
 
 from adversarial_trainer.training.experiment import TrainMain, exit_with_error
 
-from ._local import LocalRun, run_all, visible_gpus
+from ._local import LocalRun, run_all
 
 OWN_PACKAGE = __package__.rpartition(".")[0]
 
@@ -79,57 +78,16 @@ def get_runs(
         runs = _filter_grid_sheeps(list(patterns), main, runs)
     except IndexError:
         exit_with_error(f"{' '.join(patterns)}: the grid has runs 0 to {len(runs) - 1}.")
+    if not runs:
+        exit_with_error(f"no run of the grid fits {' '.join(patterns)}.")
     if overrides:
         xps = [main.get_xp([*run.xp.argv, *overrides]) for run in runs]
-        # Like Dora, take what is the same experiment once.
+        # The same experiment once, as Dora does.
         runs = [LocalRun(xp) for xp in {xp.sig: xp for xp in xps}.values()]
+    names, _ = main.get_names([run.xp for run in runs])
+    for run, name in zip(runs, names, strict=True):
+        run.name = f"{run.xp.sig} {name}".rstrip()
     return runs
-
-
-class Monitor:
-    """Prints the states of the runs."""
-
-    def __init__(self, main: TrainMain, explorer: Explorer, runs: Sequence[LocalRun]) -> None:
-        self.main = main
-        self.explorer = explorer
-        self.runs = runs
-        self.names, _ = main.get_names([run.xp for run in runs])
-
-    def name(self, run: LocalRun) -> str:
-        """Signature, and what sets the run apart from the others."""
-        return f"{run.xp.sig} {self.names[self.runs.index(run)]}".rstrip()
-
-    def table(self) -> None:
-        """Print the explorer's table, as `dora grid` does."""
-        monitor(RunGridArgs(), self.main, self.explorer, list(self.runs), print)
-        sys.stdout.flush()
-
-    def report(self, run: LocalRun | None) -> None:
-        """Print what happened to `run`, and the table, but not at each start."""
-        if run is None:
-            print(time.strftime("%H:%M:%S"))
-        elif run.elsewhere:
-            print(f"Skipped, {run.elsewhere} runs it: {self.name(run)}")
-        elif run.process is not None:
-            gpu = "" if run.gpu is None else f" on GPU {run.gpu}"
-            print(f"Started{gpu}: {self.name(run)}, log in {run.log}", flush=True)
-            return
-        else:
-            seconds = time.monotonic() - run.started
-            verb = "Finished" if run.is_finished() else "Failed"
-            print(f"{verb} after {seconds:.0f} s: {self.name(run)}")
-        self.table()
-
-    def summary(self) -> bool:
-        """Print failures, with the ends of their logs; returns whether all runs are finished."""
-        states = [run.state() for run in self.runs]
-        print(f"{states.count('COMPLETED')} of {len(self.runs)} runs are finished.")
-        for run, state in zip(self.runs, states, strict=True):
-            if state == "FAILED":
-                print(f"\nFailed: {self.name(run)}: {run.failure.read_text().strip()}")
-                print(f"{run.log} ends with")
-                print("".join(f"    {line}\n" for line in run.last_lines()), end="")
-        return all(state == "COMPLETED" for state in states)
 
 
 def main() -> int:
@@ -143,13 +101,14 @@ def main() -> int:
     overrides = [arg for arg in args.rest if "=" in arg]
     patterns = [arg for arg in args.rest if "=" not in arg]
     runs = get_runs(dora_main, explorer, patterns, overrides)
-    if not runs:
-        exit_with_error(f"no run of {args.grid} fits {' '.join(patterns)}.")
-    shown = Monitor(dora_main, explorer, runs)
-    wanted = [
-        run for run in runs if run.state() == "PENDING" or (args.retry and run.state() == "FAILED")
-    ]
-    shown.table()
+
+    def show_table() -> None:
+        monitor(RunGridArgs(), dora_main, explorer, list(runs), print)
+        sys.stdout.flush()
+
+    show_table()
+    states = ("PENDING", "FAILED") if args.retry else ("PENDING",)
+    wanted = [run for run in runs if run.state() in states]
     if args.dry_run:
         for run in wanted:
             print(f"{run.xp.sig}: dora run {shlex.join(run.xp.argv)}")
@@ -159,14 +118,20 @@ def main() -> int:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
     try:
-        run_all(wanted, dora_main, args.jobs, visible_gpus(), shown.report, args.update_every)
+        run_all(wanted, dora_main, args.jobs, show_table, args.update_every)
     except KeyboardInterrupt:
         print(f"\nInterrupted, all runs are ended. This resumes them:\n  {again}")
         return 130
-    finished = shown.summary()
-    if not finished and not args.retry:
+    finished = [run.state() for run in runs].count("COMPLETED")
+    print(f"{finished} of {len(runs)} runs are finished.")
+    for run in runs:
+        if run.state() == "FAILED":
+            print(f"\nFailed: {run.name}: {run.failure.read_text().strip()}")
+            lines = run.output.read_text(errors="replace").splitlines()[-10:]
+            print(f"{run.output} ends with\n" + "".join(f"    {line}\n" for line in lines), end="")
+    if finished < len(runs) and not args.retry:
         print(f"\nThis runs failed ones again:\n  {again} --retry")
-    return 0 if finished else 1
+    return 0 if finished == len(runs) else 1
 
 
 if __name__ == "__main__":

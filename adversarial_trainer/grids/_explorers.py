@@ -15,15 +15,6 @@ class CodecExplorer(Explorer):
     Cells of stages that have not run are blank.
     """
 
-    def get_grid_meta(self) -> list[Any]:
-        return [
-            tt.leaf("index", align=">", display="#"),
-            tt.leaf("name", wrap=40),
-            tt.leaf("state"),
-            tt.leaf("sig", align=">"),
-            tt.leaf("sid", align=">"),
-        ]
-
     def get_grid_metrics(self) -> list[Any]:
         train = [
             tt.leaf("epoch"),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from adversarial_trainer.grids._local import LocalRun, end_all, run_all, visible_gpus
 
 MAIN: Any = None  # scripts need none
-# What a run of one epoch leaves behind.
+# What a training of one epoch does for the runner.
 FINISH = "open('{folder}/history.json', 'w').write('[{{}}]')\n"
 
 
@@ -35,15 +35,13 @@ class Script(LocalRun):
         return [sys.executable, "-c", self.script]
 
 
-def run_here(runs: list[Script], jobs: int = 1, gpus: tuple[str, ...] = ()) -> list[str]:
-    """Run them; return the reports, in order."""
-    told: list[str] = []
+def run_here(runs: list[Script], jobs: int = 1) -> None:
+    run_all(runs, MAIN, jobs, lambda: None, update_every=60)
 
-    def report(run: LocalRun | None) -> None:
-        told.append("tick" if run is None else f"{run.xp.sig} {run.state()} {run.gpu}")
 
-    run_all(runs, MAIN, jobs, gpus, report, update_every=60)
-    return told
+def last_line(run: Script) -> str:
+    """The last line that it has printed."""
+    return run.output.read_text().splitlines()[-1]
 
 
 def test_gpus_that_are_visible(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,10 +54,11 @@ def test_gpus_that_are_visible(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_each_run_at_a_time_has_a_gpu_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Six runs, three at a time, on three GPUs: at no time are two of them on one."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "a,b,c")
     monkeypatch.setattr("adversarial_trainer.grids._local.cores", lambda: 8)
     script = (
         "import os, pathlib, time\n"
@@ -71,84 +70,72 @@ def test_each_run_at_a_time_has_a_gpu_of_its_own(
         "gpu.unlink(); print(os.environ['OMP_NUM_THREADS'])\n" + FINISH
     )
     runs = [Script(tmp_path, f"{index}", script) for index in range(6)]
-    told = run_here(runs, jobs=3, gpus=("a", "b", "c"))
+    run_here(runs, jobs=3)
     assert [run.state() for run in runs] == ["COMPLETED"] * 6
-    assert told[:3] == ["0 RUNNING a", "1 RUNNING b", "2 RUNNING c"]
-    assert {run.last_lines()[-1] for run in runs} == {"2"}, "a share of the cores"
+    told = capsys.readouterr().out.splitlines()
+    assert told[:3] == [
+        f"Started on GPU {gpu}: {run.name}, log in {run.output}"
+        for gpu, run in zip("abc", runs, strict=False)
+    ]
+    assert {last_line(run) for run in runs} == {"2"}, "a share of the cores"
 
 
-def test_one_at_a_time(tmp_path: Path) -> None:
-    """No GPU is set, and the others run after a failure."""
+def test_one_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No GPU and no share of the threads is set, and a failure stops nothing."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     script = "import os; print(os.environ.get('CUDA_VISIBLE_DEVICES', 'unset'))\n" + FINISH
     runs = [
         Script(tmp_path, "a", script),
-        Script(tmp_path, "b", "print('ready'); raise SystemExit('broken')"),
+        Script(tmp_path, "b", "raise SystemExit('broken')"),
         Script(tmp_path, "c", "import os; os.kill(os.getpid(), 9)"),
         Script(tmp_path, "d", "pass"),
         Script(tmp_path, "e", script),
     ]
-    os.environ.pop("CUDA_VISIBLE_DEVICES", None)
-    told = run_here(runs)
-    ends = ["COMPLETED", "FAILED", "FAILED", "FAILED", "COMPLETED"]
+    run_here(runs)
+    told = [line.split(",")[0] for line in capsys.readouterr().out.splitlines() if ": " in line]
+    ends = ["Finished", "Failed", "Failed", "Failed", "Finished"]
     assert told == [
-        f"{run.xp.sig} {state} None"
+        f"{what}: {run.name}"
         for run, end in zip(runs, ends, strict=True)
-        for state in ("RUNNING", end)
+        for what in ("Started", end)
     ]
-    assert runs[0].last_lines(1) == ["unset"]
-    assert runs[1].last_lines(2) == ["ready", "broken"]
-    assert runs[1].failure.read_text() == "exit status 1 after 0 epochs\n"
-    assert runs[2].failure.read_text() == "SIGKILL after 0 epochs\n"
-    assert runs[3].failure.read_text() == "exit status 0 after 0 epochs\n"
+    assert [last_line(run) for run in runs[:2]] == ["unset", "broken"]
+    failures = [run.failure.read_text() for run in runs[1:4]]
+    assert failures == [
+        f"{how} after 0 epochs\n" for how in ("exit status 1", "SIGKILL", "exit status 0")
+    ]
 
-    # Another runner sees the same; a second try that works removes the failure.
+    # Another runner sees the same, and a second try that works leaves no trace of the first.
     again = Script(tmp_path, "b", script)
     assert again.state() == "FAILED" and Script(tmp_path, "e", script).state() == "COMPLETED"
     run_here([again])
     assert again.state() == "COMPLETED" and not again.failure.exists()
-    assert again.log.read_text().count("\n$ ") == 1, "logs follow one another"
+    assert again.output.read_text().count("$ ") == 2, "logs follow one another"
 
 
-def test_two_runners_do_not_share_a_folder(tmp_path: Path) -> None:
-    """The process of a run holds the lock, not the runner, which may be killed."""
-    runner = Script(tmp_path, "a", "import time; time.sleep(60)")
-    assert runner.start(MAIN, None, None)
-    other = Script(tmp_path, "a", FINISH)
-    assert run_here([other]) == ["a RUNNING None"]
-    assert other.elsewhere == "another local runner" and not other.is_finished()
-    end_all([runner])
-    other = Script(tmp_path, "a", FINISH)
-    run_here([other])
-    assert other.state() == "COMPLETED"
-
-
-class Job:
-    """A SLURM job, as Dora describes it."""
-
-    job_id = "12"
-
-    def __init__(self, state: str) -> None:
-        self.watcher = self
-        self.word = state
-
-    def get_state(self, job_id: str, mode: str) -> str:
-        return self.word
-
-    def is_done(self, job_id: str, mode: str = "standard") -> bool:
-        return self.word not in ("RUNNING", "PENDING", "UNKNOWN")
-
-
-@pytest.mark.parametrize("state", ["PENDING", "FAILED"])
-def test_jobs_of_slurm_are_left_alone(
-    tmp_path: Path, state: str, monkeypatch: pytest.MonkeyPatch
+def test_two_runners_do_not_share_a_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
+    """The process has the lock, not the runner, which may be killed."""
+    first = Script(tmp_path, "a", "import time; time.sleep(60)")
+    assert first.start(MAIN, None, None) and first.process is not None
+    second = Script(tmp_path, "a", FINISH)
+    run_here([second])
+    assert capsys.readouterr().out == "Skipped, another local runner has it: a\n"
+    end_all([first.process])
+    run_here([second])
+    assert second.state() == "COMPLETED"
+
+
+@pytest.mark.parametrize("word", ["RUNNING", "PENDING", "COMPLETED", "FAILED", "UNKNOWN"])
+def test_states_of_a_run_that_slurm_had(tmp_path: Path, word: str) -> None:
+    """What SLURM runs is left to it."""
     run = Script(tmp_path, "a", FINISH)
-    run.job = Job(state)  # type: ignore[assignment]
-    run_here([run])
-    on_slurm = state == "PENDING"
-    assert run.elsewhere == (f"SLURM job 12 ({state})" if on_slurm else None)
-    assert run.is_finished() is not on_slurm
+    watcher = SimpleNamespace(get_state=lambda job_id, mode: word)
+    run.job = SimpleNamespace(job_id="12", watcher=watcher)  # type: ignore[assignment]
+    assert run.state() == ("RUNNING" if word in ("RUNNING", "PENDING") else "PENDING")
 
 
 RUNNER = """
@@ -161,7 +148,7 @@ try:
 except KeyboardInterrupt:
     sys.exit(130)
 """
-# With a child process; the second ignores SIGTERM.
+# With a process of its own; the second is deaf to requests.
 CHILD = """
 import signal, subprocess, sys, time
 if "{folder}".endswith("b"):
@@ -174,25 +161,25 @@ time.sleep(100)
 
 @pytest.mark.slow
 def test_an_interruption_ends_all_processes(tmp_path: Path) -> None:
-    """A second Ctrl-C kills those that ignored the first, and their children; none counts as
+    """At once at a second Ctrl-C, those that are deaf and what all of them started; nobody
     failed."""
     path = [*sys.path, str(Path(__file__).parent)]
     script = RUNNER.format(path=path, folder=str(tmp_path))
     runner = subprocess.Popen([sys.executable, "-c", script], start_new_session=True)
     runs = [Script(tmp_path, sig, "") for sig in "ab"]
-    wait_for(lambda: all(run.log.exists() and run.last_lines()[-1].isdigit() for run in runs))
-    pids = [int(run.last_lines()[-1]) for run in runs]
+    wait_for(lambda: all(run.output.exists() and last_line(run).isdigit() for run in runs))
+    pids = [int(last_line(run)) for run in runs]
     runner.send_signal(signal.SIGINT)
     wait_for(lambda: not is_alive(pids[0]))
     time.sleep(0.5)
-    assert runner.poll() is None, "it waits for the second"
+    assert runner.poll() is None, "it waits for the deaf one"
     runner.send_signal(signal.SIGINT)
-    assert runner.wait(8) == 130
+    assert runner.wait(8) == 130, "and no longer than it must"
     wait_for(lambda: not any(map(is_alive, pids)), seconds=5)
     for run in runs:
         assert not run.failure.exists()
-        assert run.start(MAIN, None, None), "nobody holds the lock"
-        end_all([run])
+        assert run.start(MAIN, None, None) and run.process is not None, "nobody holds the lock"
+        end_all([run.process])
 
 
 def wait_for(condition: Any, seconds: float = 20) -> None:
