@@ -2,9 +2,8 @@
 
 A rank that raises leaves a line about it in the store of the process group and closes its
 connections, so that the collectives of the others fail as well; they log that line and exit. A rank
-that died or hangs leaves none, and is named for its silence. What else is left is ended by the
-launcher (Dora, torchrun, srun) and, where only a collective waits, by the timeout of the process
-group.
+that died or hangs leaves none, and is named for its silence. A collective waits no longer than the
+timeout of the process group; what else is left is ended by the launcher (Dora, torchrun, srun).
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ import os
 import re
 import socket
 import sys
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -56,43 +54,41 @@ def process_group(backend: str, hang_timeout: float) -> Iterator[None]:
     """
     set_distrib_env()
     spec = get_distrib_spec()
+    rank, world_size = spec.rank, spec.world_size
+    here = f"{socket.gethostname()}, pid {os.getpid()}"
     if backend == "nccl":
         count = torch.cuda.device_count()
         if spec.local_rank >= count:
             raise StartError(
-                f"Rank {spec.rank} ({_here()}) has no GPU of its own: local rank "
-                f"{spec.local_rank}, {count} visible. Start fewer processes, or use device=cpu."
+                f"Rank {rank} ({here}) has no GPU of its own: local rank {spec.local_rank}, "
+                f"{count} visible. Start fewer processes, or use device=cpu."
             )
         torch.cuda.set_device(spec.local_rank)
     faulthandler.enable()  # stacks where a signal like SIGSEGV or NCCL's SIGABRT ends the process
-    store = _connect(spec.rank, spec.world_size)
+    store = _connect(rank, world_size, here)
     distributed.init_process_group(
         backend,
         store=distributed.PrefixStore("default_pg", store),
-        rank=spec.rank,
-        world_size=spec.world_size,
+        rank=rank,
+        world_size=world_size,
         timeout=timedelta(seconds=hang_timeout),
     )
-    logger.info("Rank %d of %d, on %s, with %s", spec.rank, spec.world_size, _here(), backend)
+    logger.info("Rank %d of %d, on %s, with %s", rank, world_size, here, backend)
     try:
         yield
         distributed.barrier()
-    except BaseException as exc:
-        reason = _explain(store, spec.rank, spec.world_size, exc)
-        if reason is None:
+    except Exception as exc:
+        reason = _find_reason(store, rank, world_size, exc)
+        if not reason:
             raise
         logger.error("%s This process ends. (hang_timeout=%g)", reason, hang_timeout)
         logger.debug("In full:", exc_info=exc)
         sys.exit(STATUS)
     distributed.destroy_process_group()
-    _leave(store, spec.rank, range(spec.world_size))
+    _leave(store, rank, range(world_size))
 
 
-def _here() -> str:
-    return f"{socket.gethostname()}, pid {os.getpid()}"
-
-
-def _connect(rank: int, world_size: int) -> distributed.Store:
+def _connect(rank: int, world_size: int, here: str) -> distributed.Store:
     """Return the store of all ranks, when all of them have come.
 
     `init_process_group` itself would tell how many ranks are missing, but not which.
@@ -107,10 +103,10 @@ def _connect(rank: int, world_size: int) -> distributed.Store:
     except distributed.DistNetworkError as exc:
         what = "listen on" if is_master else "reach rank 0 or the launcher at"
         raise StartError(
-            f"Rank {rank} ({_here()}) cannot {what} {address}:{port}. If the same run goes on "
+            f"Rank {rank} ({here}) cannot {what} {address}:{port}. If the same run goes on "
             "already, MASTER_PORT chooses another port."
         ) from exc
-    store.set(f"who/{rank}", _here())
+    store.set(f"who/{rank}", here)
     missing = _await(store, "who", range(world_size), START_TIMEOUT)
     if missing:
         raise StartError(
@@ -139,49 +135,29 @@ def _leave(store: distributed.Store, rank: int, ranks: Iterable[int]) -> None:
         _await(store, "left", ranks, FAREWELL)
 
 
-def _explain(
-    store: distributed.Store, rank: int, world_size: int, exc: BaseException
-) -> str | None:
-    """Tell the other ranks of `exc`.
-
-    Returns:
-        Which of them have failed or are silent, if `exc` only follows from that; else None.
-    """
-    # Requests to a store whose process is stopped wait without a limit.
-    last_resort = threading.Timer(6 * FAREWELL.total_seconds(), os._exit, [STATUS])
-    last_resort.daemon = True
-    last_resort.start()
-    own = None if _is_echo(exc) else f"{type(exc).__name__}: {' '.join(str(exc).split())[:500]}"
-    ranks = range(world_size)
+def _find_reason(store: distributed.Store, rank: int, world_size: int, exc: Exception) -> str:
+    """Tell the other ranks of `exc`, and return which of them it comes from; '' where it is this
+    rank's own."""
+    own = "" if _is_echo(exc) else f"{type(exc).__name__}: {' '.join(str(exc).split())[:500]}"
     lines = []
     try:
-        store.set(f"failed/{rank}", own or "")
-        if own is not None and distributed.get_backend() == "gloo":
+        store.set(f"failed/{rank}", own)
+        if own and distributed.get_backend() == "gloo":
             distributed.destroy_process_group()  # so that the others wait for this rank no longer
-        if not isinstance(exc, Exception):  # Ctrl-C: there is little time
-            return None
-        silent = _await(store, "failed", ranks, FAREWELL)
-        if own is None:
-            who = [store.get(f"who/{other}").decode() for other in ranks]
-            lines = [
-                f"Rank {other} ({who[other]}) failed: {line}."
-                for other in ranks
-                if other not in silent and (line := store.get(f"failed/{other}").decode())
-            ]
-            lines += [
-                f"Rank {other} ({who[other]}) does not answer: it has died, hangs or is far behind."
-                for other in silent
-            ]
-        _leave(store, rank, set(ranks) - set(silent))
+        silent = _await(store, "failed", range(world_size), FAREWELL)
+        for other in range(world_size):
+            who = f"Rank {other} ({store.get(f'who/{other}').decode()})"
+            if other in silent:
+                lines.append(f"{who} does not answer: it has died, hangs or is far behind.")
+            elif line := store.get(f"failed/{other}").decode():
+                lines.append(f"{who} failed: {line}.")
+        _leave(store, rank, set(range(world_size)) - set(silent))
     except distributed.DistError:
-        if own is None:
-            return "The process that holds the store (rank 0, or the launcher) has ended."
-    finally:
-        last_resort.cancel()
-    return " ".join(lines) or None
+        lines = ["The process that holds the store (rank 0, or the launcher) has ended."]
+    return "" if own else " ".join(lines)
 
 
-def _is_echo(exc: BaseException) -> bool:
+def _is_echo(exc: Exception) -> bool:
     """Whether `exc` is what a collective raises when another process has gone or is late."""
     if isinstance(exc, distributed.DistError):
         return True
