@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import nn
@@ -15,7 +15,6 @@ from adversarial_trainer.quantization.kmeans import start_codebooks
 from adversarial_trainer.quantization.statistics import (
     BatchStatistics,
     codebook_use,
-    count_codes,
     gather_statistics,
 )
 from adversarial_trainer.registry import register
@@ -65,11 +64,11 @@ class ResidualVectorQuantizer(BaseQuantizer):
 
     Shape: `[B, D, T]` -> x `[B, D, T]`, codes `[B, K, T]`.
 
-    Metrics, over the frames of all ranks in training, of this rank in evaluation, for each
-    codebook used (`usage/0`, `perplexity/0`, ...) and as means (`usage`, `perplexity`): the share
-    of codes that at least one frame of the batch took (so at most frames / bins), and exp of the
-    entropy of the codes, in [1, bins]. From `update`: `replaced`, dead codes replaced in all
-    codebooks; while frames are gathered only `kmeans_progress`, in [0, 1].
+    Metrics of a training forward, over the frames of all ranks, for each codebook used (`usage/0`,
+    `perplexity/0`, ...) and as means (`usage`, `perplexity`): the share of codes that at least one
+    frame of the batch took (so at most frames / bins), and exp of the entropy of the codes, in
+    [1, bins]. From `update`: `replaced`, dead codes replaced in all codebooks; while frames are
+    gathered only `kmeans_progress`, in [0, 1].
     """
 
     def __init__(
@@ -103,11 +102,9 @@ class ResidualVectorQuantizer(BaseQuantizer):
                 raise ValueError(f"{key} must be in [0, 1), got {share!r}")
         if not 0 <= q_dropout <= 1:
             raise ValueError(f"q_dropout is a probability, in [0, 1], got {q_dropout!r}")
-        if dropout_choices is not None and not len(dropout_choices):
-            raise ValueError(f"dropout_choices must hold integers in 1..{n_q}, got none")
-        for n in dropout_choices or ():
-            if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= n_q:
-                raise ValueError(f"dropout_choices must be integers in 1..{n_q}, n_q, got {n!r}")
+        choices = None if dropout_choices is None else list(dropout_choices)
+        if choices is not None and not (choices and set(choices) <= set(range(1, n_q + 1))):
+            raise ValueError(f"dropout_choices must be integers in 1..{n_q}, n_q, got {choices}")
         self.dimension = dimension
         self.max_n_q = n_q
         self.n_q = n_q
@@ -116,16 +113,17 @@ class ResidualVectorQuantizer(BaseQuantizer):
         self.kmeans_frames = kmeans_frames_per_code * bins
         self.kmeans_max_batches = kmeans_max_batches
         self.q_dropout = q_dropout
-        self.dropout_choices = None if dropout_choices is None else list(dropout_choices)
+        self.dropout_choices = choices
         self.generator = distrib.shared_generator(DEFAULT_SEED) if generator is None else generator
         # Replacing a few codes a step is enough, and keeps the message between ranks small.
         self.max_replaced = min(bins, max(16, bins // 8)) if dead_code_threshold > 0 else 0
-        layers = []
-        for _ in range(n_q):
-            book = Codebook(dimension, bins, decay, dead_code_threshold, not kmeans_init)
-            layers.append(nn.ModuleDict({"_codebook": book}))
+        books = [
+            Codebook(dimension, bins, decay, dead_code_threshold, not kmeans_init)
+            for _ in range(n_q)
+        ]
         # Nested so that keys read vq.layers.0._codebook.embed.
-        self.vq = nn.ModuleDict({"layers": nn.ModuleList(layers)})
+        layers = nn.ModuleList(nn.ModuleDict({"_codebook": book}) for book in books)
+        self.vq = nn.ModuleDict({"layers": layers})
         self._gathered: list[torch.Tensor] = []  # frames for k-means, a batch each
         self._initialised = False
 
@@ -197,7 +195,6 @@ class ResidualVectorQuantizer(BaseQuantizer):
             out.to(x.dtype), _per_item(all_codes, x), bandwidth, rows.new_zeros(())
         )
         if not self.training:
-            result.metrics = codebook_use(count_codes(all_codes, self.bins, rows))
             return result
         result.penalty = energy / max(n_q * rows.numel(), 1)
         result.update = gather_statistics(
@@ -215,9 +212,10 @@ class ResidualVectorQuantizer(BaseQuantizer):
     def update(self, result: QuantizedResult) -> dict[str, torch.Tensor]:
         """Move the codebooks by a training forward's `result`, or gather its frames for k-means."""
         if isinstance(result.update, BatchStatistics):
-            counts, sums, candidates, _ = result.update
+            counts, sums, candidates, energy = result.update
             replaced = counts.new_zeros(())
-            if result.update.valid:
+            # With frames, and none of them so large that its square is not finite.
+            if energy.isfinite() & (counts[0].sum() > 0):
                 for k, book in enumerate(self.codebooks[: len(counts)]):
                     replaced += book.update(counts[k], sums[k], candidates[k])
             return {"replaced": replaced}
@@ -248,12 +246,6 @@ class ResidualVectorQuantizer(BaseQuantizer):
         for book, layer_codes in zip(self.codebooks[1:], codes.unbind(1)[1:], strict=False):
             out = out + book.lookup(layer_codes)
         return out.transpose(1, 2)  # [B, D, T]
-
-    def _load_from_state_dict(self, *args: Any) -> None:
-        # Codebooks may be without a start again.
-        self._initialised = False
-        self._gathered.clear()
-        super()._load_from_state_dict(*args)
 
     def _draw_count(self) -> int:
         """Number of codebooks of a training step, equal on all ranks."""

@@ -19,11 +19,6 @@ class BatchStatistics(NamedTuple):
     candidates: torch.Tensor  # frames to replace dead codes with, [K, M, D]
     energy: torch.Tensor  # squares of what each codebook left over, 0-dim
 
-    @property
-    def valid(self) -> torch.Tensor:
-        """Whether there are frames and all are finite (a large one's square is not), 0-dim."""
-        return self.energy.isfinite() & (self.counts[0].sum() > 0)
-
 
 def gather_statistics(
     inputs: torch.Tensor,
@@ -44,7 +39,8 @@ def gather_statistics(
         generator: CPU generator that draws alike on all ranks.
     """
     layers, _, dimension = inputs.shape
-    counts = count_codes(codes, bins, inputs)
+    counts = inputs.new_zeros(layers, bins)
+    counts.scatter_add_(1, codes, torch.ones_like(codes, dtype=inputs.dtype))
     offsets = torch.arange(layers, device=codes.device)[:, None] * bins
     sums = inputs.new_zeros(layers * bins, dimension)
     sums.index_add_(0, (codes + offsets).flatten(), inputs.flatten(0, 1))
@@ -55,12 +51,6 @@ def gather_statistics(
     flat = distrib.all_reduce(torch.cat([part.flatten() for part in stats]))
     parts = flat.split([part.numel() for part in stats])
     return BatchStatistics(*(p.view_as(old) for p, old in zip(parts, stats, strict=True)))
-
-
-def count_codes(codes: torch.Tensor, bins: int, like: torch.Tensor) -> torch.Tensor:
-    """How often each code occurs in `codes` `[K, N]`: `[K, bins]`, of the dtype of `like`."""
-    counts = like.new_zeros(len(codes), bins)
-    return counts.scatter_add_(1, codes, torch.ones_like(codes, dtype=like.dtype))
 
 
 def codebook_use(counts: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -162,12 +162,9 @@ def test_only_missing_codebooks_start():
 
 
 def test_initialised_codebooks_are_noticed():
-    """Rank 0's state arrives by broadcast into the buffers; a load may take the start away."""
+    """Rank 0's state arrives by broadcast into the buffers."""
     rvq = ResidualVectorQuantizer(8, n_q=2, bins=16).eval()
-    fresh = {key: value.clone() for key, value in rvq.state_dict().items()}
     assert not rvq.initialised
     for book in rvq.codebooks:
         book.start(torch.randn(16, 8), torch.ones(16))
     assert rvq.encode(torch.randn(1, 8, 4)).shape == (1, 2, 4)
-    rvq.load_state_dict(fresh)
-    assert not rvq.initialised

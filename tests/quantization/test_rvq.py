@@ -227,11 +227,11 @@ def test_metrics():
     corners = torch.tensor([[1.0, 1], [1, -1], [-1, 1], [-1, -1]])
     rvq.codebooks[0].start(corners, torch.ones(4))
     x = corners[[0, 0, 1, 1]].t()[None]  # [1, D, T]
-    for metrics in (rvq.eval()(x, 75.0).metrics, rvq.train()(x, 75.0).metrics):
-        assert metrics["usage/0"].item() == metrics["usage"].item() == 0.5
-        assert metrics["perplexity/0"].item() == pytest.approx(2.0)
-        assert metrics["perplexity"].item() == pytest.approx(2.0)
-        assert all(value.dim() == 0 for value in metrics.values())
+    metrics = rvq.train()(x, 75.0).metrics
+    assert metrics["usage/0"].item() == metrics["usage"].item() == 0.5
+    assert metrics["perplexity/0"].item() == pytest.approx(2.0)
+    assert metrics["perplexity"].item() == pytest.approx(2.0)
+    assert all(value.dim() == 0 for value in metrics.values())
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -271,7 +271,7 @@ def test_shapes(batch, length, n_q, training):
         ({"decay": 1.0}, r"decay .*\[0, 1\).* got 1.0"),
         ({"dead_code_threshold": 2}, "dead_code_threshold .* got 2"),
         ({"q_dropout": 1.5}, "q_dropout .* got 1.5"),
-        ({"dropout_choices": [1, 9]}, r"dropout_choices .* 1\.\.3.* got 9"),
+        ({"dropout_choices": [1, 9]}, r"dropout_choices .* 1\.\.3.* got \[1, 9\]"),
         ({"dropout_choices": []}, "dropout_choices"),
     ],
 )
