@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -56,12 +55,14 @@ class Interruption:
         traceback: TracebackType | None,
     ) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            signal.signal(number, handler or signal.SIG_DFL)
 
     @property
     def name(self) -> str:
         """Name of the signal, such as SIGTERM."""
-        return "a signal to another rank" if self.signum is None else _name(self.signum)
+        if self.signum is None:
+            return "a signal to another rank"
+        return signal.Signals(self.signum).name
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         if self.signum is None:
@@ -75,8 +76,9 @@ class Interruption:
         only if SLURM still lists the job as running, so that it was not cancelled and SLURM does
         not requeue it by itself. Otherwise the status is 128 + the signal's number.
         """
-        signum = signal.SIGTERM if self.signum is None else self.signum
-        requeue = self._requeue()
+        signum = self.signum or signal.SIGTERM
+        names = {getattr(h, "__name__", ""): h for h in self._before.values()}
+        requeue = names.get("checkpoint_and_try_requeue")  # submitit's
         if requeue is None:
             sys.exit(128 + signum)
         if signum != signal.SIGTERM or _runs_on():
@@ -84,24 +86,10 @@ class Interruption:
             requeue(signum, None)
         sys.exit(0)
 
-    def _requeue(self) -> Any:
-        """Return submitit's handler, or None."""
-        for number in STOP_SIGNALS:
-            handler = self._before.get(number)
-            if getattr(handler, "__name__", "") == "checkpoint_and_try_requeue":
-                return handler
-        return None
-
-
-def _name(signum: int) -> str:
-    return signal.Signals(signum).name
-
 
 def _runs_on() -> bool:
     """Return whether SLURM still lists this job as running, as before a preemption."""
-    job = os.environ.get("SLURM_JOB_ID")
-    if job is None or shutil.which("squeue") is None:
-        return False
+    job = os.environ.get("SLURM_JOB_ID", "")
     line = ["squeue", "--noheader", "--jobs", job, "--format", "%T"]
     try:
         result = subprocess.run(line, capture_output=True, text=True, timeout=20, check=False)

@@ -88,19 +88,6 @@ def parameter_count(module: nn.Module) -> str:
     return f"{count / 1e6:.2f} M parameters, {count * 4 / 2**20:.1f} MiB"
 
 
-def table(rows: Iterable[Iterable[str]], header: Iterable[str]) -> list[str]:
-    """Return the lines of a table, its first column left-aligned, the others right-aligned."""
-    cells = [list(header), *(list(row) for row in rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    return [
-        "  ".join(
-            cell.rjust(width) if i else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in cells
-    ]
-
-
 def describe(
     cfg: DictConfig,
     model: EncodecModel,
@@ -146,9 +133,9 @@ def discriminator_table(metrics: Mapping[str, float]) -> list[str]:
     names = [key[len("d_acc/") :] for key in metrics if key.startswith("d_acc/")]
     if not names:
         return []
-    rows = [
-        [name, *(f"{metrics[f'{key}/{name}']:+.2f}" for key in ("d_real", "d_fake"))]
-        + [f"{metrics[f'd_acc/{name}']:.0%}"]
-        for name in names
-    ]
-    return table(rows, ["Discriminator", "D(real)", "D(fake)", "accuracy"])
+    width = max(map(len, [*names, "Discriminator"]))
+    lines = [f"{'Discriminator':{width}}  D(real)  D(fake)  accuracy"]
+    for name in names:
+        real, fake, accuracy = (metrics[f"{key}/{name}"] for key in ("d_real", "d_fake", "d_acc"))
+        lines.append(f"{name:{width}}  {real:+7.2f}  {fake:+7.2f}  {accuracy:8.0%}")
+    return lines

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from adversarial_trainer.grids._local import LocalRun, end_all, run_all, visible_gpus
 
 MAIN: Any = None  # scripts need none
-# What a training of one epoch does for the runner.
+# What a run of one epoch leaves behind.
 FINISH = "open('{folder}/history.json', 'w').write('[{{}}]')\n"
 
 
@@ -107,7 +107,7 @@ def test_one_at_a_time(
         f"{how} after 0 epochs\n" for how in ("exit status 1", "SIGKILL", "exit status 0")
     ]
 
-    # Another runner sees the same, and a second try that works leaves no trace of the first.
+    # Another runner sees the same; a second try that works removes the failure.
     again = Script(tmp_path, "b", script)
     assert again.state() == "FAILED" and Script(tmp_path, "e", script).state() == "COMPLETED"
     run_here([again])
@@ -148,7 +148,7 @@ try:
 except KeyboardInterrupt:
     sys.exit(130)
 """
-# With a process of its own; the second is deaf to requests.
+# With a child process; the second ignores SIGTERM.
 CHILD = """
 import signal, subprocess, sys, time
 if "{folder}".endswith("b"):
@@ -161,7 +161,7 @@ time.sleep(100)
 
 @pytest.mark.slow
 def test_an_interruption_ends_all_processes(tmp_path: Path) -> None:
-    """At once at a second Ctrl-C, those that are deaf and what all of them started; nobody
+    """A second Ctrl-C kills those that ignored the first, and their children; none counts as
     failed."""
     path = [*sys.path, str(Path(__file__).parent)]
     script = RUNNER.format(path=path, folder=str(tmp_path))
@@ -172,9 +172,9 @@ def test_an_interruption_ends_all_processes(tmp_path: Path) -> None:
     runner.send_signal(signal.SIGINT)
     wait_for(lambda: not is_alive(pids[0]))
     time.sleep(0.5)
-    assert runner.poll() is None, "it waits for the deaf one"
+    assert runner.poll() is None, "it waits for the second"
     runner.send_signal(signal.SIGINT)
-    assert runner.wait(8) == 130, "and no longer than it must"
+    assert runner.wait(8) == 130
     wait_for(lambda: not any(map(is_alive, pids)), seconds=5)
     for run in runs:
         assert not run.failure.exists()

@@ -8,7 +8,7 @@ from micro import make_cfg
 
 from adversarial_trainer.models.builders import get_model
 from solvers.builders import get_adversarial, get_weights
-from solvers.summary import LineFormatter, Progress, describe, discriminator_table, table
+from solvers.summary import LineFormatter, Progress, describe, discriminator_table
 
 
 def test_a_line_shows_the_metrics_asked_for_in_that_order() -> None:
@@ -35,8 +35,6 @@ def test_progress_has_a_line_every_so_many_updates(caplog: pytest.LogCaptureFixt
 
 
 def test_tables_are_aligned() -> None:
-    lines = table([["a", "+1.00"], ["longer", "-22.00"]], ["Name", "D"])
-    assert lines == ["Name         D", "a        +1.00", "longer  -22.00"]
     metrics = {"d_real": 0.5, "d_acc": 0.5}
     for name, accuracy in (("fft256", 0.75), ("period2", 1.0)):
         metrics |= {f"d_real/{name}": 1, f"d_fake/{name}": -0.5, f"d_acc/{name}": accuracy}
