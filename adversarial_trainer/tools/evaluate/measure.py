@@ -70,7 +70,7 @@ def evaluate(
     hidden = None if distrib.is_rank_zero() else True
     bar = tqdm(scores, "Evaluate", len(mine), leave=False, unit="file", disable=hidden)
     found = [scores for part in distrib.gather_objects(list(bar)) for scores in part]
-    return _collect(sorted(found, key=lambda file: file.index), model, scorer, counts, usage)
+    return _collect(sorted(found, key=lambda file: file.number), model, scorer, counts, usage)
 
 
 def _collect(

@@ -56,13 +56,13 @@ class Task(NamedTuple):
     """A file to score.
 
     Attributes:
-        index, path: of the file.
+        number, path: of the file in the list of files.
         real: the original, `[C, T]`.
         fakes: what the model made of it at each bandwidth (kb/s), `[C, T]` each.
         metrics: names of the metrics to compute.
     """
 
-    index: int
+    number: int
     path: str
     real: Tensor
     fakes: Mapping[float, Tensor]
@@ -70,13 +70,13 @@ class Task(NamedTuple):
 
 
 class FileScores(NamedTuple):
-    """Scores of one file, which is number `index` in the list of files.
+    """Scores of one file, by its number in the list of files.
 
     `rows` have `system`, `bandwidth`, `measured` and the metrics, of the model at each bandwidth
     and then of the baseline. None stands for what has no value.
     """
 
-    index: int
+    number: int
     path: str
     seconds: float
     rows: list[dict[str, Any]]
@@ -111,7 +111,7 @@ class Scorer:
             for rate in self.opus.rates:
                 fake, measured = self.opus(task.real, self.sample_rate, rate)
                 rows.append(self._row(task, self.opus.name, rate, measured, fake))
-        return FileScores(task.index, task.path, task.real.shape[-1] / self.sample_rate, rows)
+        return FileScores(task.number, task.path, task.real.shape[-1] / self.sample_rate, rows)
 
     def _row(
         self, task: Task, system: str, bandwidth: float, measured: float | None, fake: Tensor

@@ -32,15 +32,15 @@ class Line:
 
     Attributes:
         name: for the legend.
-        points: (x, y), x rising.
+        points: (x, y).
         bounds: confidence interval (low, high) of each point, None where it has none; or empty.
         colour: index of its colour; None: its place among the lines.
         dashed: whether it is dashed, to tell it from another line of that colour.
     """
 
     name: str
-    points: Sequence[tuple[float, Any]]
-    bounds: Sequence[tuple[Any, Any]] = ()
+    points: Sequence[tuple[float, float]]
+    bounds: Sequence[tuple[float | None, float | None]] = ()
     colour: int | None = None
     dashed: bool = False
 
@@ -115,9 +115,9 @@ def draw_chart(
 
 def _draw(axes: Any, line: Line, colour: str, dash: str, name: str) -> list[str]:
     """Draw a line with its intervals; return the tooltips of its points, if they are marked."""
-    bounds = zip(line.points, line.bounds, strict=False)
-    for x, low, high in ((x, *interval) for (x, _), interval in bounds if None not in interval):
-        axes.plot([x, x], [low, high], color=colour, linewidth=1, alpha=0.6, clip_on=False)
+    for (x, _), (low, high) in zip(line.points, line.bounds, strict=False):
+        if low is not None:
+            axes.plot([x, x], [low, high], color=colour, linewidth=1, alpha=0.6, clip_on=False)
     marker = "o" if len(line.points) <= MAX_MARKED else ""
     xs, ys = zip(*line.points, strict=True)
     axes.plot(

@@ -26,50 +26,44 @@ def numbers_of(runs: Runs, *groups: str) -> list[Chart]:
                 meant = meaning(stage, name)
                 if meant.group in groups:
                     found.setdefault(key_of(name), meant)
-    if "d_real" in found and found.pop("d_fake", None) is not None:
+    if "d_real" in found:
+        found.pop("d_fake", None)
         found["d_real"] = found["d_real"]._replace(title="D(real), solid, and D(fake), dashed")
     charts = []
     for key, meant in found.items():
-        single = next(iter(runs.values())) if len(runs) == 1 else None
-        lines = _of_runs(runs, key, meant) if single is None else _of_run(single, key)
+        lines = _lines(runs, key, meant)
+        if key == "d_real":
+            lines = [
+                replace(line, name=f"D({side}) {line.name}", colour=colour, dashed=side == "fake")
+                for side in ("real", "fake")
+                for colour, line in enumerate(_lines(runs, f"d_{side}", meant))
+            ]
         limits = (0.0, 1.0) if meant.unit == "share" else None
         title, caption = sentence(meant.title), _caption(key, meant)
         charts.append(draw_chart(title, lines, caption, "epoch", limits, meant.guide))
     return _drawn(charts)
 
 
-def _of_run(run: Run, key: str) -> list[Line]:
-    """Lines of a number: of its parts in training, else of the stages that have it."""
+def _lines(runs: Runs, key: str, meant: Meaning) -> list[Line]:
+    """Return the lines of a number by epoch.
+
+    Of a single run: its parts in training, else the stages that have it. Of several: a line for
+    each, losses in validation where they were measured, all else in training.
+    """
+    if len(runs) > 1:
+        validated = meant.group == "loss" and any(run.curve("valid", key) for run in runs.values())
+        stage = "valid" if validated else "train"
+        return [Line(title, run.curve(stage, key)) for title, run in runs.items()]
+    (run,) = runs.values()
     start = key if key.endswith("_") else f"{key}/"
-    parts = {
-        name.removeprefix(start): name for name in run.names("train") if name.startswith(start)
-    }
-    numbered = "codebook " if all(part.isdecimal() for part in parts) else ""
-    ordered = sorted(parts, key=lambda part: (len(part), part) if numbered else (0, ""))
-    lines = [Line(numbered + part, run.curve("train", parts[part])) for part in ordered]
-    if key == "d_real" and parts:
-        both = [("real", False), ("fake", True)]
-        return [
-            Line(f"D({side}) {part}", run.curve("train", f"d_{side}/{part}"), (), colour, dashed)
-            for side, dashed in both
-            for colour, part in enumerate(ordered)
-        ]
+    parts = [name for name in run.names("train") if name.startswith(start)]
+    if parts:
+        lines = [Line(name.removeprefix(start), run.curve("train", name)) for name in parts]
+        if all(line.name.isdecimal() for line in lines):
+            lines = [replace(line, name=f"codebook {line.name}") for line in lines]
+        return lines
     stages = [stage for stage in STAGES if meaning(stage, key).group != "quality"]
-    return lines or [Line(stage, run.curve(stage, key)) for stage in stages]
-
-
-def _of_runs(runs: Runs, key: str, meant: Meaning) -> list[Line]:
-    """A line for each run: losses in validation where they were measured, all else in training."""
-    validated = meant.group == "loss" and any(run.curve("valid", key) for run in runs.values())
-    stage = "valid" if validated else "train"
-    lines = [Line(title, run.curve(stage, key)) for title, run in runs.items()]
-    if key == "d_real":
-        lines = [replace(line, name=f"D(real) {line.name}") for line in lines]
-        lines += [
-            Line(f"D(fake) {title}", run.curve(stage, "d_fake"), (), colour, True)
-            for colour, (title, run) in enumerate(runs.items())
-        ]
-    return lines
+    return [Line(stage, run.curve(stage, key)) for stage in stages]
 
 
 def quality_by_epoch(runs: Runs) -> list[Chart]:
@@ -106,9 +100,9 @@ def rate_distortion(runs: Runs) -> list[Chart]:
         for title, system, evaluation in lines_of:
             rows = [] if evaluation is None else evaluation.rows_of(system)
             values = [(row.rate, row.metrics[name]) for row in rows if name in row.metrics]
-            values = sorted((v for v in values if v[1].mean is not None), key=lambda v: v[0])
-            points = [(rate, value.mean) for rate, value in values]
-            lines.append(Line(title, points, [(value.low, value.high) for _, value in values]))
+            points = [(rate, v.mean) for rate, v in values if v.mean is not None]
+            bounds = [(v.low, v.high) for _, v in values if v.mean is not None]
+            lines.append(Line(title, points, bounds))
         unit = f", {measure.unit}" if measure.unit else ""
         caption = (
             f"{measure.title}{unit}, mean over files with its 95 % confidence interval. "

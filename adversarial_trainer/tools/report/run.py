@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
 
@@ -17,7 +17,6 @@ from adversarial_trainer.models.pretrained.weights import epoch_folders
 from adversarial_trainer.tools.evaluate import Results
 
 History = list[dict[str, dict[str, float]]]
-T = TypeVar("T")
 
 ORIGINAL = "original"
 WAV = re.compile(r"(.+)_(original|[0-9]+(?:\.[0-9]+)?kbps)\.wav", re.DOTALL)
@@ -129,7 +128,7 @@ def read_run(folder: Path, history: History | None = None) -> Run:
     """
     run = Run(folder)
 
-    def read(what: str, name: str, parse: Callable[[Any], T], default: T) -> T:
+    def read(what: str, name: str, parse: Callable[[Any], Any], default: Any) -> Any:
         """Return what `parse` makes of a file, the values of JSON or the text of another one."""
         try:
             text = (folder / name).read_text(encoding="utf-8")
@@ -140,8 +139,8 @@ def read_run(folder: Path, history: History | None = None) -> Run:
             run.missing.append(f"{what}: {name} is damaged ({type(error).__name__}: {error}).")
         return default
 
-    config = read("The configuration", ".hydra/config.yaml", _configuration, ("", {}))
-    run.config_text, run.config = config
+    config = ".hydra/config.yaml"
+    run.config_text, run.config = read("The configuration", config, _configuration, ("", {}))
     run.overrides = read("The command line", ".argv.json", lambda line: [*map(str, line)], [])
     provenance = "Commit, parameter counts and dates"
     run.parameters, run.starts = read(provenance, "provenance.json", _provenance, ({}, []))
