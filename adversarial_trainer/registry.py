@@ -42,7 +42,9 @@ def format_value(value: object) -> str:
 def unknown_name(kind: str, name: object, choices: Iterable[str]) -> ValueError:
     """The error for a name that is not among the choices."""
     text = repr(name) if isinstance(name, str) and len(name) <= 80 else format_value(name)
-    return ValueError(f"Unknown {kind} {text}. Choices: {', '.join(sorted(choices))}.")
+    choices = sorted(choices)
+    hint = did_you_mean(name, choices) if isinstance(name, str) else ""
+    return ValueError(f"Unknown {kind} {text}. Choices: {', '.join(choices)}.{hint}")
 
 
 def did_you_mean(name: object, choices: Iterable[str], prefix: str = "") -> str:

@@ -110,6 +110,8 @@ def discriminator_names(cfg: DictConfig) -> list[str]:
 def get_discriminator(cfg: DictConfig, name: str) -> MultiDiscriminator:
     """Return one family of discriminators, from its arguments in `cfg.adversarial`."""
     params = to_params(cfg.adversarial.get(name))
+    if "sample_rate" in parameter_names(DISCRIMINATORS.get_class(name)):
+        params["sample_rate"] = cfg.sample_rate
     with naming(f"adversarial.{name}", params):
         return DISCRIMINATORS.build(name, in_channels=cfg.channels, **params)
 

@@ -17,6 +17,7 @@ from adversarial_trainer.adversarial.discriminators import DISCRIMINATORS
 from adversarial_trainer.losses import LOSSES, Balancer
 from adversarial_trainer.metrics import METRICS
 from adversarial_trainer.models.builders import DECODERS, ENCODERS, MODELS, get_model
+from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.quantization import QUANTIZERS
 from adversarial_trainer.registry import (
     Registry,
@@ -105,7 +106,8 @@ def _check_groups(cfg: DictConfig, config: Mapping[str, Any]) -> None:
     )
     for name in discriminator_names(cfg):
         params = adversarial.get(name, {})
-        check_group(f"adversarial.{name}", params, DISCRIMINATORS[name], without=["in_channels"])
+        injected = ["in_channels", "sample_rate"]
+        check_group(f"adversarial.{name}", params, DISCRIMINATORS[name], without=injected)
     matching = adversarial["feature_matching"]
     check_group("adversarial.feature_matching", matching, FeatureMatchingLoss, without=["loss"])
     _check_optimizer("adversarial.optim", adversarial["optim"])
@@ -203,11 +205,19 @@ def _check_best(config: Mapping[str, Any]) -> None:
         raise ValueError(f"{given}: set evaluate.metrics.{metric}=true as well.")
 
 
+def _build_modules(cfg: DictConfig) -> tuple[EncodecModel, nn.Module | None]:
+    return get_model(cfg, torch.Generator("cpu")), get_discriminators(cfg)
+
+
 def _build_all(cfg: DictConfig) -> None:
     """Build all parts and throw them away, for what only their constructors refuse."""
-    with torch.device("meta"):  # no memory for weights
-        model = get_model(cfg, torch.Generator("cpu"))
-        adversary = get_discriminators(cfg)
+    try:
+        with torch.device("meta"):  # no memory for weights
+            model, adversary = _build_modules(cfg)
+    except ValueError as exc:
+        if "meta tensor" not in str(exc):
+            raise
+        model, adversary = _build_modules(cfg)  # a constructor reads values: not on meta
     get_losses(cfg)
     get_balancer(cfg, adversarial=adversary is not None)
     stub = nn.Linear(1, 1)

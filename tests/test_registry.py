@@ -42,7 +42,8 @@ def test_unknown_name(name: Any) -> None:
     with pytest.raises(ValueError) as error:
         PARTS.build(name)
     shown = "null" if name is None else repr(name)
-    assert str(error.value) == f"Unknown part {shown}. Choices: alpha, zeta."
+    hint = " Did you mean alpha?" if name == "alhpa" else ""
+    assert str(error.value) == f"Unknown part {shown}. Choices: alpha, zeta.{hint}"
 
 
 def test_unhashable_name() -> None:

@@ -169,7 +169,8 @@ def fold_weight_norm(module: Module) -> Module:
 
 
 def _plain_convolution(conv: Any) -> nn.Module:
-    kind = next(k for k in (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d) if isinstance(conv, k))
+    kinds: list[Any] = [nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d]
+    kind = next(kind for kind in kinds if isinstance(conv, kind))
     plain = kind(
         conv.in_channels,
         conv.out_channels,

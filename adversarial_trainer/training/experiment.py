@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -44,7 +45,12 @@ CONFIG_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
 
 
 def exit_with_error(message: object) -> NoReturn:
-    """Print one line (on rank 0) and exit with status 2, as argparse does."""
+    """Print one line (on rank 0) and exit with status 2, as argparse does.
+
+    With HYDRA_FULL_ERROR=1 the traceback of the current exception comes first.
+    """
+    if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        traceback.print_exc()
     if get_distrib_spec().rank == 0:
         text = str(message).replace("\n", " ")
         print(f"error: {text}", file=sys.stderr)

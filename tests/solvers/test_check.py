@@ -10,8 +10,11 @@ import pytest
 import torch
 from micro import make_cfg, make_solver
 from omegaconf import OmegaConf
+from torch import nn
 
+from adversarial_trainer.adversarial.discriminators import DISCRIMINATORS, MultiDiscriminator
 from adversarial_trainer.models.builders import flatten
+from adversarial_trainer.modules.spectral import MelSpectrogram
 from adversarial_trainer.train import main
 from adversarial_trainer.training.devices import get_device
 from solvers import check_config
@@ -23,7 +26,7 @@ UNKNOWN = [
     ("+adversarial.msstftd.filter=2", "Did you mean adversarial.msstftd.filters?"),
     ("+adversarial.mdp=3", "adversarial.mdp: no such key. Did you mean adversarial.m"),
     ("+adversarial.optim.epochs=3", "adversarial.optim.epochs: no such key."),
-    ("+adversarial.schedule.total_updates=3", "Valid keys in adversarial.schedule: name, warmup"),
+    ("+adversarial.schedule.total_updates=3", "Valid keys in adversarial.schedule: "),
     ("+adversarial.feature_matching.relativ=true", "adversarial.feature_matching.relative?"),
     ("+optim.learning_rate=1", "optim.learning_rate: no such key."),
     ("+optim.ema.decays=1", "Did you mean optim.ema.decay?"),
@@ -235,3 +238,23 @@ def test_each_discriminator_has_its_own_optimizer_and_schedule() -> None:
         adversarial.scheduler.step()
     assert adversarial.optimizer.param_groups[0]["lr"] == pytest.approx(0)
     assert get_discriminators(make_cfg("adversarial.discriminators=mpd")) is not None
+
+
+class OnMel(MultiDiscriminator):
+    """A discriminator whose constructor reads values, and wants the sample rate."""
+
+    def __init__(self, in_channels: int, sample_rate: int) -> None:
+        super().__init__()
+        self.sample_rate = sample_rate
+        self.discriminators = nn.ModuleList([nn.Conv1d(in_channels, 1, 1)])
+        self.mel = MelSpectrogram(sample_rate, 512, 128)
+
+
+def test_a_constructor_that_reads_values_and_the_sample_rate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(DISCRIMINATORS, "on_mel", OnMel)
+    cfg = make_cfg("adversarial.discriminators=[on_mel]")
+    check_config(cfg)
+    built = get_discriminators(cfg)
+    assert isinstance(built, OnMel) and built.sample_rate == cfg.sample_rate

@@ -81,7 +81,7 @@ def checked_config(path: Path, values: Any) -> DictConfig:
             raise ValueError(f"{path}: its configuration has no usable {key!r}.")
     model = values["model"]
     for key in (model.get("autoencoder", "seanet"), "encoder", "decoder"):
-        if not isinstance(model.get(key), dict):
+        if not isinstance(model.get(key, {}), dict):
             raise ValueError(f"{path}: its configuration has no usable 'model.{key}'.")
     return OmegaConf.create(values)
 
