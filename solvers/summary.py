@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import flashy
@@ -41,6 +42,7 @@ class LineFormatter(flashy.Formatter):
         return {key: metrics[key] for key in self.include_keys if key in metrics}
 
 
+@dataclass
 class Progress:
     """Log lines `<title> | <done>/<total> | <speed> | <metrics>` in the course of an epoch.
 
@@ -50,22 +52,15 @@ class Progress:
         done: updates done before.
     """
 
-    def __init__(
-        self,
-        logger: logging.Logger,
-        title: str,
-        total: int,
-        every: int,
-        formatter: flashy.Formatter,
-        done: int = 0,
-    ) -> None:
-        self.logger = logger
-        self.title = title
-        self.total = total
-        self.every = every
-        self.formatter = formatter
-        self.done = done
-        self._since = (done, time.perf_counter())
+    logger: logging.Logger
+    title: str
+    total: int
+    every: int
+    formatter: flashy.Formatter
+    done: int = 0
+
+    def __post_init__(self) -> None:
+        self._since = (self.done, time.perf_counter())
 
     def step(self) -> bool:
         """Count an update; return whether a line is due."""

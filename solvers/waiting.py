@@ -20,14 +20,11 @@ WARNING_SHARE, WARNING_SECONDS = 0.1, 10.0
 
 def track_data_wait(batches: Iterable[Batch], epoch: UnfinishedEpoch) -> Iterator[Batch]:
     """Yield the batches; add the seconds that each was waited for to `epoch.waiting`."""
-    iterator = iter(batches)
-    while True:
-        began = time.monotonic()
-        batch = next(iterator, None)
-        if batch is None:
-            return
+    began = time.monotonic()
+    for batch in batches:
         epoch.waiting += time.monotonic() - began
         yield batch
+        began = time.monotonic()
 
 
 def data_wait(epoch: UnfinishedEpoch, num_workers: int) -> float:

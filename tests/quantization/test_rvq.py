@@ -10,7 +10,6 @@ from encodec.quantization.vq import ResidualVectorQuantizer as EncodecRVQ
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain.quantizer import PlainResidualVQ
-from torch.nn import functional as F
 
 from adversarial_trainer.quantization import DummyQuantizer, ResidualVectorQuantizer
 
@@ -81,19 +80,6 @@ def test_forward_is_encode_decode():
     assert rvq.encode(x).shape == (2, 2, 9)
     assert torch.equal(rvq.encode(x), result.codes[:, :2])
     assert rvq(x, 75.0).codes.shape == (2, 2, 9)
-
-
-def test_more_codebooks_are_closer():
-    torch.manual_seed(0)
-    rvq = ResidualVectorQuantizer(4, n_q=4, bins=32)
-    x = torch.randn(8, 4, 64)
-    rvq.update(rvq(x, 75.0))
-    rvq.eval()
-    errors = []
-    for n in range(1, 5):
-        rvq.set_num_codebooks(n)
-        errors.append(F.mse_loss(rvq(x, 75.0).x, x).item())
-    assert errors[0] < 0.6 and all(b < 0.7 * a for a, b in zip(errors, errors[1:], strict=False))
 
 
 @pytest.mark.parametrize(("n", "expected"), [(1, 0.75), (8, 6.0), (32, 24.0)])
