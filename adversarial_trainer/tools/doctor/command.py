@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 
-from adversarial_trainer.audio import replacing
 from adversarial_trainer.data import DEFAULT_SHARES, STAGES
 from adversarial_trainer.tools.arguments import whole_number
 
@@ -42,26 +40,18 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--workers", type=whole_number, metavar="N", help="threads; default one a core"
     )
-    parser.add_argument("--report", metavar="FILE", help="write the report to FILE as well")
-    parser.add_argument("--force", action="store_true", help="let --report overwrite FILE")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Examine, print, and return the exit status; ValueError or OSError for a wrong call."""
-    if args.report and os.path.lexists(args.report) and not args.force:
-        raise FileExistsError(f"--report {args.report!r} exists; --force overwrites it")
-    report = examine(args.folder, args.shares, args.workers)
+    report = examine(args.folder, args.shares, args.workers, sys.stderr.isatty())
     problems = find_problems(report)
     if args.json:
         # ASCII; names that are not UTF-8 can be restored from their escapes with `os.fsencode`.
-        text = json.dumps(to_json(report, problems), indent=1, allow_nan=False) + "\n"
+        print(json.dumps(to_json(report, problems), indent=1, allow_nan=False))
     else:
-        text = to_text(report, problems)
-    if args.report:
-        with replacing(args.report) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    sys.stdout.write(text)
+        sys.stdout.write(to_text(report, problems))
     return 1 if problems else 0
 
 

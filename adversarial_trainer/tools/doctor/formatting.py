@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from adversarial_trainer.data import STAGES
@@ -14,7 +14,7 @@ from .problems import HARMLESS, NARROW, Problem
 from .report import AudioFile, Report
 from .stats import decibels
 
-VERSION = 2  # of the JSON; raised when a key changes its meaning or is removed
+VERSION = 3  # of the JSON; raised when a key changes its meaning or is removed
 SHOWN = 8  # cases of a problem in the text
 
 # Seconds; up to, but not including.
@@ -27,56 +27,39 @@ _LENGTHS = [
 def to_json(report: Report, problems: Sequence[Problem]) -> dict[str, Any]:
     """Convert to plain containers; docs/doctor.md lists the keys. Paths are absolute."""
     files = report.files
-    names = [file.path for file in files]
     return {
         "version": VERSION,
         "source": report.source,
         "problems": [
-            {
-                "kind": problem.kind,
-                "text": problem.text,
-                "advice": problem.advice,
-                "count": len(problem.items),
-                "items": [
-                    {"files": list(item.files), "detail": item.detail} for item in problem.items
-                ],
-            }
-            for problem in problems
+            {"kind": p.kind, "text": p.text, "advice": p.advice, "count": len(p.items),
+             "items": [{"files": list(item.files), "detail": item.detail} for item in p.items]}
+            for p in problems
         ],
         "summary": {
             "usable": len(files),
             "skipped": len(report.skipped),
-            "seconds": sum(file.stats.duration for file in files),
+            "seconds": _seconds(files),
             "silence": _silence(files),
             "other_files": dict(sorted(report.others.items())),
             **_tables(files),
         },
         "split": _split(report),
-        "copies": [
-            {"files": [names[n] for n in group], "same_bytes": same}
-            for group, same in zip(report.copies, report.same_bytes, strict=True)
-        ],
-        "leaks": [
-            {"files": [names[n] for n in group], "stages": [list(files[n].stages) for n in group]}
-            for group in report.leaks
-        ],
         "files": [_file(file) for file in files],
         "skipped": [
             {"path": skipped.path, "kind": skipped.kind, "reason": skipped.reason}
             for skipped in report.skipped
         ],
-    }
+    }  # fmt: skip
 
 
 def to_text(report: Report, problems: Sequence[Problem]) -> str:
     """Format for people."""
     files = report.files
-    seconds = sum(file.stats.duration for file in files)
     links = sum(skipped.kind == HARMLESS for skipped in report.skipped)
     left_out = len(report.skipped) - links
     lines = [
         _name(report.source),
-        f"  {_files(len(files))} usable, {_time(seconds)}"
+        f"  {_files(len(files))} usable, {_time(_seconds(files))}"
         + (f"; {left_out:,} left out" if left_out else "")
         + (f"; {links:,} more names of the same files" if links else ""),
         "",
@@ -99,9 +82,10 @@ def _problem(number: int, problem: Problem, root: str) -> list[str]:
         problem.advice, 100, initial_indent="     -> ", subsequent_indent="        "
     )
     shown = problem.items[:SHOWN]
-    cases = [(" = ".join(_name(_relative(p, root)) for p in i.files), i.detail) for i in shown]
-    width = min(60, max(len(name) for name, _ in cases))
-    lines += [f"       {name:<{width}}  {detail}".rstrip() for name, detail in cases]
+    names = [" = ".join(_name(_relative(path, root)) for path in item.files) for item in shown]
+    width = min(60, max(map(len, names)))
+    for name, item in zip(names, shown, strict=True):
+        lines.append(f"       {name:<{width}}  {item.detail}".rstrip())
     if count > SHOWN:
         lines.append(f"       ... and {count - SHOWN:,} more; --json has all")
     return lines
@@ -124,7 +108,6 @@ def _summary(report: Report) -> list[str]:
         f"  {'level':<13} RMS {levels[0]:.1f} to {levels[-1]:.1f} dBFS, "
         f"median {statistics.median(levels):.1f}",
         f"  {'silence':<13} {100 * _silence(files):.1f} % of the time",
-        f"  {'copies':<13} {_sets(report.copies)} of files with the same samples",
     ]
     if report.others:
         kinds = ", ".join(f"{_name(kind)} {n:,}" for kind, n in report.others.most_common(8))
@@ -153,31 +136,27 @@ def _file(file: AudioFile) -> dict[str, Any]:
 
 def _tables(files: Sequence[AudioFile]) -> dict[str, dict[str, dict[str, float]]]:
     """Count files and seconds by duration, sample rate in Hz, channels, format and bandwidth."""
-    keys: dict[str, Callable[[AudioFile], str]] = {
-        "durations": lambda f: next(name for top, name in _LENGTHS if f.stats.duration < top),
-        "sample_rates": lambda f: str(f.stats.sample_rate),
-        "channels": lambda f: str(f.stats.channels),
-        "formats": lambda f: f.stats.format,
-        "bandwidths": _bandwidth,
-    }
-    tables = {}
-    for name, key in keys.items():
-        groups: dict[str, list[AudioFile]] = {}
-        for file in sorted(files, key=lambda file: file.stats.duration):
-            groups.setdefault(key(file), []).append(file)
-        tables[name] = {row: _sums(members) for row, members in groups.items()}
+    names = ("durations", "sample_rates", "channels", "formats", "bandwidths")
+    tables: dict[str, dict[str, dict[str, float]]] = {name: {} for name in names}
+    for file in sorted(files, key=lambda file: file.stats.duration):
+        stats = file.stats
+        length = next(name for top, name in _LENGTHS if stats.duration < top)
+        rate, channels = str(stats.sample_rate), str(stats.channels)
+        rows = length, rate, channels, stats.format, _bandwidth(file)
+        for name, row in zip(names, rows, strict=True):
+            sums = tables[name].setdefault(row, {"files": 0, "seconds": 0.0})
+            sums["files"] += 1
+            sums["seconds"] += stats.duration
     return tables
 
 
 def _split(report: Report) -> dict[str, dict[str, float]]:
-    members = {stage: [f for f in report.files if stage in f.stages] for stage in STAGES}
-    return {
-        stage: {"share": report.shares.get(stage, 0), **_sums(members[stage])} for stage in STAGES
-    }
-
-
-def _sums(files: Sequence[AudioFile]) -> dict[str, float]:
-    return {"files": len(files), "seconds": sum(file.stats.duration for file in files)}
+    rows = {}
+    for stage in STAGES:
+        members = [file for file in report.files if stage in file.stages]
+        share = report.shares.get(stage, 0)
+        rows[stage] = {"share": share, "files": len(members), "seconds": _seconds(members)}
+    return rows
 
 
 def _bandwidth(file: AudioFile) -> str:
@@ -187,9 +166,13 @@ def _bandwidth(file: AudioFile) -> str:
     return f"up to {top / 1000:.0f} kHz at {rate / 1000:g} kHz"
 
 
+def _seconds(files: Sequence[AudioFile]) -> float:
+    return sum(file.stats.duration for file in files)
+
+
 def _silence(files: Sequence[AudioFile]) -> float:
-    seconds = sum(file.stats.duration for file in files)
-    return sum(file.stats.silence * file.stats.duration for file in files) / max(1e-9, seconds)
+    silent = sum(file.stats.silence * file.stats.duration for file in files)
+    return silent / max(1e-9, _seconds(files))
 
 
 def _relative(path: str, root: str) -> str:
@@ -205,10 +188,6 @@ def _name(path: str) -> str:
 
 def _files(count: int) -> str:
     return f"{count:,} file" if count == 1 else f"{count:,} files"
-
-
-def _sets(groups: Sequence[object]) -> str:
-    return f"{len(groups):,} set" if len(groups) == 1 else f"{len(groups):,} sets"
 
 
 def _time(seconds: float) -> str:

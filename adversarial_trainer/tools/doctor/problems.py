@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .report import AudioFile, Report
@@ -71,102 +71,86 @@ _LEFT_OUT = {
 }  # fmt: skip
 # Links within the folder are no problem: they are read once, as intended.
 HARMLESS = "second name of a file"
+# Text and advice for each kind, the most severe first.
+_PROBLEMS = {
+    "leak": (
+        "in training and held out at once: metrics on held-out files would show how well they "
+        "were memorised",
+        "Keep one of each, or put them under one stage with dset.stages.<stage>.",
+    ),
+    **{kind: (f"left out: {reason}", advice) for reason, (kind, advice) in _LEFT_OUT.items()},
+    "few_files": (
+        "serving several stages, because there are too few",
+        "Add files, cut long ones up, or give stages files of their own (dset.stages.<stage>).",
+    ),
+    "manifest": ("not as long as the manifest says", "Write the manifest anew."),
+    "copies": (
+        "copies, with the same samples: they count more often than the rest",
+        "Keep one of each.",
+    ),
+    "clipped": (
+        f"clipped: more than {100 * CLIPPED:g} % of the samples",
+        "Look for better sources: a codec learns the distortion.",
+    ),
+    "narrow": (
+        "less bandwidth than the sample rate promises: upsampled, or from a lossy codec",
+        "Fine for a codec with a sample rate of at most twice that. For others look for better "
+        "sources, or the codec learns to leave the top empty.",
+    ),
+    "offset": (
+        f"a DC offset of more than {OFFSET:g} of full scale",
+        "Filter it out (a high-pass at 20 Hz).",
+    ),
+    "silence": (f"silent for more than {100 * SILENT:g} % of the time", "Cut the silence out."),
+    "quiet": (
+        f"below {decibels(QUIET):.0f} dBFS throughout",
+        "Raise their level, or leave them out.",
+    ),
+}
 
 
 def find_problems(report: Report) -> list[Problem]:
     """Return the problems that have cases, the most severe first."""
-    return [problem for problem in _problems(report) if problem.items]
+    cases: dict[str, list[tuple[float, Item]]] = {kind: [] for kind in _PROBLEMS}
+    for kind, groups in (("leak", report.leaks), ("copies", report.copies)):
+        for group in groups:
+            stages = ", ".join("/".join(file.stages) for file in group)
+            cases[kind].append((0.0, Item(tuple(file.path for file in group), stages)))
+    for skipped in report.skipped:
+        if skipped.kind != HARMLESS:
+            detail = skipped.reason.partition(": ")[2]
+            cases[_LEFT_OUT[skipped.kind][0]].append((0.0, Item((skipped.path,), detail)))
+    for file in report.files:
+        for kind, severity, detail in _faults(file):
+            cases[kind].append((severity, Item((file.path,), detail)))
+    return [
+        Problem(kind, *_PROBLEMS[kind], tuple(item for _, item in sorted(found, key=_severest)))
+        for kind, found in cases.items()
+        if found
+    ]
 
 
-def _problems(report: Report) -> Iterator[Problem]:
-    files = report.files
-
-    def group(numbers: list[int]) -> tuple[str, ...]:
-        return tuple(files[n].path for n in numbers)
-
-    yield Problem(
-        "leak",
-        "in training and held out at once: metrics on held-out files would show how well they "
-        "were memorised",
-        "Keep one of each, or put them under one stage with dset.stages.<stage>.",
-        tuple(
-            Item(group(leak), ", ".join("/".join(files[n].stages) for n in leak))
-            for leak in report.leaks
-        ),
-    )
-    for kind, (name, advice) in _LEFT_OUT.items():
-        yield Problem(
-            name,
-            f"left out: {kind}",
-            advice,
-            tuple(
-                Item((skipped.path,), skipped.reason.partition(": ")[2])
-                for skipped in report.skipped
-                if skipped.kind == kind
-            ),
-        )
-    shared = [file for file in files if len(file.stages) > 1]
-    yield Problem(
-        "few_files",
-        f"serving several stages, because there are only {len(files)}",
-        "Add files, cut long ones up, or give stages files of their own (dset.stages.<stage>).",
-        tuple(Item((file.path,), ", ".join(file.stages)) for file in shared),
-    )
-    yield _above_limit(
-        files, "manifest", "not as long as the manifest says", "Write the manifest anew.",
-        lambda f: abs((f.declared or f.stats.duration) - f.stats.duration), OFF,
-        lambda f: f"{f.declared:.1f} s declared, {f.stats.duration:.1f} s there",
-    )  # fmt: skip
-    yield Problem(
-        "copies",
-        "copies, with the same samples: they count more often than the rest",
-        "Keep one of each.",
-        tuple(
-            Item(group(numbers), "same bytes" if same else "same samples, other format or header")
-            for numbers, same in zip(report.copies, report.same_bytes, strict=True)
-        ),
-    )
-    yield _above_limit(
-        files, "clipped", f"clipped: more than {100 * CLIPPED:g} % of the samples",
-        "Look for better sources: a codec learns the distortion.",
-        lambda f: f.stats.clipped, CLIPPED, lambda f: f"{100 * f.stats.clipped:.2g} % clipped",
-    )  # fmt: skip
-    yield _above_limit(
-        files, "narrow", "less bandwidth than the sample rate promises: upsampled, or from a "
-        "lossy codec",
-        "Fine for a codec with a sample rate of at most twice that. For others look for better "
-        "sources, or the codec learns to leave the top empty.",
-        lambda f: 1 - f.stats.bandwidth / (f.stats.sample_rate / 2), 1 - NARROW,
-        lambda f: f"content up to {f.stats.bandwidth / 1000:.1f} kHz, sample rate "
-        f"{f.stats.sample_rate / 1000:g} kHz",
-    )  # fmt: skip
-    yield _above_limit(
-        files, "offset", f"a DC offset of more than {OFFSET:g} of full scale",
-        "Filter it out (a high-pass at 20 Hz).",
-        lambda f: f.stats.offset, OFFSET, lambda f: f"mean {f.stats.offset:.3f}",
-    )  # fmt: skip
-    yield _above_limit(
-        files, "silence", f"silent for more than {100 * SILENT:g} % of the time",
-        "Cut the silence out.",
-        lambda f: f.stats.silence, SILENT, lambda f: f"{100 * f.stats.silence:.0f} % silence",
-    )  # fmt: skip
-    yield _above_limit(
-        files, "quiet", f"below {decibels(QUIET):.0f} dBFS throughout",
-        "Raise their level, or leave them out.",
-        lambda f: 1 - f.stats.peak, 1 - QUIET,
-        lambda f: f"peak {decibels(f.stats.peak) or 0:.0f} dBFS",
-    )  # fmt: skip
+def _severest(case: tuple[float, Item]) -> float:
+    return -case[0]
 
 
-def _above_limit(
-    files: list[AudioFile],
-    kind: str,
-    text: str,
-    advice: str,
-    severity: Callable[[AudioFile], float],
-    limit: float,
-    detail: Callable[[AudioFile], str],
-) -> Problem:
-    """Return the problem of files whose severity is above the limit, the most severe first."""
-    bad = sorted((file for file in files if severity(file) > limit), key=lambda f: -severity(f))
-    return Problem(kind, text, advice, tuple(Item((file.path,), detail(file)) for file in bad))
+def _faults(file: AudioFile) -> Iterator[tuple[str, float, str]]:
+    """Yield kind, severity (for the order) and description of what is wrong with a usable file."""
+    stats = file.stats
+    half = stats.sample_rate / 2
+    if len(file.stages) > 1:
+        yield "few_files", 0.0, ", ".join(file.stages)
+    if (off := abs(file.declared - stats.duration)) > OFF:
+        yield "manifest", off, f"{file.declared:.1f} s declared, {stats.duration:.1f} s there"
+    if stats.clipped > CLIPPED:
+        yield "clipped", stats.clipped, f"{100 * stats.clipped:.2g} % clipped"
+    if stats.bandwidth < NARROW * half:
+        content = f"content up to {stats.bandwidth / 1000:.1f} kHz"
+        rate = f"sample rate {stats.sample_rate / 1000:g} kHz"
+        yield "narrow", 1 - stats.bandwidth / half, f"{content}, {rate}"
+    if stats.offset > OFFSET:
+        yield "offset", stats.offset, f"mean {stats.offset:.3f}"
+    if stats.silence > SILENT:
+        yield "silence", stats.silence, f"{100 * stats.silence:.0f} % silence"
+    if stats.peak < QUIET:
+        yield "quiet", 1 - stats.peak, f"peak {decibels(stats.peak) or 0:.0f} dBFS"

@@ -43,22 +43,16 @@ def cutoff(wave: np.ndarray, rate: int, bits: int | None = 16) -> float:
 
 
 @pytest.mark.parametrize("kind", SOUNDS)
-@pytest.mark.parametrize("rate", [16_000, 48_000])
-def test_whole_spectra_have_no_end(kind: str, rate: int) -> None:
-    assert cutoff(sound(kind, rate), rate) >= NARROW * rate / 2
-
-
-@pytest.mark.parametrize("kind", SOUNDS)
-@pytest.mark.parametrize("hertz", [4000, 8000])
-def test_low_passed(kind: str, hertz: int) -> None:
+def test_low_passed(kind: str) -> None:
     wave = sound(kind, 24_000)
-    wave = low_pass(wave, hertz, 24_000)
-    assert cutoff(wave, 24_000) == pytest.approx(hertz, rel=0.08)
+    assert cutoff(wave, 24_000) >= NARROW * 12_000
+    for hertz in (4000, 8000):
+        assert cutoff(low_pass(wave, hertz, 24_000), 24_000) == pytest.approx(hertz, rel=0.08)
 
 
 @pytest.mark.parametrize("kind", SOUNDS)
-@pytest.mark.parametrize("rate, to", [(16_000, 24_000), (22_050, 44_100)])
-def test_resampled(kind: str, rate: int, to: int) -> None:
+def test_resampled(kind: str) -> None:
+    rate, to = 22_050, 44_100
     wave = resample(torch.from_numpy(sound(kind, rate)).float(), rate, to).numpy()
     found = cutoff(wave, to)
     # Sounds that fade away before the top are heard to end a little earlier.
@@ -66,11 +60,9 @@ def test_resampled(kind: str, rate: int, to: int) -> None:
     assert cutoff(0.03 * wave, to, bits=None) == pytest.approx(found, rel=0.12)
 
 
-@pytest.mark.parametrize("suffix", ["mp3", "ogg"])
-@pytest.mark.parametrize("kind", SOUNDS)
-def test_lossy_codecs(kind: str, suffix: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind, suffix, setting", [("music", "mp3", 0.6), ("noise", "ogg", 0.7)])
+def test_lossy_codecs(kind: str, suffix: str, setting: float, tmp_path: Path) -> None:
     wave, rate = sound(kind, 48_000), 48_000
-    setting = {"mp3": 0.6, "ogg": 0.7}[suffix]
     path = tmp_path / f"a.{suffix}"
     soundfile.write(path, wave, rate, compression_level=setting)
     decoded, _ = soundfile.read(path)

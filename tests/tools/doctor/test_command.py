@@ -75,9 +75,8 @@ def test_report_for_people(
 def test_good_folder(good: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["doctor", str(good)]) == 0 and "No issues found" in capsys.readouterr().out
     status, report = as_json(capsys, str(good))
-    assert status == 0 and report["problems"] == [] and report["version"] == 2
+    assert status == 0 and report["problems"] == [] and report["version"] == 3
     assert report["summary"]["seconds"] == pytest.approx(16)
-    assert report["summary"]["other_files"] == {".json": 1}
     assert report["summary"]["channels"]["2"] == {"files": 1, "seconds": 2.0}
     # The split is the one that training makes.
     metas = resolve_stage_metas(good)
@@ -124,7 +123,6 @@ def test_wrong_calls(good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
         ((good, "--shares", "train=x"), b"STAGE=NUMBER"),
         ((good, "--shares", "trian=1"), b"Unknown stage 'trian'"),
         ((good, "--workers", "0"), b"at least 1"),
-        ((good, "--report", tmp_path / "notes.txt"), b"--force"),
         ((), b"FOLDER"),
     ]:
         try:
@@ -134,14 +132,3 @@ def test_wrong_calls(good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
         out, err = capsys.readouterr()
         assert (status, out) == (2, ""), argv
         assert said.decode() in err, (argv, err)
-
-
-def test_report_file(good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "report.txt"
-    assert main(["doctor", str(good), "--report", str(path)]) == 0
-    text = capsys.readouterr().out
-    assert path.read_text() == text
-    assert main(["doctor", str(good), "--report", str(path)]) == 2
-    assert main(["doctor", str(good), "--json", "--report", str(path), "--force"]) == 0
-    assert json.loads(path.read_text())["problems"] == []
-    assert [p.name for p in tmp_path.iterdir()] == ["report.txt"]

@@ -34,15 +34,14 @@ def test_levels(block: int) -> None:
     assert meter.silence == meter.clipped == 0
 
 
-@pytest.mark.parametrize("block", [1 << 18, 1000])
-def test_silence_is_where_all_channels_are(block: int) -> None:
+def test_silence_is_where_all_channels_are() -> None:
     wav = np.concatenate([sine(100, 0.5), sine(100, 0.5)])
     wav[0, : RATE // 2] = 0
-    assert metered(wav, block).silence == 0
+    assert metered(wav, 1000).silence == 0
     wav[1, : RATE // 2] = 1e-4  # -80 dBFS
-    assert metered(wav, block).silence == pytest.approx(0.25)
+    assert metered(wav, 1000).silence == pytest.approx(0.25)
     wav[1, : RATE // 2] = 1e-2  # -40 dBFS
-    assert metered(wav, block).silence == 0
+    assert metered(wav, 1000).silence == 0
     assert metered(np.zeros((1, 1234))).silence == 1
 
 
