@@ -6,15 +6,16 @@ state dict, named as in the encodec package), `xp.cfg` (YAML text), `version` an
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
 from .weights import Weights, checked_config, plain_yaml, table_of_weights
 
 FILE = "compression_state_dict.bin"
-_REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 
 
 def fits(state: Mapping[str, Any]) -> bool:
@@ -39,23 +40,17 @@ def from_state(path: Path, state: Mapping[str, Any]) -> Weights:
 
 
 def _translate(path: Path, cfg: dict[str, Any]) -> dict[str, Any]:
-    """Translate AudioCraft's keys to ours; `${a.b}` is looked up, other expressions are not."""
+    """Translate AudioCraft's keys to ours."""
+    node = OmegaConf.create(cfg)
 
-    def look_up(key: str, default: Any = None, depth: int = 8) -> Any:
-        value: Any = cfg
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
-        return default if value is None else resolved(value, depth)
-
-    def resolved(value: Any, depth: int) -> Any:
-        if isinstance(value, dict):
-            return {name: resolved(item, depth) for name, item in value.items()}
-        match = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
-        if match is None:
-            return value
-        if depth == 0:
-            raise ValueError(f"{path}: xp.cfg: {value} leads to itself.")
-        return look_up(match[1], None, depth - 1)
+    def look_up(key: str, default: Any = None) -> Any:
+        try:
+            value = OmegaConf.select(node, key)
+            if OmegaConf.is_config(value):
+                value = OmegaConf.to_container(value, resolve=True)
+        except (OmegaConfBaseException, RecursionError) as exc:
+            raise ValueError(f"{path}: xp.cfg: {key} cannot be resolved.") from exc
+        return default if value is None else value
 
     kinds = {
         "compression_model": "encodec",

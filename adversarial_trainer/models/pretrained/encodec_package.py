@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from .weights import Weights, checked_config
 
 _FIRST = "encoder.model.0.conv.conv.{}"
@@ -29,16 +27,14 @@ def fits(state: Mapping[str, Any]) -> bool:
 
 def from_state(path: Path, state: Mapping[str, Any]) -> Weights:
     """Return the weights, with the configuration that fits them."""
-    tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
-    if len(tensors) != len(state):
-        raise ValueError(f"{path}: a state dict holds tensors only.")
     try:
-        values = _sizes({name: tuple(value.shape) for name, value in tensors.items()})
-    except (IndexError, KeyError, ValueError, ZeroDivisionError) as exc:
+        values = _sizes({name: tuple(value.shape) for name, value in state.items()})
+    except (AttributeError, IndexError, KeyError, ValueError, ZeroDivisionError) as exc:
         raise ValueError(
             f"{path}: not the state dict of the encodec package's EncodecModel ({exc!r})."
         ) from exc
-    return Weights(tensors, checked_config(path, values), None, {"kind": "encodec", "path": path})
+    info = {"kind": "encodec", "path": path}
+    return Weights(dict(state), checked_config(path, values), None, info)
 
 
 def _sizes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:

@@ -32,11 +32,7 @@ def read_file(path: Path) -> Weights:
         )
     beside = path.with_name(DISCRIMINATORS)
     discriminators = read_safetensors(beside)[0] if beside.is_file() else None
-    try:
-        info = json.loads(metadata.get("info", "{}"))
-    except ValueError as exc:
-        raise ValueError(f"{path}: its metadata 'info' is not JSON ({exc}).") from exc
-    info = info if isinstance(info, dict) else {}
+    info = json.loads(metadata.get("info", "{}"))
     return Weights(
         tensors,
         parse_config(path, metadata.get("config")),

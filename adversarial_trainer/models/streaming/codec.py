@@ -50,7 +50,7 @@ class Latency(NamedTuple):
 
 
 class _Chunked:
-    """State of one signal, which begins with `reset` and ends with `finish`."""
+    """State of one signal, which ends with `finish`; the next one begins then."""
 
     def __init__(self, model: EncodecModel) -> None:
         if model.training:
@@ -59,13 +59,8 @@ class _Chunked:
         self.reset()
 
     def reset(self) -> None:
-        """Begin a new signal."""
-        self._finished = False
+        """Forget the signal so far, and begin a new one."""
         self._empty: torch.Tensor | None = None  # the last input, `[..., 0]`
-
-    def _check_unfinished(self) -> None:
-        if self._finished:
-            raise RuntimeError("this signal is finished; call reset() to begin another")
 
 
 class ChunkEncoder(_Chunked):
@@ -91,7 +86,6 @@ class ChunkEncoder(_Chunked):
         Args:
             x: floats `[B, C, T]`, T >= 0; B the same for the whole signal.
         """
-        self._check_unfinished()
         if x.dim() != 3 or x.shape[1] != self.model.channels or not x.is_floating_point():
             raise ValueError(
                 f"audio must be floats of shape [B, C, T] with C={self.model.channels}, "
@@ -105,11 +99,11 @@ class ChunkEncoder(_Chunked):
     @torch.no_grad()
     def finish(self) -> list[EncodedChunk]:
         """Return the last chunks, with the padding at the end of the signal."""
-        self._check_unfinished()
         if self._empty is None or not self._samples:
             raise ValueError("nothing to encode: a signal needs at least one sample, got none")
-        self._finished = True
-        return self._encode(self._empty, True)
+        chunks = self._encode(self._empty, True)
+        self.reset()
+        return chunks
 
     def _encode(self, x: torch.Tensor, last: bool) -> list[EncodedChunk]:
         raise NotImplementedError
@@ -125,16 +119,14 @@ class ChunkDecoder(_Chunked):
     @torch.no_grad()
     def push(self, chunk: EncodedChunk) -> torch.Tensor:
         """Return the audio `[B, C, T]`, T >= 0, that `chunk` completes."""
-        self._check_unfinished()
         return self._decode(chunk)
 
     @torch.no_grad()
     def finish(self) -> torch.Tensor:
         """Return the rest of the audio, `[B, C, T]`. The padding to a whole frame is included: cut
         the whole to the original length."""
-        self._check_unfinished()
         audio = self._flush()
-        self._finished = True
+        self.reset()
         return audio
 
     def _decode(self, chunk: EncodedChunk) -> torch.Tensor:

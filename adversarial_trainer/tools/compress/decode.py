@@ -144,7 +144,6 @@ def _decode_blocks(
             continue
         if started:
             yield decoder.finish()
-            decoder.reset()
             started = False
         for begin in range(0, item.samples, rate):
             yield parameter.new_zeros(1, model.channels, min(rate, item.samples - begin))

@@ -111,7 +111,6 @@ def write_wav(
 
     Samples beyond [-1, 1] are clipped, with a warning at the end; FLOAT keeps them.
     """
-    check_subtype(subtype)
     blocks = iter(blocks)
     first = next(blocks)
     channels, (tag, bits) = len(first), _SUBTYPES[subtype]

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from adversarial_trainer.models.pretrained import Codec
+from adversarial_trainer.models.pretrained.hf import to_hf_state_dict
 from adversarial_trainer.models.pretrained.hf_config import to_hf_config
-from adversarial_trainer.models.pretrained.hf_layout import to_hf_state_dict
 
 NAMES = ("config.json", "preprocessor_config.json", "model.safetensors", "README.md")
 LIBRARY = "transformers"

@@ -169,7 +169,7 @@ def test_audiocraft_that_cannot_be_read(tmp_path: Path, run: CompressionSolver) 
     torch.save(
         audiocraft(run, AUDIOCRAFT.replace("${sample_rate}", "${encodec.sample_rate}")), path
     )
-    with pytest.raises(ValueError, match="leads to itself"):
+    with pytest.raises(ValueError, match="sample_rate cannot be resolved"):
         load_codec(path)
     torch.save({"xp.cfg": OmegaConf.create({"a": 1}), "best_state": {}}, path)
     with pytest.raises(ValueError, match="training checkpoint of AudioCraft.*export_encodec"):

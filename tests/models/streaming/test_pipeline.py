@@ -114,7 +114,7 @@ def test_what_is_refused():
     for block in (torch.zeros(5), torch.zeros(1, 5).int()):
         with pytest.raises(ValueError, match=r"floats \[C, T\]"):
             run(block)
-    with pytest.raises(ValueError, match="sample rates must be positive"):
+    with pytest.raises(ValueError, match="sample rates must be"):
         run(good, rate=0)
 
 

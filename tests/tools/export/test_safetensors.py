@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from micro import differences, make_solver, write_audio
+from micro import differences
 from omegaconf import OmegaConf
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -80,31 +80,6 @@ def test_discriminators_load_strictly(run: Path, exported: Path) -> None:
     assert any("_u" in key for key in names) and any("original1" in key for key in names)
     for key, value in discriminators.state_dict().items():
         assert torch.equal(value, stored[f"adversary.{key}"])
-
-
-@pytest.mark.parametrize(
-    "names",
-    ["[mpd]", *(pytest.param(n, marks=pytest.mark.slow) for n in ("[msd]", "[mpd,msstftd,msd]"))],
-)
-def test_all_sets_of_discriminators(names, tmp_path: Path) -> None:
-    audio = write_audio(tmp_path / "audio")
-    solver = make_solver(tmp_path, audio, f"adversarial.discriminators={names}", "data_init=false")
-    solver.commit()
-    out = tmp_path / "out"
-    argv = ["export", str(solver.folder), str(out), "--format", "safetensors"]
-    assert main([*argv, "--with-discriminators"]) == 2  # untrained codebooks
-    for book in solver.model.quantizer.codebooks:
-        book.inited.fill_(1)
-    solver.commit()
-    assert main([*argv, "--with-discriminators"]) == 0
-    codec = load_codec(out)
-    discriminators = get_discriminators(codec.cfg)
-    discriminators.load_state_dict(codec.discriminators)
-    mine = solver.adversarial.adversary.state_dict()
-    assert not differences(dict(discriminators.state_dict()), dict(mine))
-    # Exported anew without them, none are left that would be taken for this codec's.
-    assert main([*argv, "--force"]) == 0
-    assert load_codec(out).discriminators is None
 
 
 def test_nothing_private_goes_along(run: Path, exported: Path) -> None:

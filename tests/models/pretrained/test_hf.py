@@ -18,12 +18,12 @@ from transformers import EncodecConfig, EncodecModel
 from transformers.models.encodec.modeling_encodec import EncodecResidualVectorQuantizer
 
 from adversarial_trainer.models.pretrained import load_codec
+from adversarial_trainer.models.pretrained.hf import from_hf_state_dict, to_hf_state_dict
 from adversarial_trainer.models.pretrained.hf_config import (
     codebook_counts,
     from_hf_config,
     to_hf_config,
 )
-from adversarial_trainer.models.pretrained.hf_layout import from_hf_state_dict, to_hf_state_dict
 
 SMALL = ("model.seanet.n_filters=4", "model.seanet.dimension=16", "quantizer.bins=64")
 RECIPES = {
