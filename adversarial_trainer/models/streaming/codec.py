@@ -140,6 +140,9 @@ def streaming_obstacle(model: EncodecModel) -> str | None:
     """Return why a model cannot work piece by piece; None if it can."""
     if model.renormalize:
         return "renormalize=True: an item's volume is only known at its end"
+    for name in ("preprocess", "postprocess", "encode", "decode"):
+        if getattr(type(model), name) is not getattr(EncodecModel, name):
+            return f"{type(model).__name__} has a {name} of its own"
     for half, module in (("encoder", model.encoder), ("decoder", model.decoder)):
         if not isinstance(module, StreamingModule):
             return f"{half}: a {type(module).__name__} has no method `step`"

@@ -7,6 +7,7 @@ import pytest
 import torch
 from recipes import audio, check_codes, codec, pieces
 
+from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.models.streaming import (
     EncodedChunk,
     SegmentedDecoder,
@@ -174,6 +175,18 @@ def test_codecs_that_need_the_whole_signal():
     assert isinstance(get_encoder(codec("tiny")), StreamingEncoder)
     model = codec("encodec_48khz", "model.renormalize=false", "model.seanet.n_filters=2")
     assert streaming_obstacle(model)
+
+
+def test_a_model_with_methods_of_its_own_is_coded_by_them() -> None:
+    """Not by its encoder and decoder alone, which would leave out what those methods do."""
+
+    class Louder(EncodecModel):
+        def postprocess(self, x: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tensor:
+            return 2 * super().postprocess(x, scale)
+
+    model = codec("tiny")
+    model.__class__ = Louder
+    assert "Louder has a postprocess of its own" in str(streaming_obstacle(model))
     with pytest.raises(ValueError, match="encoder.model.0.conv.norm: GroupNorm"):
         StreamingEncoder(model)
     model = copy.deepcopy(codec("tiny"))
