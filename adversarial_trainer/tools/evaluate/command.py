@@ -21,7 +21,7 @@ from adversarial_trainer.tools.arguments import (
 from adversarial_trainer.training.devices import cores, get_device
 
 from .measure import evaluate
-from .opus import HIGHEST, LOWEST, MISSING, Opus
+from .opus import HIGHEST, LOWEST, Opus
 from .output import JSON, to_text, write_results
 from .scoring import Scorer, WantedMetric
 from .settings import codebook_counts, configured_metric, describe_data, describe_model
@@ -170,18 +170,13 @@ def _wanted(codec: Codec, args: argparse.Namespace) -> list[WantedMetric]:
 
 
 def _baseline(model: EncodecModel, counts: Sequence[int]) -> Opus | None:
-    """Return Opus with the model's rates; print what is left out."""
-    bandwidths = [model.bandwidth_of(n) for n in counts]
-    rates = [rate for rate in bandwidths if Opus.takes(rate, model.channels)]
-    opus, left_out = Opus.find(rates), [f"{rate:g}" for rate in bandwidths if rate not in rates]
-    if opus is None:
-        print(MISSING, file=sys.stderr)
-    elif model.channels > 2:
-        print(f"No Opus baseline for {model.channels} channels, only 1 or 2.", file=sys.stderr)
-    elif left_out:
-        limits = f"{LOWEST:g} to {HIGHEST * model.channels:g} kb/s"
+    """Return Opus with those of the model's bitrates that it has; print which it has not."""
+    bandwidths, channels = [model.bandwidth_of(n) for n in counts], model.channels
+    rates = [rate for rate in bandwidths if Opus.takes(rate, channels)]
+    if left_out := [f"{rate:g}" for rate in bandwidths if rate not in rates]:
+        limits = f"{LOWEST * channels:g} to {HIGHEST * channels:g} kb/s"
         print(f"Opus has {limits}: {', '.join(left_out)} left out.", file=sys.stderr)
-    return opus if rates and model.channels <= 2 else None
+    return Opus(rates) if rates else None
 
 
 def _metrics(text: str) -> list[str]:

@@ -1,13 +1,10 @@
-"""Opus as a baseline, through the programs of opus-tools or ffmpeg."""
+"""Opus as a baseline, through libsndfile."""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import tempfile
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import soundfile
@@ -18,70 +15,43 @@ from torch import Tensor
 from adversarial_trainer.audio import resample
 
 RATE = 48000  # Hz, of Opus; other rates are resampled here, by filters without delay
-LOWEST = 6.0  # kb/s of a stream; encoders refuse lower rates, or do not keep to them
-HIGHEST = 256.0  # kb/s for each channel
+# kb/s for each channel, which libsndfile's compression levels 1 and 0 stand for.
+LOWEST, HIGHEST = 6.0, 256.0
 MAX_LAG = 8  # samples at 48 kHz (0.17 ms) that decoded audio is moved by at most
-MISSING = (
-    "No Opus baseline: neither opusenc and opusdec (apt install opus-tools) nor an ffmpeg with "
-    "libopus is installed."
-)
 
 
 @dataclass(frozen=True)
 class Opus:
-    """Encodes and decodes with Opus in its default mode, variable bitrate, highest complexity.
+    """Encodes and decodes with libopus, at a variable bitrate.
 
     Attributes:
-        program: 'opusenc' or 'ffmpeg'.
         rates: kb/s at which it is evaluated.
     """
 
-    program: str
     rates: Sequence[float] = ()
     name = "opus"  # of the system in results
 
     @staticmethod
-    def find(rates: Sequence[float] = ()) -> Opus | None:
-        """Return the installed one; None if there is none."""
-        if shutil.which("opusenc") and shutil.which("opusdec"):
-            return Opus("opusenc", rates)
-        if shutil.which("ffmpeg"):
-            command = ["ffmpeg", "-hide_banner", "-encoders"]
-            if "libopus" in subprocess.run(command, capture_output=True, text=True).stdout:
-                return Opus("ffmpeg", rates)
-        return None
-
-    @staticmethod
     def takes(bandwidth: float, channels: int) -> bool:
-        """Return whether Opus has streams of `bandwidth` kb/s."""
-        return LOWEST <= bandwidth <= HIGHEST * channels
+        """Return whether `bandwidth` kb/s is a rate of Opus."""
+        return LOWEST <= bandwidth / channels <= HIGHEST
 
     def __call__(self, wav: Tensor, sample_rate: int, bandwidth: float) -> tuple[Tensor, float]:
-        """Encode and decode `wav` `[C, T]`, C of 1 or 2, at `bandwidth` kb/s.
+        """Encode and decode `wav` `[C, T]` at `bandwidth` kb/s.
 
         Returns:
             The decoded audio, aligned with `wav` and of its shape, and the kb/s of its packets,
             without headers and the Ogg container.
-
-        Raises:
-            ChildProcessError: the program failed.
         """
         audio = resample(wav.detach().cpu().float(), sample_rate, RATE).clamp(-1, 1)
-        with tempfile.TemporaryDirectory(prefix="opus-") as folder:
-            source, coded, decoded = (Path(folder, n) for n in ("in.wav", "coded.opus", "out.wav"))
-            soundfile.write(source, audio.numpy().T, RATE, subtype="FLOAT")  # [C, T] -> [T, C]
-            if self.program == "opusenc":
-                rate = f"{bandwidth:.3f}"
-                _run("opusenc", "--quiet", "--bitrate", rate, "--padding", "0", source, coded)
-                _run("opusdec", "--quiet", "--float", "--rate", str(RATE), coded, decoded)
-            else:
-                ffmpeg = ("ffmpeg", "-nostdin", "-v", "error")
-                rate = str(round(bandwidth * 1000))
-                _run(*ffmpeg, "-i", source, "-c:a", "libopus", "-b:a", rate, coded)
-                _run(*ffmpeg, "-c:a", "libopus", "-i", coded, "-c:a", "pcm_f32le", decoded)
-            size = packet_bytes(coded.read_bytes())
-            data, _ = soundfile.read(decoded, dtype="float32", always_2d=True)
-        measured = size * 8 / (wav.shape[-1] / sample_rate) / 1000
+        level = (HIGHEST - bandwidth / wav.shape[0]) / (HIGHEST - LOWEST)
+        file = io.BytesIO()
+        soundfile.write(  # [C, T] -> [T, C]
+            file, audio.numpy().T, RATE, format="OGG", subtype="OPUS", compression_level=level
+        )
+        measured = packet_bytes(file.getvalue()) * 8 / (wav.shape[-1] / sample_rate) / 1000
+        file.seek(0)
+        data, _ = soundfile.read(file, dtype="float32", always_2d=True)
         aligned = _align(torch.from_numpy(np.ascontiguousarray(data.T)), audio)
         out = resample(aligned, RATE, sample_rate)
         out = F.pad(out, (0, max(0, wav.shape[-1] - out.shape[-1])))
@@ -118,10 +88,3 @@ def packet_bytes(ogg: bytes) -> int:
             total += sum(table)
         position += 27 + segments + sum(table)
     return total
-
-
-def _run(*command: str | Path) -> None:
-    result = subprocess.run(command, capture_output=True, text=True, errors="replace")
-    if result.returncode:
-        lines = (result.stderr or result.stdout).strip().splitlines() or ["no message"]
-        raise ChildProcessError(f"{command[0]} failed ({result.returncode}): {lines[-1]}")

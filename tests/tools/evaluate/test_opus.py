@@ -12,15 +12,7 @@ import pytest
 import scipy.signal
 import torch
 
-from adversarial_trainer.tools.evaluate import opus
 from adversarial_trainer.tools.evaluate.opus import Opus, packet_bytes
-
-PROGRAMS = [
-    pytest.param(
-        name, marks=pytest.mark.skipif(not shutil.which(name), reason=f"no {name} installed")
-    )
-    for name in ("opusenc", "ffmpeg")
-]
 
 
 def sound(rate: int, channels: int = 1, seconds: float = 1.5) -> torch.Tensor:
@@ -31,14 +23,13 @@ def sound(rate: int, channels: int = 1, seconds: float = 1.5) -> torch.Tensor:
     return torch.from_numpy(np.stack(wavs)).float()
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize(
     "rate, channels, bandwidth", [(16000, 1, 6.0), (24000, 1, 24.0), (44100, 2, 96.0)]
 )
-def test_aligned_to_the_sample(program: str, rate: int, channels: int, bandwidth: float) -> None:
+def test_aligned_to_the_sample(rate: int, channels: int, bandwidth: float) -> None:
     """In speech mode at two bandwidths, whose delays differ, and in music mode."""
     wav = sound(rate, channels)
-    decoded, measured = Opus(program)(wav, rate, bandwidth)
+    decoded, measured = Opus()(wav, rate, bandwidth)
     assert decoded.shape == wav.shape and decoded.dtype == wav.dtype
     for real, fake in zip(wav.numpy(), decoded.numpy(), strict=True):
         lags = scipy.signal.correlation_lags(len(real), len(fake))
@@ -63,10 +54,6 @@ def test_bytes_of_the_packets(rate: str, tmp_path: Path) -> None:
     assert packet_bytes(coded.read_bytes()) == pytest.approx(total * (1 - share / 100), rel=2e-3)
 
 
-def test_limits_and_failures(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_limits() -> None:
     assert not Opus.takes(5.99, 1) and Opus.takes(6, 1) and Opus.takes(256, 1)
-    assert not Opus.takes(257, 1) and Opus.takes(510, 2)
-    with pytest.raises(ChildProcessError, match=r"sh failed \(3\): no room"):
-        opus._run("sh", "-c", "echo 'no room' >&2; exit 3")
-    monkeypatch.setenv("PATH", "/nowhere")
-    assert Opus.find() is None
+    assert not Opus.takes(257, 1) and Opus.takes(510, 2) and not Opus.takes(6, 2)
