@@ -141,7 +141,7 @@ def choose_format(path: str | Path, subtype: str | None = None) -> tuple[str, st
     Args:
         subtype: None for PCM_16 in wav, flac and the like, Vorbis or Opus inside ogg.
     Raises:
-        ValueError: the extension is unknown.
+        ValueError: the extension is unknown, or its format does not have the subtype.
     """
     suffix = Path(path).suffix.lower()
     format_ = _FORMATS.get(suffix, suffix[1:].upper())
@@ -149,7 +149,11 @@ def choose_format(path: str | Path, subtype: str | None = None) -> tuple[str, st
         choices = ", ".join(sorted(EXTENSIONS))
         raise ValueError(f"{path}: cannot write {suffix!r}. Choices: {choices}")
     default = "OPUS" if suffix == ".opus" else soundfile.default_subtype(format_)
-    return format_, subtype or default
+    subtype = subtype or default
+    if not soundfile.check_format(format_, subtype):
+        choices = ", ".join(sorted(soundfile.available_subtypes(format_)))
+        raise ValueError(f"{path}: no subtype {subtype}: {format_} files have {choices}")
+    return format_, subtype
 
 
 def to_subtype(data: np.ndarray, subtype: str) -> np.ndarray:

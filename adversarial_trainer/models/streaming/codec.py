@@ -116,23 +116,13 @@ class ChunkDecoder(_Chunked):
         model: in evaluation mode.
     """
 
-    @torch.no_grad()
     def push(self, chunk: EncodedChunk) -> torch.Tensor:
         """Return the audio `[B, C, T]`, T >= 0, that `chunk` completes."""
-        return self._decode(chunk)
+        raise NotImplementedError
 
-    @torch.no_grad()
     def finish(self) -> torch.Tensor:
         """Return the rest of the audio, `[B, C, T]`. The padding to a whole frame is included: cut
         the whole to the original length."""
-        audio = self._flush()
-        self.reset()
-        return audio
-
-    def _decode(self, chunk: EncodedChunk) -> torch.Tensor:
-        raise NotImplementedError
-
-    def _flush(self) -> torch.Tensor:
         raise NotImplementedError
 
 
@@ -213,7 +203,8 @@ class StreamingDecoder(ChunkDecoder):
         super().reset()
         self._state: State = {}
 
-    def _decode(self, chunk: EncodedChunk) -> torch.Tensor:
+    @torch.no_grad()
+    def push(self, chunk: EncodedChunk) -> torch.Tensor:
         if chunk.scale is not None:
             raise ValueError("scale given to a model with renormalize=False; give scale=None")
         audio = []
@@ -223,10 +214,13 @@ class StreamingDecoder(ChunkDecoder):
             audio.append(self._decoder.step(z, self._state, False))
         return torch.cat(audio, -1)
 
-    def _flush(self) -> torch.Tensor:
+    @torch.no_grad()
+    def finish(self) -> torch.Tensor:
         if self._empty is None:
             raise ValueError("nothing to decode: no frame was pushed")
-        return self._decoder.step(self._empty, self._state, True)
+        audio = self._decoder.step(self._empty, self._state, True)
+        self.reset()
+        return audio
 
 
 def codec_latency(encoder: StreamingEncoder, decoder: StreamingDecoder) -> Latency:

@@ -66,7 +66,8 @@ class SegmentedDecoder(ChunkDecoder):
         self._sum: torch.Tensor | None = None  # [B, C, T], weighted, from the next segment on
         self._weights: torch.Tensor | None = None  # [T]
 
-    def _decode(self, chunk: EncodedChunk) -> torch.Tensor:
+    @torch.no_grad()
+    def push(self, chunk: EncodedChunk) -> torch.Tensor:
         audio = self.model.decode(chunk.codes, chunk.scale)
         length = audio.shape[-1]
         if self._weight is None:
@@ -84,10 +85,13 @@ class SegmentedDecoder(ChunkDecoder):
         self._weights = remember(weights, self.stride)
         return done
 
-    def _flush(self) -> torch.Tensor:
+    @torch.no_grad()
+    def finish(self) -> torch.Tensor:
         if self._sum is None or self._weights is None:
             raise ValueError("nothing to decode: no segment was pushed")
-        return self._sum / self._weights
+        audio = self._sum / self._weights
+        self.reset()
+        return audio
 
 
 def segment_samples(model: EncodecModel, segment: float, overlap: float) -> tuple[int, int]:

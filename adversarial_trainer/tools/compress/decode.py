@@ -6,7 +6,6 @@ import argparse
 import sys
 from collections.abc import Iterator
 
-import soundfile
 import torch
 
 from adversarial_trainer.audio import choose_format, mix_channels, write_blocks
@@ -68,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output == PIPE:
         check_subtype(args.subtype or "PCM_16")
     else:
-        _check_format(jobs[0].target, args.subtype)
+        choose_format(jobs[0].target, args.subtype)
     codec = load_codec(args.model, get_device(args.device)).prepare()
 
     def work(job: Job) -> int:
@@ -84,14 +83,6 @@ def run(args: argparse.Namespace) -> int:
         return 0 if reader.complete else 1
 
     return run_jobs(jobs, work, "decode")
-
-
-def _check_format(target: str, subtype: str | None) -> None:
-    """Raise ValueError if the target's format does not exist, or does not have the subtype."""
-    format_, chosen = choose_format(target, subtype)
-    if not soundfile.check_format(format_, chosen):
-        choices = ", ".join(sorted(soundfile.available_subtypes(format_)))
-        raise ValueError(f"--subtype {subtype}: {format_} files have {choices}")
 
 
 def decode_audio(codec: Codec, reader: BitstreamReader) -> Iterator[torch.Tensor]:

@@ -159,7 +159,7 @@ def test_wrong_calls(
         (["decode", atc, tmp_path / "y.xyz", "--model", model], "cannot write '.xyz'"),
         (
             ["decode", atc, tmp_path / "y.flac", "--model", model, "--subtype", "FLOAT"],
-            "--subtype FLOAT: FLAC files have PCM_16, PCM_24, PCM_S8",
+            "subtype FLOAT: FLAC files have PCM_16, PCM_24, PCM_S8",
         ),
         (["decode", atc, "-", "--model", model, "--subtype", "ULAW"], "Choices: PCM_16"),
         (["decode", atc, tmp_path / "y.wav", "--model", other], "with the model"),
