@@ -18,7 +18,6 @@ from .files import (
 )
 from .resampling import (
     convert,
-    convert_channels,
     mix_channels,
     rate_ratio,
     resample,
@@ -32,7 +31,6 @@ __all__ = [
     "check_finite",
     "choose_format",
     "convert",
-    "convert_channels",
     "info",
     "mix_channels",
     "open_audio",

@@ -107,35 +107,25 @@ def _long_filter(largest: int) -> np.ndarray:
     return firwin(2 * _ZEROS * largest + 1, _ROLLOFF / largest, window=("kaiser", _BETA))
 
 
-def convert_channels(wav: torch.Tensor, channels: int) -> torch.Tensor:
-    """Change the channels of `[..., C, T]`: mean for mono, copies from mono.
+def mix_channels(wav: torch.Tensor, channels: int) -> torch.Tensor:
+    """Change the channels of `[..., C, T]`, the same way for training, evaluation and coding.
 
-    Raises ValueError for other numbers: there is no one way from 6 channels to 2.
+    To mono: the mean of all. From mono: copies. From more than two to stereo: the ITU's downmix
+    for 3 to 8 channels (without the LFE), beyond that the first, third, ... channel on the left
+    and the others on the right; divided so that full-scale input cannot clip.
+
+    Raises ValueError for anything else.
     """
     have = wav.shape[-2]
     if have == channels:
         return wav
     if channels == 1:
         return wav.mean(dim=-2, keepdim=True)
-    if have == 1 and channels > 1:
+    if have == 1:
         return wav.expand(*wav.shape[:-2], channels, -1).contiguous()
-    raise ValueError(f"cannot convert {have} channels into {channels}: only from or to mono")
-
-
-def mix_channels(wav: torch.Tensor, channels: int) -> torch.Tensor:
-    """Change the channels of `wav` [..., C, T] to those of a model.
-
-    To mono: the mean of all. From mono: copies. From more than two to stereo: the ITU's downmix
-    for 3 to 8 channels (without the LFE), beyond that the first, third, ... channel on the left
-    and the others on the right; divided so that full-scale input cannot clip.
-
-    Raises:
-        ValueError: for anything else.
-    """
-    have = wav.shape[-2]
-    if channels == 2 and have > 2:
+    if channels == 2:
         return torch.einsum("sc,...ct->...st", _downmix(have).to(wav), wav)
-    return convert_channels(wav, channels)
+    raise ValueError(f"cannot convert {have} channels into {channels}: only to mono or stereo")
 
 
 def _downmix(channels: int) -> torch.Tensor:
@@ -150,5 +140,5 @@ def _downmix(channels: int) -> torch.Tensor:
 def convert(wav: torch.Tensor, from_rate: int, to_rate: int, channels: int) -> torch.Tensor:
     """Resample `[..., C, T]` and change its channels, fewer channels first."""
     if wav.shape[-2] > channels:
-        return resample(convert_channels(wav, channels), from_rate, to_rate)
-    return convert_channels(resample(wav, from_rate, to_rate), channels)
+        return resample(mix_channels(wav, channels), from_rate, to_rate)
+    return mix_channels(resample(wav, from_rate, to_rate), channels)

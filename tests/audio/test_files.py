@@ -98,12 +98,12 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
 
 def test_channels() -> None:
     wav = noise(2, 10)
-    assert torch.equal(audio.convert_channels(wav, 1)[0], (wav[0] + wav[1]) / 2)
-    stereo = audio.convert_channels(wav[:1], 2)
+    assert torch.equal(audio.mix_channels(wav, 1)[0], (wav[0] + wav[1]) / 2)
+    stereo = audio.mix_channels(wav[:1], 2)
     assert torch.equal(stereo, wav[[0, 0]])
     stereo[0, 0] = 5  # no memory is shared between the channels
     assert stereo[1, 0] != 5
-    with pytest.raises(ValueError, match="6 channels into 2"):
-        audio.convert_channels(noise(6, 10), 2)
+    with pytest.raises(ValueError, match="6 channels into 4"):
+        audio.mix_channels(noise(6, 10), 4)
     assert audio.convert(noise(6, 441), 44_100, 24_000, 1).shape == (1, 240)
     assert audio.convert(noise(1, 441), 44_100, 24_000, 2).shape == (2, 240)

@@ -73,7 +73,7 @@ def test_by_hand(run: Path, tmp_path: Path) -> None:
     values: dict[int, list[float]] = {1: [], 2: []}
     for path in sorted(folder.glob("*.wav")):
         wav, _ = audio.read(path)
-        wav = audio.convert_channels(wav, 1)[None]
+        wav = audio.mix_channels(wav, 1)[None]
         for n in (1, 2):
             model.set_num_codebooks(n)  # and not the first n codes of more
             with torch.no_grad():
