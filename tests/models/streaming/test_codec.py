@@ -184,7 +184,7 @@ def test_a_model_with_methods_of_its_own_is_coded_by_them() -> None:
         def postprocess(self, x: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tensor:
             return 2 * super().postprocess(x, scale)
 
-    model = codec("tiny")
+    model = copy.deepcopy(codec("tiny"))
     model.__class__ = Louder
     assert "Louder has a postprocess of its own" in str(streaming_obstacle(model))
     with pytest.raises(ValueError, match="encoder.model.0.conv.norm: GroupNorm"):
