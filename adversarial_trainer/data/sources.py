@@ -33,16 +33,28 @@ def load_source(
 def configured_metas(dset: DictConfig, cache: Path) -> dict[str, list[AudioMeta]]:
     """Return the files of each stage for a `dset` node; makes the demo corpus if it is missing.
 
-    Called on every rank. `cache`: folder for scans and the corpus, unless `dset.cache` is set.
+    Called on every rank: rank 0 finds the files and sends the list, or its error, to the others.
+    `cache`: folder for scans and the corpus, unless `dset.cache` is set.
     """
     cache, path = Path(dset.cache or cache), dset.path
     if dset.name not in ("demo", "folder"):
         raise unknown_name("dset.name", dset.name, ("demo", "folder"))
-    if dset.name == "demo" and path is None and dset.manifest is None:
-        from . import demo  # imports scipy.signal, half a second
+    outcome: Any = None
+    if distrib.is_rank_zero():
+        try:
+            if dset.name == "demo" and path is None and dset.manifest is None:
+                from . import demo  # imports scipy.signal, half a second
 
-        path = demo.build(cache / "demo_corpus") if distrib.is_rank_zero() else None
-    return resolve_stage_metas(path, dset.manifest, dict(dset.stages), dict(dset.shares), cache)
+                path = demo.build(cache / "demo_corpus")
+            outcome = resolve_stage_metas(
+                path, dset.manifest, dict(dset.stages), dict(dset.shares), cache
+            )
+        except (OSError, ValueError) as error:
+            outcome = error
+    outcome = distrib.broadcast_object(outcome)
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 def resolve_stage_metas(
@@ -54,8 +66,6 @@ def resolve_stage_metas(
 ) -> dict[str, list[AudioMeta]]:
     """Return the files of each stage: its own folder or manifest, or a part of the common one.
 
-    In several processes rank 0 finds them and sends the list to the others.
-
     Args:
         path, manifest: the common folder, or the common manifest (`dset.path`, `dset.manifest`).
             `path` may be a manifest, too.
@@ -66,34 +76,16 @@ def resolve_stage_metas(
     Returns:
         A list for each of `STAGES`; empty for a stage with share 0 and no source of its own.
     Raises:
-        FileNotFoundError, ValueError: on any rank, where the first one fails.
+        FileNotFoundError, ValueError: a source is missing, wrong, or has no usable file.
     """
-    outcome: Any = None
-    if distrib.is_rank_zero():
-        try:
-            outcome = _resolve(path, manifest, stages or {}, shares, cache_dir)
-        except (OSError, ValueError) as error:
-            outcome = error
-    outcome = distrib.broadcast_object(outcome)
-    if isinstance(outcome, Exception):
-        raise outcome
-    return outcome
-
-
-def _resolve(
-    path: str | Path | None,
-    manifest: str | Path | None,
-    stages: Mapping[str, str | Path | None],
-    shares: Mapping[str, float],
-    cache_dir: str | Path | None,
-) -> dict[str, list[AudioMeta]]:
+    stages = stages or {}
     if unknown := sorted(stages.keys() - set(STAGES)):
         raise ValueError(f"Unknown stage dset.stages.{unknown[0]}. Choices: {', '.join(STAGES)}")
     if path is not None and manifest is not None:
         raise ValueError("give dset.path or dset.manifest, not both")
     metas: dict[str, list[AudioMeta]] = {
-        stage: load_source(source, cache_dir, f"dset.stages.{stage}") if source else []
-        for stage, source in {**dict.fromkeys(STAGES), **stages}.items()
+        stage: load_source(place, cache_dir, f"dset.stages.{stage}") if place else []
+        for stage, place in {**dict.fromkeys(STAGES), **stages}.items()
     }
     own = {_real_path(meta) for files in metas.values() for meta in files}
     open_shares = {stage: share for stage, share in shares.items() if not metas[stage]}

@@ -3,10 +3,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from ranks import run_ranks
 
 from adversarial_trainer import audio
-from adversarial_trainer.data import STAGES, AudioMeta, resolve_stage_metas, save_manifest
+from adversarial_trainer.data import (
+    DEFAULT_SHARES,
+    STAGES,
+    AudioMeta,
+    configured_metas,
+    resolve_stage_metas,
+    save_manifest,
+)
 
 
 def make(folder: Path, count: int) -> Path:
@@ -72,11 +80,16 @@ def test_errors_name_the_key(tmp_path: Path) -> None:
 
 
 def worker(rank: int, folder: Path) -> tuple[dict, str]:
+    def metas(path: Path) -> dict[str, list[AudioMeta]]:
+        dset = {"name": "folder", "path": str(path), "manifest": None, "cache": None, "stages": {}}
+        return configured_metas(
+            OmegaConf.create({**dset, "shares": dict(DEFAULT_SHARES)}), folder / "cache"
+        )
+
     # Rank 1 is shown an empty folder: it has to take rank 0's word.
-    root = folder / ("a" if rank == 0 else "empty")
-    good = resolve_stage_metas(root)
+    good = metas(folder / ("a" if rank == 0 else "empty"))
     with pytest.raises(FileNotFoundError) as error:
-        resolve_stage_metas("/nowhere" if rank == 0 else root)
+        metas(Path("/nowhere") if rank == 0 else folder / "a")
     return good, str(error.value)
 
 
