@@ -175,6 +175,17 @@ def test_codecs_that_need_the_whole_signal():
     assert isinstance(get_encoder(codec("tiny")), StreamingEncoder)
     model = codec("encodec_48khz", "model.renormalize=false", "model.seanet.n_filters=2")
     assert streaming_obstacle(model)
+    with pytest.raises(ValueError, match="encoder.model.0.conv.norm: GroupNorm"):
+        StreamingEncoder(model)
+    model = copy.deepcopy(codec("tiny"))
+    model.decoder = torch.nn.Sequential(model.decoder)  # of one's own, without `step`
+    assert isinstance(get_decoder(model), SegmentedDecoder)
+    with pytest.raises(ValueError, match="decoder: a Sequential has no method `step`"):
+        StreamingDecoder(model)
+    model = codec("tiny", "model.causal=false", "model.renormalize=true")
+    for kind in (StreamingEncoder, StreamingDecoder):
+        with pytest.raises(ValueError, match="renormalize"):
+            kind(model)
 
 
 def test_a_model_with_methods_of_its_own_is_coded_by_them() -> None:
@@ -187,17 +198,6 @@ def test_a_model_with_methods_of_its_own_is_coded_by_them() -> None:
     model = copy.deepcopy(codec("tiny"))
     model.__class__ = Louder
     assert "Louder has a postprocess of its own" in str(streaming_obstacle(model))
-    with pytest.raises(ValueError, match="encoder.model.0.conv.norm: GroupNorm"):
-        StreamingEncoder(model)
-    model = copy.deepcopy(codec("tiny"))
-    model.decoder = torch.nn.Sequential(model.decoder)  # of one's own, without `step`
-    assert isinstance(get_decoder(model), SegmentedDecoder)
-    with pytest.raises(ValueError, match="decoder: a Sequential has no method `step`"):
-        StreamingDecoder(model)
-    model = codec("tiny", "model.causal=false", "model.renormalize=true")
-    for kind in (StreamingEncoder, StreamingDecoder):
-        with pytest.raises(ValueError, match="renormalize"):
-            kind(model)
 
 
 def test_errors():
