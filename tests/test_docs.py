@@ -30,7 +30,8 @@ def commands(page: Path, program: str) -> list[str]:
     for line in "".join(blocks).splitlines():
         line = line.strip().removeprefix(".venv/bin/")
         if line.startswith(f"{program} ") and "|" not in line and "[" not in line.split("'")[0]:
-            found.append(line.removeprefix(program).partition(" #")[0].strip())
+            call = line.removeprefix(program).partition(" #")[0].strip()
+            found.append(re.sub(r"^-P \w+ ", "", call) if program == TRAINER else call)
     return found
 
 
