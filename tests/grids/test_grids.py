@@ -43,7 +43,9 @@ def kbps(cfg: DictConfig) -> float:
     return frame_rate * math.log2(cfg.quantizer.bins) * cfg.quantizer.n_q / 1000
 
 
-@pytest.mark.parametrize("name", COUNTS)
+@pytest.mark.parametrize(
+    "name", ["tiny", *(pytest.param(n, marks=pytest.mark.slow) for n in list(COUNTS)[1:])]
+)
 def test_each_run_of_each_grid_is_sound(name: str) -> None:
     herd = herd_of(name)
     (folder,) = grids.__path__
