@@ -98,7 +98,7 @@ class TrainBatches:
         while self.position[0] == epoch:
             if self._stream is None:
                 keys = self._keys(*self.position)
-                self._stream = iter(_loader(self.dataset, keys, self.num_workers))
+                self._stream = _started(_loader(self.dataset, keys, self.num_workers))
             stream, self._stream = self._stream, None  # dropped if reading fails
             batch = next(stream)
             for info in batch.infos:
@@ -166,7 +166,7 @@ class FixedBatches:
     def __iter__(self) -> Iterator[Batch]:
         if self._batches is None:
             self._batches = _loader(self.dataset, self._keys, self.num_workers)
-        for batch in self._batches:
+        for batch in _started(self._batches):
             for info in batch.infos:
                 self.skips.add(info.skipped)
             yield batch
@@ -190,6 +190,17 @@ def _loader(dataset: SegmentDataset, keys: Iterable[Keys], num_workers: int) -> 
         # Its base seed would otherwise be drawn from the global generator.
         generator=torch.Generator(),
     )
+
+
+def _started(loader: DataLoader) -> Iterator[Batch]:
+    """Start the workers. They inherit a mask that holds the job's signals back until they handle
+    them, see `_ignore_job_signals`."""
+    job_signals = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, job_signals)
+    try:
+        return iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _collate(items: Sequence[tuple[torch.Tensor, SegmentInfo]]) -> Batch:
