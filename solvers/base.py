@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import time
@@ -12,6 +11,8 @@ from typing import Any
 
 import flashy
 import torch
+from dora import get_xp
+from flashy.state import StateManager
 from omegaconf import DictConfig, OmegaConf
 
 from adversarial_trainer import checkpoint, distrib
@@ -46,12 +47,11 @@ class BaseSolver(flashy.BaseSolver):
     result_logger: RunLogger  # type: ignore[assignment]  # in place of flashy's
 
     def __init__(self, cfg: DictConfig) -> None:
-        super().__init__()
-        # Flashy would store the OmegaConf object, which torch.load(weights_only=True) refuses, and
-        # has made an empty folder for its local logger, which needs torchcodec and torchvision.
-        self.stateful.sources.clear()
-        with contextlib.suppress(OSError):
-            (self.folder / "outputs").rmdir()
+        # Not flashy's: OmegaConf objects in its state, a folder of its logger on each rank.
+        self.stateful, self.xp = StateManager(), get_xp()
+        self._current_stage: str | None = None
+        self._current_formatter: flashy.Formatter | None = None
+        self._start_epoch()
         self.cfg = cfg
         self.device = get_device(cfg.device)
         check_precision(cfg.precision, self.device)
