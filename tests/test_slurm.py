@@ -145,7 +145,8 @@ def test_several_processes_give_the_numbers_of_one(cluster: Cluster, table: str,
         del state["ranks"]  # each process's own
     found = relative_differences(ours, reference)
     assert len(found) > 200
-    assert {path: value for path, value in found.items() if not value < 1e-9} == {}
+    # Rounding grows with each update (docs/scaling.md); a mistake differs from the first digits on.
+    assert {path: value for path, value in found.items() if not value < 1e-7} == {}
 
 
 @pytest.mark.parametrize(
