@@ -17,7 +17,6 @@ from adversarial_trainer.adversarial.discriminators import DISCRIMINATORS
 from adversarial_trainer.losses import LOSSES, Balancer
 from adversarial_trainer.metrics import METRICS
 from adversarial_trainer.models.builders import DECODERS, ENCODERS, MODELS, get_model
-from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.quantization import QUANTIZERS
 from adversarial_trainer.registry import (
     Registry,
@@ -205,19 +204,10 @@ def _check_best(config: Mapping[str, Any]) -> None:
         raise ValueError(f"{given}: set evaluate.metrics.{metric}=true as well.")
 
 
-def _build_modules(cfg: DictConfig) -> tuple[EncodecModel, nn.Module | None]:
-    return get_model(cfg, torch.Generator("cpu")), get_discriminators(cfg)
-
-
 def _build_all(cfg: DictConfig) -> None:
     """Build all parts and throw them away, for what only their constructors refuse."""
-    try:
-        with torch.device("meta"):  # no memory for weights
-            model, adversary = _build_modules(cfg)
-    except ValueError as exc:
-        if "meta tensor" not in str(exc):
-            raise
-        model, adversary = _build_modules(cfg)  # a constructor reads values: not on meta
+    model = get_model(cfg, torch.Generator())
+    adversary = get_discriminators(cfg)
     get_losses(cfg)
     get_balancer(cfg, adversarial=adversary is not None)
     stub = nn.Linear(1, 1)
