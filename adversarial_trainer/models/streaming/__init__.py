@@ -12,7 +12,9 @@ from .codec import (
 )
 from .pipeline import (
     EncodedStream,
+    decode_signal,
     decode_stream,
+    encode_signal,
     get_decoder,
     get_encoder,
     reconstruct_file,
@@ -31,7 +33,9 @@ __all__ = [
     "StreamingDecoder",
     "StreamingEncoder",
     "codec_latency",
+    "decode_signal",
     "decode_stream",
+    "encode_signal",
     "get_decoder",
     "get_encoder",
     "reconstruct_file",

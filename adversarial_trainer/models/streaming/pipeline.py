@@ -154,6 +154,25 @@ def reconstruct_stream(
     return decode_stream(model, stream, sample_rate, lambda: stream.length)
 
 
+@torch.no_grad()
+def encode_signal(model: EncodecModel, wav: torch.Tensor) -> list[EncodedChunk]:
+    """Return the codes of a whole signal `[B, C, T]` at the model's rate, as `EncodedStream` has
+    them: in segments for a model that needs whole signals. Memory is that of a few seconds."""
+    encoder = get_encoder(model)
+    return [*encoder.push(wav), *encoder.finish()]
+
+
+@torch.no_grad()
+def decode_signal(
+    model: EncodecModel, chunks: Iterable[EncodedChunk], length: int, num_codebooks: int
+) -> torch.Tensor:
+    """Return the audio `[B, C, length]` of what `encode_signal` gave, from the first
+    `num_codebooks` codebooks."""
+    decoder = get_decoder(model)
+    parts = [decoder.push(EncodedChunk(codes[:, :num_codebooks], scale)) for codes, scale in chunks]
+    return torch.cat([*parts, decoder.finish()], -1)[..., :length]
+
+
 def reconstruct_file(
     model: EncodecModel, source: str | Path, target: str | Path, subtype: str | None = None
 ) -> int:

@@ -1,5 +1,6 @@
 """Any length, rate and number of channels through a codec, and files block by block."""
 
+import copy
 import logging
 import math
 from pathlib import Path
@@ -24,7 +25,9 @@ from adversarial_trainer.models.streaming import (
     EncodedStream,
     SegmentedDecoder,
     SegmentedEncoder,
+    decode_signal,
     decode_stream,
+    encode_signal,
     reconstruct_file,
     reconstruct_stream,
 )
@@ -58,6 +61,19 @@ def test_any_input(recipe, channels, rate, seconds, longest):
     y = torch.cat(list(reconstruct_stream(model, pieces(x, longest), rate)), -1)
     assert y.shape == (model.channels, x.shape[-1])
     torch.testing.assert_close(y, whole(model, x, rate), rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("recipe", [MONO, ["encodec_48khz", *SMALL]])
+def test_a_whole_signal_is_coded_as_a_stream_is(recipe) -> None:
+    """With fewer codebooks as if the model had encoded with these."""
+    model = copy.deepcopy(codec(*recipe))
+    x = audio(model.channels, round(2.3 * model.sample_rate), model.sample_rate)
+    chunks = encode_signal(model, x[None])
+    for count in (1, model.num_codebooks):
+        model.set_num_codebooks(count)
+        expected = torch.cat(list(reconstruct_stream(model, [x], model.sample_rate)), -1)
+        found = decode_signal(model, chunks, x.shape[-1], count)[0]
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
 def test_chunks_and_lengths():
