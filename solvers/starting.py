@@ -11,8 +11,7 @@ from adversarial_trainer import distrib
 from adversarial_trainer.adversarial import AdversarialLoss
 from adversarial_trainer.adversarial.adversary import read_only
 from adversarial_trainer.data import TrainBatches
-from adversarial_trainer.models.encodec import EncodecModel
-from adversarial_trainer.models.initialise import initialise_from_data
+from adversarial_trainer.models.encodec import EncodecModel, initialise_from_data
 from adversarial_trainer.modules.data_init import data_dependent_init
 
 if TYPE_CHECKING:

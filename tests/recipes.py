@@ -14,8 +14,7 @@ from omegaconf import DictConfig
 from ready import start_codebooks
 
 from adversarial_trainer.models.builders import get_model
-from adversarial_trainer.models.encodec import EncodecModel
-from adversarial_trainer.models.initialise import initialise_from_data
+from adversarial_trainer.models.encodec import EncodecModel, initialise_from_data
 from adversarial_trainer.models.pretrained import Codec
 
 

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adversarial_trainer.modules.pairs import check_pair
-from adversarial_trainer.modules.spectral import MelSpectrogram
+from adversarial_trainer.modules.spectral import MelSpectrogram, check_pair
 from adversarial_trainer.registry import register
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from adversarial_trainer.modules.pairs import check_pair
 from adversarial_trainer.modules.snr import si_snr
-from adversarial_trainer.modules.spectral import no_autocast
+from adversarial_trainer.modules.spectral import check_pair, no_autocast
 from adversarial_trainer.registry import register
 
 

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adversarial_trainer.modules.pairs import check_pair
-from adversarial_trainer.modules.spectral import Spectrogram
+from adversarial_trainer.modules.spectral import Spectrogram, check_pair
 from adversarial_trainer.registry import register
 
 EPSILON = float(torch.finfo(torch.float32).eps)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from adversarial_trainer.audio import resample
-from adversarial_trainer.modules.pairs import check_pair
+from adversarial_trainer.modules.spectral import check_pair
 
 
 class Metric(nn.Module):

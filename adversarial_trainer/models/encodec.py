@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from adversarial_trainer.modules.data_init import data_dependent_init, scale_parameter
 from adversarial_trainer.modules.norm import convert_old_keys, export_old_style_keys
 from adversarial_trainer.quantization.base import BaseQuantizer, QuantizedResult
 from adversarial_trainer.registry import register
@@ -215,3 +216,25 @@ def load_encodec_state_dict(model: EncodecModel, state_dict: Mapping[str, torch.
 def export_encodec_state_dict(model: EncodecModel) -> dict[str, torch.Tensor]:
     """The state dict in the layout of the encodec package and of AudioCraft 1.3."""
     return export_old_style_keys(model.state_dict())
+
+
+@torch.no_grad()
+def initialise_from_data(model: EncodecModel, x: torch.Tensor) -> None:
+    """Scale encoder and decoder to a first batch, without the quantizer between them.
+
+    Latents then have mean 0 and variance 1 in each channel, and the output has the mean 0 and the
+    level of the input; see `data_dependent_init` for why. Layers with spectral norm keep their
+    scale.
+
+    Args:
+        x: `[B, C, T]`, a whole batch of ordinary material, the same on all ranks.
+    """
+    x, _ = model.preprocess(x)
+    changed = data_dependent_init(model, lambda: model.decoder(model.encoder(x)))
+    if not changed:
+        return
+    # The output of the last layer has variance 1 now, which the input rarely has.
+    last, level = changed[-1], x.std()
+    for parameter in (scale_parameter(last), last.bias):
+        if isinstance(parameter, torch.Tensor):
+            parameter.mul_(level)

@@ -6,7 +6,6 @@ Names and state-dict layout are those of AudioCraft 1.3 and of the encodec packa
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -134,12 +133,6 @@ class StreamableConv1d(StreamingModule):
                 f"stride must be between 1 and the kernel's extent, got stride={stride} with "
                 f"kernel_size={kernel_size}, dilation={dilation} ({self.effective_kernel_size})"
             )
-        if stride > 1 and dilation > 1:
-            warnings.warn(
-                f"StreamableConv1d with stride={stride} and dilation={dilation}: "
-                "some samples may be read by no tap",
-                stacklevel=2,
-            )
         self.conv = NormConv1d(
             in_channels,
             out_channels,
@@ -169,7 +162,8 @@ class StreamableConv1d(StreamingModule):
         past, start, done = state.get(self, (None, 0, 0))
         past = join(past, x)
         end = start + past.shape[-1]
-        if not last and end < self.needed(done + 1):
+        # The input that the left padding is made of comes before any output.
+        if not last and self.pad_mode != "constant" and end <= self.paddings[0]:
             state[self] = remember(past, 0), start, done
             return x.new_zeros(len(x), self.out_channels, 0)
         left, right = self._paddings_of(end)
@@ -186,12 +180,6 @@ class StreamableConv1d(StreamingModule):
         keep = max(start, min(done * self.stride - self.paddings[0], end - mirrored))
         state[self] = remember(past, keep - start), keep, done
         return y
-
-    def needed(self, outputs: int) -> int:
-        left = self.paddings[0]
-        # The input that the left padding is made of comes before any output.
-        first = {"constant": 0, "replicate": 1, "reflect": left + 1}[self.pad_mode] if left else 0
-        return max(first, (outputs - 1) * self.stride + self.effective_kernel_size - left)
 
     def _paddings_of(self, length: int) -> tuple[int, int]:
         """Samples to add (left, right) to a signal of `length`, so that the last window is full."""
@@ -268,9 +256,6 @@ class StreamableConvTranspose1d(StreamingModule):
         first, after = max(trim, frames * self.stride), end * self.stride + (trim if last else 0)
         offset = start * self.stride
         return self.convtr(past)[..., first - offset : max(first, after) - offset]
-
-    def needed(self, outputs: int) -> int:
-        return -(-(outputs + self.trims[0]) // self.stride)
 
 
 SConv1d = StreamableConv1d

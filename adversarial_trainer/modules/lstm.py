@@ -36,9 +36,6 @@ class StreamableLSTM(StreamingModule):
         y, state[self] = run(rows, state.get(self))
         return (y + rows if self.skip else y).permute(1, 2, 0)
 
-    def needed(self, outputs: int) -> int:
-        return outputs
-
     def _run_cells(self, x: Tensor, state: LSTMState | None) -> tuple[Tensor, LSTMState]:
         """`self.lstm(x, state)`, position by position."""
         hidden, cell = state or (x.new_zeros(self.lstm.num_layers, *x.shape[1:]),) * 2

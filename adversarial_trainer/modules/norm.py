@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -25,18 +24,16 @@ _OLD_NAMES = {
     "parametrizations.weight.0._u": "weight_u",
     "parametrizations.weight.0._v": "weight_v",
 }
-_NEW_STYLE = re.compile(r"(?:^|(?<=\.))parametrizations\.weight\.(?:original[01]?|0\._[uv])$")
 
 
-def check_norm(norm: str) -> None:
-    """Raise ValueError unless `norm` is in `CONV_NORMALIZATIONS`."""
+def _check_norm(norm: str) -> None:
     if norm not in CONV_NORMALIZATIONS:
         raise ValueError(f"Unknown norm {norm!r}. Choices: {', '.join(CONV_NORMALIZATIONS)}")
 
 
 def apply_parametrization_norm(module: Module, norm: str = "none") -> Module:
     """Put weight or spectral norm on `module.weight`, in place; the other norms change nothing."""
-    check_norm(norm)
+    _check_norm(norm)
     if norm == "weight_norm":
         parametrizations.weight_norm(module)
     elif norm == "spectral_norm":
@@ -56,7 +53,7 @@ class ConvLayerNorm(nn.LayerNorm):
 
 
 def get_norm_module(
-    module: nn.Module, causal: bool = False, norm: str = "none", **norm_kwargs: Any
+    module: Convolution, causal: bool = False, norm: str = "none", **norm_kwargs: Any
 ) -> nn.Module:
     """Return the module that normalises the output of the convolution `module`: an identity for
     'none' and for the norms of the weight.
@@ -65,7 +62,7 @@ def get_norm_module(
         causal: refuse a norm whose output depends on later samples.
         norm_kwargs: arguments of `ConvLayerNorm` or `nn.GroupNorm`.
     """
-    check_norm(norm)
+    _check_norm(norm)
     if norm not in ("layer_norm", "time_group_norm"):
         if norm_kwargs:
             raise ValueError(
@@ -78,8 +75,6 @@ def get_norm_module(
             "Choices for causal=True: "
             + ", ".join(n for n in CONV_NORMALIZATIONS if n != "time_group_norm")
         )
-    if not isinstance(module, Convolution):
-        raise ValueError(f"norm {norm!r} needs a convolution, got {type(module).__name__}")
     if norm == "layer_norm" and module.out_channels == 1:
         raise ValueError(f"norm 'layer_norm' over a single channel erases the signal; got {module}")
     try:
@@ -90,55 +85,18 @@ def get_norm_module(
         raise ValueError(f"norm {norm!r}: {error}") from error
 
 
-class NormConv1d(nn.Module):
-    """`nn.Conv1d` in `conv`, then the norm of its output in `norm`.
+class _NormConv(nn.Module):
+    """A convolution of torch.nn, then the norm of its output in `norm`.
 
     Args:
         causal: refuse norms that look ahead (the convolution itself does not pad).
-        norm: one of `norm.CONV_NORMALIZATIONS`.
+        norm: one of `CONV_NORMALIZATIONS`.
         norm_kwargs: arguments of the norm module.
-        args, kwargs: those of `nn.Conv1d`.
+        args, kwargs: those of the convolution.
     """
 
-    def __init__(
-        self,
-        *args: Any,
-        causal: bool = False,
-        norm: str = "none",
-        norm_kwargs: Mapping[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__()
-        self.conv = apply_parametrization_norm(nn.Conv1d(*args, **kwargs), norm)
-        self.norm = get_norm_module(self.conv, causal, norm, **(norm_kwargs or {}))
-        self.norm_type = norm
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.conv(x))
-
-
-class NormConv2d(nn.Module):
-    """`nn.Conv2d` in `conv`, then the norm of its output in `norm`. Arguments: `NormConv1d`."""
-
-    def __init__(
-        self,
-        *args: Any,
-        norm: str = "none",
-        norm_kwargs: Mapping[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__()
-        self.conv = apply_parametrization_norm(nn.Conv2d(*args, **kwargs), norm)
-        self.norm = get_norm_module(self.conv, False, norm, **(norm_kwargs or {}))
-        self.norm_type = norm
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.conv(x))
-
-
-class NormConvTranspose1d(nn.Module):
-    """`nn.ConvTranspose1d` in `convtr`, then the norm of its output in `norm`. Arguments:
-    `NormConv1d`."""
+    kind: type[Convolution]
+    name = "conv"  # of the convolution in state dicts
 
     def __init__(
         self,
@@ -149,12 +107,31 @@ class NormConvTranspose1d(nn.Module):
         **kwargs: Any,
     ) -> None:
         super().__init__()
-        self.convtr = apply_parametrization_norm(nn.ConvTranspose1d(*args, **kwargs), norm)
-        self.norm = get_norm_module(self.convtr, causal, norm, **(norm_kwargs or {}))
-        self.norm_type = norm
+        conv = self.kind(*args, **kwargs)
+        self.add_module(self.name, apply_parametrization_norm(conv, norm))
+        self.norm = get_norm_module(conv, causal, norm, **(norm_kwargs or {}))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.convtr(x))
+        return self.norm(getattr(self, self.name)(x))
+
+
+class NormConv1d(_NormConv):
+    """`nn.Conv1d` in `conv`, then a norm."""
+
+    kind = nn.Conv1d
+
+
+class NormConv2d(_NormConv):
+    """`nn.Conv2d` in `conv`, then a norm."""
+
+    kind = nn.Conv2d
+
+
+class NormConvTranspose1d(_NormConv):
+    """`nn.ConvTranspose1d` in `convtr`, then a norm."""
+
+    kind = nn.ConvTranspose1d
+    name = "convtr"
 
 
 def fold_weight_norm(module: Module) -> Module:
@@ -202,4 +179,7 @@ def convert_old_keys(state_dict: Mapping[str, Tensor], module: nn.Module) -> dic
 
 
 def _old_name(name: str) -> str:
-    return _NEW_STYLE.sub(lambda match: _OLD_NAMES[match[0]], name)
+    for new, old in _OLD_NAMES.items():
+        if f".{name}".endswith(f".{new}"):
+            return name.removesuffix(new) + old
+    return name

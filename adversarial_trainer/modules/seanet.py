@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,10 +16,61 @@ from adversarial_trainer.registry import register
 from .activation import get_activation
 from .conv import StreamableConv1d, StreamableConvTranspose1d
 from .lstm import StreamableLSTM
-from .seanet_block import SEANetResnetBlock
-from .streaming import State, StreamingModule, needed_by_layers, step_layers
+from .streaming import State, StreamingModule, join, remember, step_layers
 
-__all__ = ["SEANetDecoder", "SEANetEncoder", "SEANetResnetBlock"]
+
+class SEANetResnetBlock(StreamingModule):
+    """Residual block: activations and convolutions through dim // compress channels, plus a skip.
+
+    Shape: [B, dim, T] -> [B, dim, T].
+
+    Args:
+        kernel_sizes, dilations: one entry per convolution.
+        activation, activation_params: a name in `activation.ACTIVATIONS` and its arguments.
+        norm, norm_params, causal, pad_mode: see `StreamableConv1d`.
+        true_skip: add the input itself; otherwise the input through a 1x1 convolution (EnCodec).
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        kernel_sizes: Sequence[int] = (3, 1),
+        dilations: Sequence[int] = (1, 1),
+        activation: str = "ELU",
+        activation_params: Mapping[str, Any] | None = None,
+        norm: str = "none",
+        norm_params: Mapping[str, Any] | None = None,
+        causal: bool = False,
+        pad_mode: str = "reflect",
+        compress: int = 2,
+        true_skip: bool = True,
+    ) -> None:
+        super().__init__()
+        if not 1 <= compress <= dim:
+            raise ValueError(
+                f"compress must be in [1, {dim}] (the block's channels, from n_filters on), "
+                f"got {compress}"
+            )
+        conv = partial(
+            StreamableConv1d, norm=norm, norm_kwargs=norm_params, causal=causal, pad_mode=pad_mode
+        )
+        widths = [dim] + [dim // compress] * (len(kernel_sizes) - 1) + [dim]
+        layers: list[nn.Module] = []
+        for i, (kernel_size, dilation) in enumerate(zip(kernel_sizes, dilations, strict=True)):
+            layers.append(get_activation(activation, activation_params))
+            layers.append(conv(widths[i], widths[i + 1], kernel_size, dilation=dilation))
+        self.block = nn.Sequential(*layers)
+        self.shortcut = nn.Identity() if true_skip else conv(dim, dim, kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.shortcut(x) + self.block(x)
+
+    def step(self, x: Tensor, state: State, last: bool) -> Tensor:
+        # The shortcut waits for the block, which may look ahead.
+        skip = join(state.get(self), step_layers([self.shortcut], x, state, last))
+        y = step_layers(self.block, x, state, last)
+        state[self] = remember(skip, y.shape[-1])
+        return skip[..., : y.shape[-1]] + y
 
 
 class SEANetBase(StreamingModule):
@@ -93,20 +145,24 @@ class SEANetBase(StreamingModule):
         self.hop_length = math.prod(ratios)
         self.kernel_size = kernel_size
         self.last_kernel_size = last_kernel_size
+        self.residual_kernel_size = residual_kernel_size
+        self.dilation_base = dilation_base
+        self.causal = causal
         self.lstm = lstm
+        self.norm = norm
+        self.norm_params = norm_params
         self.disable_norm_outer_blocks = disable_norm_outer_blocks
-        self._activation = (activation, activation_params)
-        self._norm = (norm, norm_params)
-        self._conv: dict[str, Any] = dict(causal=causal, pad_mode=pad_mode)
-        self._residual: dict[str, Any] = dict(
-            self._conv,
-            compress=compress,
-            true_skip=true_skip,
+        self._act = partial(get_activation, activation, activation_params)
+        self._conv = partial(StreamableConv1d, causal=causal, pad_mode=pad_mode)
+        self._residual = partial(
+            SEANetResnetBlock,
             activation=activation,
             activation_params=activation_params,
+            causal=causal,
+            pad_mode=pad_mode,
+            compress=compress,
+            true_skip=true_skip,
         )
-        self._residual_kernel_size = residual_kernel_size
-        self._dilation_base = dilation_base
 
     def forward(self, x: Tensor) -> Tensor:
         return self.model(x)
@@ -114,22 +170,17 @@ class SEANetBase(StreamingModule):
     def step(self, x: Tensor, state: State, last: bool) -> Tensor:
         return step_layers(self.model, x, state, last)
 
-    def needed(self, outputs: int) -> int:
-        return needed_by_layers(self.model, outputs)
-
     def _norm_of(self, block: int) -> tuple[str, Mapping[str, Any] | None]:
         """Norm of the `block`-th of len(ratios) + 2 blocks, counted from the waveform."""
-        return ("none", None) if block < self.disable_norm_outer_blocks else self._norm
-
-    def _act(self) -> nn.Module:
-        return get_activation(*self._activation)
+        disabled = block < self.disable_norm_outer_blocks
+        return ("none", None) if disabled else (self.norm, self.norm_params)
 
     def _conv1d(
         self, block: int, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1
     ) -> nn.Module:
         norm, params = self._norm_of(block)
-        options = dict(self._conv, norm=norm, norm_kwargs=params)
-        return StreamableConv1d(in_channels, out_channels, kernel_size, stride, **options)
+        sizes = (in_channels, out_channels, kernel_size, stride)
+        return self._conv(*sizes, norm=norm, norm_kwargs=params)
 
     def _lstm(self, width: int) -> list[nn.Module]:
         return [StreamableLSTM(width, num_layers=self.lstm)] if self.lstm else []
@@ -137,14 +188,8 @@ class SEANetBase(StreamingModule):
     def _residual_blocks(self, block: int, width: int) -> Iterator[nn.Module]:
         norm, params = self._norm_of(block)
         for j in range(self.n_residual_layers):
-            yield SEANetResnetBlock(
-                width,
-                [self._residual_kernel_size, 1],
-                [self._dilation_base**j, 1],
-                norm=norm,
-                norm_params=params,
-                **self._residual,
-            )
+            kernels, dilations = [self.residual_kernel_size, 1], [self.dilation_base**j, 1]
+            yield self._residual(width, kernels, dilations, norm=norm, norm_params=params)
 
 
 @register("encoder", "seanet")
@@ -169,15 +214,11 @@ class SEANetEncoder(SEANetBase):
             layers += [self._act(), self._conv1d(block, width, 2 * width, 2 * ratio, ratio)]
             width *= 2
         layers += self._lstm(width)
-        last_block = len(self.ratios) + 1
-        layers += [
-            self._act(),
-            self._conv1d(last_block, width, self.dimension, self.last_kernel_size),
-        ]
+        layers.append(self._act())
+        layers.append(self._conv1d(block + 1, width, self.dimension, self.last_kernel_size))
         self.model = nn.Sequential(*layers)
 
 
-@register("decoder", "seanet")
 @register("decoder", "seanet")
 class SEANetDecoder(SEANetBase):
     """Latent frames to waveform, the mirror of `SEANetEncoder`.
@@ -201,7 +242,7 @@ class SEANetDecoder(SEANetBase):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        if self._norm[0] == "layer_norm" and self.disable_norm_outer_blocks == 0:
+        if self.norm == "layer_norm" and self.disable_norm_outer_blocks == 0:
             raise ValueError(
                 "norm='layer_norm' in the last convolution would normalise each "
                 f"sample over its {self.channels} audio channel(s) and so erase the "
@@ -222,7 +263,7 @@ class SEANetDecoder(SEANetBase):
                 width // 2,
                 2 * ratio,
                 ratio,
-                causal=self._conv["causal"],
+                causal=self.causal,
                 norm=norm,
                 trim_right_ratio=trim_right_ratio,
                 norm_kwargs=params,

@@ -31,10 +31,6 @@ class StreamingModule(nn.Module):
         """
         raise NotImplementedError
 
-    def needed(self, outputs: int) -> int:
-        """Return how many input positions must have come before `outputs` (>= 1) are out."""
-        raise NotImplementedError
-
 
 def step_layers(layers: Iterable[nn.Module], x: Tensor, state: State, last: bool) -> Tensor:
     """`StreamingModule.step` of layers one after another.
@@ -44,14 +40,6 @@ def step_layers(layers: Iterable[nn.Module], x: Tensor, state: State, last: bool
     for layer in layers:
         x = layer.step(x, state, last) if isinstance(layer, StreamingModule) else layer(x)
     return x
-
-
-def needed_by_layers(layers: Iterable[nn.Module], outputs: int) -> int:
-    """`StreamingModule.needed` of layers one after another."""
-    for layer in reversed(list(layers)):
-        if isinstance(layer, StreamingModule):
-            outputs = layer.needed(outputs)
-    return outputs
 
 
 def remember(x: Tensor, start: int) -> Tensor:

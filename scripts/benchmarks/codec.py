@@ -16,8 +16,7 @@ from ready import start_codebooks
 
 from adversarial_trainer.models import EncodecModel
 from adversarial_trainer.models.builders import get_model
-from adversarial_trainer.models.encodec import export_encodec_state_dict
-from adversarial_trainer.models.initialise import initialise_from_data
+from adversarial_trainer.models.encodec import export_encodec_state_dict, initialise_from_data
 from adversarial_trainer.models.pretrained.codec import prepare_inference
 from adversarial_trainer.models.pretrained.hf import to_hf_state_dict
 from adversarial_trainer.models.pretrained.hf_config import to_hf_config

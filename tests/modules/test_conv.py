@@ -83,7 +83,6 @@ def test_conv_transpose_equals_the_encodec_package(length, kernel, stride, ratio
     causal=st.booleans(),
     pad_mode=st.sampled_from(["constant", "reflect", "replicate"]),
 )
-@pytest.mark.filterwarnings("ignore:StreamableConv1d with stride")
 def test_frames_for_any_length_and_pad_mode(length, kernel, stride, dilation, causal, pad_mode):
     stride = min(stride, (kernel - 1) * dilation + 1)
     conv = StreamableConv1d(1, 2, kernel, stride, dilation, causal=causal, pad_mode=pad_mode)
@@ -176,5 +175,3 @@ def test_errors():
         pad1d(torch.randn(1, 1, 3), (-1, 0))
     with pytest.raises(ValueError, match="length of 3"):
         unpad1d(torch.randn(1, 1, 3), (2, 2))
-    with pytest.warns(UserWarning, match="stride=2.*dilation=2"):
-        StreamableConv1d(1, 1, 3, stride=2, dilation=2)

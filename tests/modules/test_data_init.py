@@ -11,8 +11,7 @@ from adversarial_trainer.adversarial import (
     MultiScaleDiscriminator,
     MultiScaleSTFTDiscriminator,
 )
-from adversarial_trainer.models.encodec import EncodecModel
-from adversarial_trainer.models.initialise import initialise_from_data
+from adversarial_trainer.models.encodec import EncodecModel, initialise_from_data
 from adversarial_trainer.modules.data_init import data_dependent_init
 from adversarial_trainer.modules.seanet import SEANetDecoder, SEANetEncoder
 from adversarial_trainer.quantization import DummyQuantizer

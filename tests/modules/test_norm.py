@@ -141,8 +141,6 @@ def test_errors():
         get_norm_module(nn.Conv1d(1, 1, 1), norm="group")
     with pytest.raises(ValueError, match="time_group_norm.*causal"):
         get_norm_module(nn.Conv1d(1, 1, 1), causal=True, norm="time_group_norm")
-    with pytest.raises(ValueError, match="Linear"):
-        get_norm_module(nn.Linear(1, 1), norm="layer_norm")
     with pytest.raises(ValueError, match="epsilon"):
         get_norm_module(nn.Conv1d(1, 1, 1), norm="time_group_norm", epsilon=1e-3)
     with pytest.raises(ValueError, match="eps"):

@@ -197,5 +197,3 @@ def test_errors_of_one_class():
         SEANetDecoder(**SMALL, norm="layer_norm")
     with pytest.raises(ValueError, match="final_activation"):
         SEANetDecoder(**SMALL, final_activation_params={"inplace": True})
-    with pytest.raises(ValueError, match=r"\[3, 1\] and \[1\]"):
-        SEANetResnetBlock(4, [3, 1], [1])

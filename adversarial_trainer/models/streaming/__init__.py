@@ -4,10 +4,8 @@ from .codec import (
     ChunkDecoder,
     ChunkEncoder,
     EncodedChunk,
-    Latency,
     StreamingDecoder,
     StreamingEncoder,
-    codec_latency,
     streaming_obstacle,
 )
 from .pipeline import (
@@ -27,12 +25,10 @@ __all__ = [
     "ChunkEncoder",
     "EncodedChunk",
     "EncodedStream",
-    "Latency",
     "SegmentedDecoder",
     "SegmentedEncoder",
     "StreamingDecoder",
     "StreamingEncoder",
-    "codec_latency",
     "decode_signal",
     "decode_stream",
     "encode_signal",

@@ -27,57 +27,32 @@ class EncodedChunk(NamedTuple):
     scale: torch.Tensor | None = None
 
 
-class Latency(NamedTuple):
-    """Delay that no computer can avoid, in samples at the model's rate.
-
-    Attributes:
-        first: samples of a new signal that must come in before anything comes out.
-        steady: from then on, samples between a sample's coming in and its coming out.
-        sample_rate: in Hz.
-    """
-
-    first: int
-    steady: int
-    sample_rate: int
-
-    @property
-    def first_ms(self) -> float:
-        return 1000 * self.first / self.sample_rate
-
-    @property
-    def steady_ms(self) -> float:
-        return 1000 * self.steady / self.sample_rate
-
-
-class _Chunked:
-    """State of one signal, which ends with `finish`; the next one begins then."""
+class _OneSignal:
+    """Something for one signal, which ends with `finish`."""
 
     def __init__(self, model: EncodecModel) -> None:
         if model.training:
             raise ValueError("the model is in training mode; call model.eval() first")
         self.model = model
-        self.reset()
+        self._ended = False
 
-    def reset(self) -> None:
-        """Forget the signal so far, and begin a new one."""
-        self._empty: torch.Tensor | None = None  # the last input, `[..., 0]`
+    def _go_on(self, last: bool = False) -> None:
+        if self._ended:
+            raise ValueError(f"this signal has ended: make another {type(self).__name__}")
+        self._ended = last
 
 
-class ChunkEncoder(_Chunked):
-    """Audio in, piece by piece, of any length; chunks of codes out, as soon as they are known.
+class ChunkEncoder(_OneSignal):
+    """One signal in, in pieces of any length; chunks of its codes out, as soon as they are known.
 
     Args:
         model: in evaluation mode.
     """
 
-    @property
-    def latency(self) -> Latency:
-        """From audio to codes."""
-        raise NotImplementedError
-
-    def reset(self) -> None:
-        super().reset()
+    def __init__(self, model: EncodecModel) -> None:
+        super().__init__(model)
         self._samples = 0
+        self._empty: torch.Tensor | None = None  # the last input, `[B, C, 0]`
 
     @torch.no_grad()
     def push(self, x: torch.Tensor) -> list[EncodedChunk]:
@@ -86,6 +61,7 @@ class ChunkEncoder(_Chunked):
         Args:
             x: floats `[B, C, T]`, T >= 0; B the same for the whole signal.
         """
+        self._go_on()
         if x.dim() != 3 or x.shape[1] != self.model.channels or not x.is_floating_point():
             raise ValueError(
                 f"audio must be floats of shape [B, C, T] with C={self.model.channels}, "
@@ -101,15 +77,14 @@ class ChunkEncoder(_Chunked):
         """Return the last chunks, with the padding at the end of the signal."""
         if self._empty is None or not self._samples:
             raise ValueError("nothing to encode: a signal needs at least one sample, got none")
-        chunks = self._encode(self._empty, True)
-        self.reset()
-        return chunks
+        self._go_on(last=True)
+        return self._encode(self._empty, True)
 
     def _encode(self, x: torch.Tensor, last: bool) -> list[EncodedChunk]:
         raise NotImplementedError
 
 
-class ChunkDecoder(_Chunked):
+class ChunkDecoder(_OneSignal):
     """The chunks of a `ChunkEncoder` in, in order; audio out, as soon as it is known.
 
     Args:
@@ -160,22 +135,8 @@ class StreamingEncoder(ChunkEncoder):
     """
 
     def __init__(self, model: EncodecModel) -> None:
-        self._encoder = _streaming(model.encoder, model)
         super().__init__(model)
-
-    @property
-    def latency(self) -> Latency:
-        """From audio to codes; `steady` counts from a frame's own first sample."""
-        hop, far = self.model.hop_length, 1 << 20
-        steady = self.needed(far) - (far - 1) * hop
-        return Latency(self.needed(1), steady, self.model.sample_rate)
-
-    def needed(self, frames: int) -> int:
-        """Return how many samples must be pushed before `frames` (>= 1) frames are out."""
-        return self._encoder.needed(frames)
-
-    def reset(self) -> None:
-        super().reset()
+        self._encoder = _streaming(model.encoder, model)
         self._state: State = {}
 
     def _encode(self, x: torch.Tensor, last: bool) -> list[EncodedChunk]:
@@ -192,19 +153,14 @@ class StreamingDecoder(ChunkDecoder):
     """
 
     def __init__(self, model: EncodecModel) -> None:
-        self._decoder = _streaming(model.decoder, model)
         super().__init__(model)
-
-    def needed(self, samples: int) -> int:
-        """Return how many frames must be pushed before `samples` (>= 1) samples are out."""
-        return self._decoder.needed(samples)
-
-    def reset(self) -> None:
-        super().reset()
+        self._decoder = _streaming(model.decoder, model)
         self._state: State = {}
+        self._empty: torch.Tensor | None = None  # the last latents, `[B, D, 0]`
 
     @torch.no_grad()
     def push(self, chunk: EncodedChunk) -> torch.Tensor:
+        self._go_on()
         if chunk.scale is not None:
             raise ValueError("scale given to a model with renormalize=False; give scale=None")
         audio = []
@@ -218,18 +174,5 @@ class StreamingDecoder(ChunkDecoder):
     def finish(self) -> torch.Tensor:
         if self._empty is None:
             raise ValueError("nothing to decode: no frame was pushed")
-        audio = self._decoder.step(self._empty, self._state, True)
-        self.reset()
-        return audio
-
-
-def codec_latency(encoder: StreamingEncoder, decoder: StreamingDecoder) -> Latency:
-    """Return the latency from audio in to audio out. A player that waits for the longer of `first`
-    and `steady` never runs dry."""
-    hop, far = encoder.model.hop_length, 1 << 20
-    first = encoder.needed(decoder.needed(1))
-    steady = max(
-        encoder.needed(decoder.needed(far * hop + sample + 1)) - far * hop - sample
-        for sample in range(hop)
-    )
-    return Latency(first, steady, encoder.model.sample_rate)
+        self._go_on(last=True)
+        return self._decoder.step(self._empty, self._state, True)

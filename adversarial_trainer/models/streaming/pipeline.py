@@ -25,8 +25,6 @@ from adversarial_trainer.models.streaming.codec import (
 from adversarial_trainer.models.streaming.segments import SegmentedDecoder, SegmentedEncoder
 from adversarial_trainer.modules.streaming import join, remember
 
-_FRAMES = 128  # in a block for the encoder: enough for speed
-
 
 def get_encoder(model: EncodecModel) -> ChunkEncoder:
     """Return a `StreamingEncoder`, or for models that need whole signals a `SegmentedEncoder`."""
@@ -71,33 +69,22 @@ class EncodedStream(Iterator[EncodedChunk]):
     def _encode(
         self, blocks: Iterable[torch.Tensor], encoder: ChunkEncoder
     ) -> Iterator[EncodedChunk]:
-        model = self.model
-        # Whole blocks also keep the number of shapes small, for each of which a backend may keep
-        # a plan in memory.
-        signal = self._prepared(reblock(self._checked(blocks), self.sample_rate))
-        signal = resample_blocks(signal, self.sample_rate, model.sample_rate)
-        for block in reblock(signal, _FRAMES * model.hop_length):
-            yield from encoder.push(mix_channels(block, model.channels)[None])
+        # Whole seconds also keep the number of shapes small, for each of which a backend may keep a
+        # plan in memory.
+        signal = reblock(self._prepared(blocks), self.sample_rate)
+        for block in resample_blocks(signal, self.sample_rate, self.model.sample_rate):
+            yield from encoder.push(block[None])
         if not self.length:
             raise ValueError("nothing to encode: the signal has no sample")
         yield from encoder.finish()
 
-    def _checked(self, blocks: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+    def _prepared(self, blocks: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """Yield blocks with the model's channels, on its device; count samples."""
+        parameter = next(self.model.parameters())
         for block in blocks:
-            if block.dim() != 2 or not block.is_floating_point():
-                raise ValueError(
-                    f"blocks must be floats [C, T], got {block.dtype} {list(block.shape)}"
-                )
             audio.check_finite(block, self.length, self.sample_rate)
             self.length += block.shape[1]
-            yield block
-
-    def _prepared(self, blocks: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
-        """Move blocks to the model; fewer channels before resampling, more after it: less work."""
-        channels, parameter = self.model.channels, next(self.model.parameters())
-        for block in blocks:
-            block = block.to(parameter)
-            yield mix_channels(block, channels) if len(block) > channels else block
+            yield mix_channels(block.to(parameter), self.model.channels)
 
 
 def decode_stream(
@@ -131,18 +118,30 @@ def restore(
     """Yield decoded audio at the original's rate, without the padding to whole frames.
 
     Args:
-        blocks: at the model's rate.
-        length: asked at the end of `blocks`; None if it is not known: all is given.
+        blocks: `[C, T]`, at the model's rate.
+        length: samples at `sample_rate`, asked at the end of `blocks`; None: all.
     """
-    from_rate = model.sample_rate
-
-    def at_model_rate() -> int | None:
-        samples = length()
-        return None if samples is None else resampled_length(samples, sample_rate, from_rate)
-
-    signal = cut(blocks, at_model_rate, most=model.hop_length)
-    signal = resample_blocks(signal, from_rate, sample_rate)
-    return cut(signal, length, most=-(-sample_rate // from_rate))
+    signal = resample_blocks(blocks, model.sample_rate, sample_rate)
+    most = math.ceil(model.hop_length * sample_rate / model.sample_rate) + 1
+    given = 0
+    held: torch.Tensor | None = None  # at most a frame too many
+    for block in signal:
+        held = join(held, block)
+        ready = held.shape[-1] - most
+        if ready > 0:
+            yield held[..., :ready]
+            given += ready
+            held = remember(held, ready)
+    have = 0 if held is None else held.shape[-1]
+    wanted = length()
+    rest = have if wanted is None else wanted - given
+    if not 0 <= rest <= have:
+        raise ValueError(
+            f"the codes are of {given} to {given + have} samples, not of {wanted}: a wrong length, "
+            "or chunks are missing"
+        )
+    if held is not None:
+        yield held[..., :rest]
 
 
 def reconstruct_stream(
@@ -209,12 +208,6 @@ def reblock(blocks: Iterable[torch.Tensor], length: int) -> Iterator[torch.Tenso
         yield torch.cat(pending, -1)
 
 
-def resampled_length(length: int, from_rate: int, to_rate: int) -> int:
-    """Return how many samples `resample` makes of `length`."""
-    low, high = rate_ratio(from_rate, to_rate)
-    return -(-length * high // low)
-
-
 def resample_blocks(
     blocks: Iterable[torch.Tensor], from_rate: int, to_rate: int
 ) -> Iterator[torch.Tensor]:
@@ -239,32 +232,3 @@ def resample_blocks(
         pending = remember(pending, end - before)
     if pending is not None:
         yield resample(pending, low, high)[..., before // low * high :]
-
-
-def cut(
-    blocks: Iterable[torch.Tensor], length: Callable[[], int | None], most: int
-) -> Iterator[torch.Tensor]:
-    """Yield the first `length()` samples, a number asked for at the end of `blocks`; None: all.
-
-    Args:
-        most: how many samples too many there can be; so many are held back.
-    """
-    given = 0
-    held: torch.Tensor | None = None
-    for block in blocks:
-        held = join(held, block)
-        ready = held.shape[-1] - most
-        if ready > 0:
-            yield held[..., :ready]
-            given += ready
-            held = remember(held, ready)
-    have = 0 if held is None else held.shape[-1]
-    wanted = length()
-    rest = have if wanted is None else wanted - given
-    if not 0 <= rest <= have:
-        raise ValueError(
-            f"the codes are of {given + have - most} to {given + have} samples, "
-            f"not of {wanted}: a wrong length, or chunks are missing"
-        )
-    if held is not None:
-        yield held[..., :rest]

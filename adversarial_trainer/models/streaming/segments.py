@@ -10,12 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from adversarial_trainer.models.encodec import EncodecModel
-from adversarial_trainer.models.streaming.codec import (
-    ChunkDecoder,
-    ChunkEncoder,
-    EncodedChunk,
-    Latency,
-)
+from adversarial_trainer.models.streaming.codec import ChunkDecoder, ChunkEncoder, EncodedChunk
 from adversarial_trainer.modules.streaming import join, remember
 
 
@@ -29,15 +24,8 @@ class SegmentedEncoder(ChunkEncoder):
     """
 
     def __init__(self, model: EncodecModel, segment: float = 1.0, overlap: float = 0.01) -> None:
-        self.length, self.stride = segment_samples(model, segment, overlap)
         super().__init__(model)
-
-    @property
-    def latency(self) -> Latency:
-        return Latency(self.length, self.length, self.model.sample_rate)
-
-    def reset(self) -> None:
-        super().reset()
+        self.length, self.stride = segment_samples(model, segment, overlap)
         self._pending: torch.Tensor | None = None
 
     def _encode(self, x: torch.Tensor, last: bool) -> list[EncodedChunk]:
@@ -57,17 +45,15 @@ class SegmentedDecoder(ChunkDecoder):
     """
 
     def __init__(self, model: EncodecModel, segment: float = 1.0, overlap: float = 0.01) -> None:
-        _, self.stride = segment_samples(model, segment, overlap)
         super().__init__(model)
-
-    def reset(self) -> None:
-        super().reset()
+        _, self.stride = segment_samples(model, segment, overlap)
         self._weight: torch.Tensor | None = None  # [T], of the first segment, the longest
         self._sum: torch.Tensor | None = None  # [B, C, T], weighted, from the next segment on
         self._weights: torch.Tensor | None = None  # [T]
 
     @torch.no_grad()
     def push(self, chunk: EncodedChunk) -> torch.Tensor:
+        self._go_on()
         audio = self.model.decode(chunk.codes, chunk.scale)
         length = audio.shape[-1]
         if self._weight is None:
@@ -89,9 +75,8 @@ class SegmentedDecoder(ChunkDecoder):
     def finish(self) -> torch.Tensor:
         if self._sum is None or self._weights is None:
             raise ValueError("nothing to decode: no segment was pushed")
-        audio = self._sum / self._weights
-        self.reset()
-        return audio
+        self._go_on(last=True)
+        return self._sum / self._weights
 
 
 def segment_samples(model: EncodecModel, segment: float, overlap: float) -> tuple[int, int]:

@@ -122,7 +122,7 @@ def _decode_blocks(
 ) -> Iterator[torch.Tensor]:
     """Yield audio `[1, C, T]` at the model's rate, in whole frames."""
     parameter, rate = next(model.parameters()), model.sample_rate
-    decoder, started = get_decoder(model), False
+    decoder = None  # of the blocks since the last gap
     for item in reader:
         if isinstance(item, Block):
             codes, scale = read_codes(reader.header, item, coder)
@@ -130,15 +130,15 @@ def _decode_blocks(
                 torch.from_numpy(codes)[None].to(parameter.device),
                 None if scale is None else parameter.new_tensor([[scale]]),
             )
+            decoder = decoder or get_decoder(model)
             yield decoder.push(chunk)
-            started = True
             continue
-        if started:
+        if decoder is not None:
             yield decoder.finish()
-            started = False
+            decoder = None
         for begin in range(0, item.samples, rate):
             yield parameter.new_zeros(1, model.channels, min(rate, item.samples - begin))
-    if started:
+    if decoder is not None:
         yield decoder.finish()
     if not reader.blocks:
         raise FormatError("it has no undamaged block")

