@@ -16,7 +16,7 @@ LENGTH = RATE  # samples of a whole file
 
 # Results of a scan: usable, or the kind of the reason.
 USABLE, UNREADABLE, TRUNCATED, EMPTY = "usable", "unreadable", "truncated", "empty file"
-NOT_FINITE, SILENT, SHORT, RATE_ODD = "NaN or Inf samples", "silent", "too short", "odd sample rate"
+NOT_FINITE, SILENT, SHORT, RATE_ODD = "NaN or Inf", "silent", "too short", "odd sample rate"
 OUT_OF_RANGE = "out of range"
 IRREGULAR, LINK, UNSUPPORTED = "not a regular file", "second name of a file", "unsupported format"
 

@@ -16,6 +16,8 @@ import numpy as np
 import soundfile
 import torch
 
+from .containers import missing_data
+
 logger = logging.getLogger(__name__)
 
 # Extensions of audio files: the formats that libsndfile reads by itself.
@@ -36,6 +38,10 @@ class AudioError(ValueError):
 
     def __str__(self) -> str:
         return f"{self.path!r}: {self.reason}"
+
+
+class TruncatedError(AudioError):
+    """An audio file that ends before its header says; the reason begins with `truncated: `."""
 
 
 class AudioInfo(NamedTuple):
@@ -170,15 +176,32 @@ def to_subtype(data: np.ndarray, subtype: str) -> np.ndarray:
     return (integers << (32 - bits)).astype(np.int32)
 
 
+def all_blocks(file: soundfile.SoundFile, size: int) -> Iterator[np.ndarray]:
+    """Yield the frames of an open file in blocks of `size`, float32 `[n, C]`.
+
+    Raises TruncatedError if some are missing at its end, at once or only when that is reached.
+    """
+    path = os.fsdecode(file.name)
+    if missing := missing_data(path):
+        raise TruncatedError(path, f"truncated: {missing}")
+    frames = 0
+    while len(block := read_frames(file, frames, max(1, size))):
+        frames += len(block)
+        yield block
+    # libsndfile guesses the length of an mp3 without a Xing header.
+    if frames < file.frames and file.format != "MP3":
+        raise TruncatedError(path, f"truncated: {frames} of {file.frames} samples decode")
+
+
 def read_blocks(path: str | Path, seconds: float = 1.0) -> Iterator[torch.Tensor]:
     """Yield the audio of a file as float32 blocks `[C, T]`; `info` knows its rate.
 
-    Raises as `open_audio` does, where a file is broken inside only when that is reached.
+    Raises as `open_audio` and `all_blocks` do, where a file is broken inside only when that is
+    reached.
     """
     with open_audio(path) as file:
-        size = max(1, round(seconds * file.samplerate))
-        while len(data := file.read(size, dtype="float32", always_2d=True)):
-            yield torch.from_numpy(data.T.copy())  # [T, C] -> [C, T]
+        for block in all_blocks(file, round(seconds * file.samplerate)):
+            yield torch.from_numpy(block.T.copy())  # [T, C] -> [C, T]
 
 
 def write(

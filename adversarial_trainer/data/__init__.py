@@ -1,8 +1,7 @@
 """Audio files for the stages of a run, and batches of them."""
 
-from .checking import Skipped
 from .dataset import FileDataset, SegmentDataset, SegmentInfo
-from .decoding import SkipLog
+from .decoding import SkipLog, Skipped
 from .loader import Batch, FixedBatches, TrainBatches
 from .manifest import AudioMeta, is_manifest, load_manifest, save_manifest
 from .scanning import ScanReport, scan

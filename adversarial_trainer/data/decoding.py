@@ -1,21 +1,79 @@
-"""Decode parts of listed files, and count those that can no longer be decoded."""
+"""Decode audio files: to their end, to check them, or parts of listed ones."""
 
 from __future__ import annotations
 
 import logging
 import math
+import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
+import numpy as np
 import soundfile
 import torch
 
 from adversarial_trainer import audio
 
+from .manifest import AudioMeta
+
 logger = logging.getLogger(__name__)
 
 # 40 dB above full scale: integers written as floats are beyond, recordings are not.
 MAX_PEAK = 100.0
+MIN_DURATION = 0.01  # seconds
+SILENCE = 1e-5  # peak to peak; a third of a step of 16 bits
+RATES = (1_000, 768_000)  # Hz
+_BLOCK = 1 << 18  # samples
+
+# Called with the open file and each of its blocks `[n, C]`, in order; all samples are finite.
+Observer = Callable[[soundfile.SoundFile, np.ndarray], None]
+
+
+class Skipped(NamedTuple):
+    """A file left out, and why. The reason starts with its kind: `unreadable: ...`, `silent`."""
+
+    path: str
+    reason: str
+
+    @property
+    def kind(self) -> str:
+        """The part of the reason that is counted in summaries."""
+        return self.reason.partition(":")[0]
+
+
+def check(path: str, observe: Observer | None = None) -> AudioMeta | Skipped:
+    """Decode the file; return its meta, or the reason to leave it out."""
+    frames, low, high, where = 0, math.inf, -math.inf, ""
+    try:
+        if os.path.getsize(path) == 0:
+            return Skipped(path, "empty file: 0 bytes")
+        with audio.open_audio(path) as file:
+            rate = file.samplerate
+            if not RATES[0] <= rate <= RATES[1]:
+                return Skipped(path, f"odd sample rate: {rate} Hz")
+            for block in audio.all_blocks(file, _BLOCK // file.channels):
+                where = f" (after {frames / rate:.1f} s)"
+                bottom, top = float(block.min()), float(block.max())
+                if fault := fault_of(bottom, top):
+                    return Skipped(path, fault + where)
+                low, high = min(low, bottom), max(high, top)
+                frames += len(block)
+                if observe is not None:
+                    observe(file, block)
+    except audio.TruncatedError as error:
+        return Skipped(path, error.reason)
+    except audio.AudioError as error:
+        return Skipped(path, f"unreadable: {error.reason}{where}")
+    except OSError as error:
+        return Skipped(path, f"unreadable: {error.strerror}")
+    if frames == 0:
+        return Skipped(path, "empty file: no samples")
+    if frames < MIN_DURATION * rate:
+        return Skipped(path, f"too short: {frames} samples at {rate} Hz")
+    if high - low < SILENCE:
+        return Skipped(path, "silent")
+    return AudioMeta(path, frames / rate, rate, amplitude=max(-low, high))
 
 
 class SkipLog:
@@ -51,7 +109,7 @@ def fault_of(low: float, high: float) -> str | None:
         return None
     if -math.inf < low <= high < math.inf:
         return f"out of range: samples up to {max(-low, high):.3g}, full scale is 1"
-    return "NaN or Inf samples"
+    return "NaN or Inf: samples must be finite"
 
 
 def decode(file: soundfile.SoundFile, start: int, frames: int) -> torch.Tensor:

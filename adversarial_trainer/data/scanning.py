@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from adversarial_trainer.audio import EXTENSIONS
 
-from .checking import Skipped, check
+from .decoding import Skipped, check
 from .manifest import AudioMeta, meta_from_dict, read_entries, save_entries
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,6 @@ from typing import Any
 from omegaconf import DictConfig
 
 from adversarial_trainer import distrib
-from adversarial_trainer.registry import unknown_name
 
 from .manifest import AudioMeta, is_manifest, load_manifest
 from .scanning import scan
@@ -37,8 +36,6 @@ def configured_metas(dset: DictConfig, cache: Path) -> dict[str, list[AudioMeta]
     `cache`: folder for scans and the corpus, unless `dset.cache` is set.
     """
     cache, path = Path(dset.cache or cache), dset.path
-    if dset.name not in ("demo", "folder"):
-        raise unknown_name("dset.name", dset.name, ("demo", "folder"))
     outcome: Any = None
     if distrib.is_rank_zero():
         try:
@@ -79,10 +76,6 @@ def resolve_stage_metas(
         FileNotFoundError, ValueError: a source is missing, wrong, or has no usable file.
     """
     stages = stages or {}
-    if unknown := sorted(stages.keys() - set(STAGES)):
-        raise ValueError(f"Unknown stage dset.stages.{unknown[0]}. Choices: {', '.join(STAGES)}")
-    if path is not None and manifest is not None:
-        raise ValueError("give dset.path or dset.manifest, not both")
     metas: dict[str, list[AudioMeta]] = {
         stage: load_source(place, cache_dir, f"dset.stages.{stage}") if place else []
         for stage, place in {**dict.fromkeys(STAGES), **stages}.items()

@@ -25,24 +25,17 @@ def test_audiocraft_manifests_load_as_they_are(tmp_path: Path, suffix: str) -> N
     assert first == AudioMeta("/data/a.mp3", 12.5, 44100)
     folder = str(tmp_path)
     assert second == AudioMeta(f"{folder}/sub/b.wav", 3.0, 16000, 0.5, 2.0, f"{folder}/sub/b.json")
-
-
-@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz"])
-def test_round_trip(tmp_path: Path, suffix: str) -> None:
     metas = [
         AudioMeta("/x/名\n.wav", 1.5, 24000, 0.25, 0.0, "/x/i.json"),
         AudioMeta(os.fsdecode(b"/x/\xff.wav"), 1 / 3, 8000),
     ]
-    path = tmp_path / f"m{suffix}"
     save_manifest(path, metas)
     assert load_manifest(path) == metas
     before = path.read_bytes()
     save_manifest(path, metas)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
-    fields = "path duration sample_rate amplitude weight info_path".split()
-    opener = gzip.open if suffix.endswith("gz") else open
-    with opener(path, "rt") as file:
-        assert list(json.loads(file.readline())) == fields
+    text = (gzip.decompress(before) if suffix.endswith("gz") else before).decode()
+    assert json.loads(text.splitlines()[0]).keys() == AUDIOCRAFT[0].keys()
 
 
 @pytest.mark.parametrize(
@@ -67,14 +60,13 @@ def test_errors_name_file_line_and_field(tmp_path: Path, line: str, message: str
 def test_bad_manifest_files(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"dset\.manifest='.*nowhere\.jsonl'"):
         load_manifest(tmp_path / "nowhere.jsonl", "dset.manifest")
-    (tmp_path / "empty.jsonl").write_text("\n")
-    with pytest.raises(ValueError, match="no entries"):
-        load_manifest(tmp_path / "empty.jsonl")
-    (tmp_path / "a.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"\.jsonl or \.jsonl\.gz"):
-        load_manifest(tmp_path / "a.json")
     whole = gzip.compress((json.dumps(AUDIOCRAFT[0]) + "\n").encode() * 1000)
-    for data in (b"no gzip", whole[: len(whole) // 2]):
-        (tmp_path / "a.jsonl.gz").write_bytes(data)
-        with pytest.raises(ValueError, match="broken gzip"):
-            load_manifest(tmp_path / "a.jsonl.gz")
+    for name, content, message in (
+        ("empty.jsonl", b"\n", "no entries"),
+        ("a.json", b"{}", r"\.jsonl or \.jsonl\.gz"),
+        ("a.jsonl.gz", b"no gzip", "broken gzip"),
+        ("a.jsonl.gz", whole[: len(whole) // 2], "broken gzip"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=message):
+            load_manifest(tmp_path / name)

@@ -10,40 +10,32 @@ from adversarial_trainer.data import load_manifest, scan, scanning
 RATE = 24_000
 
 
-def noise(seconds: float, channels: int = 1) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(0)
-    return torch.rand(channels, round(seconds * RATE), generator=generator) - 0.5
-
-
 def touch(folder: Path, *names: str) -> None:
+    wav = torch.rand(1, 2400, generator=torch.Generator().manual_seed(0)) - 0.5
     for name in names:
-        audio.write(folder / name, noise(0.1), RATE)
+        audio.write(folder / name, wav, RATE)
 
 
-def test_values(tmp_path: Path) -> None:
-    touch(tmp_path, "b.wav")
-    wav = torch.zeros(2, 48_000)
-    wav[1, 7] = -0.75
-    audio.write(tmp_path / "a.flac", wav, 48_000)
-    first, second = scan(tmp_path, progress=False).files
-    assert (first.path, first.duration, first.sample_rate, first.amplitude) == (
-        str(tmp_path / "a.flac"), 1.0, 48_000, 0.75,
-    )  # fmt: skip
-    assert second.duration == pytest.approx(0.1)
-
-
-def test_cache_notices_what_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root, cache = tmp_path / "audio", tmp_path / "cache"
-    touch(root, "a.wav", "b.wav", "c.wav")
-    (root / "d.wav").write_bytes(b"")
-    checked: list[str] = []
+@pytest.fixture
+def checked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files that are decoded."""
+    names: list[str] = []
     original = scanning.check
 
     def check(path: str) -> object:
-        checked.append(os.path.basename(path))
+        names.append(os.path.basename(path))
+        if path.endswith("stop.wav"):
+            raise KeyboardInterrupt
         return original(path)
 
     monkeypatch.setattr(scanning, "check", check)
+    return names
+
+
+def test_cache_notices_what_changed(tmp_path: Path, checked: list[str]) -> None:
+    root, cache = tmp_path / "audio", tmp_path / "cache"
+    touch(root, "a.wav", "b.wav", "c.wav")
+    (root / "d.wav").write_bytes(b"")
 
     def rescan() -> tuple[list[str], list[str]]:
         checked.clear()
@@ -64,27 +56,17 @@ def test_cache_notices_what_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert sorted(p.name for p in root.iterdir()) == ["b.wav", "c.wav", "d.wav", "e.wav"]
 
 
-def test_interrupted_scan_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_scan_goes_on(tmp_path: Path, checked: list[str]) -> None:
     root, cache = tmp_path / "audio", tmp_path / "cache"
-    touch(root, "a.wav", "b.wav", "c.wav")
-    original = scanning.check
-
-    def stop(path: str) -> object:
-        if path.endswith("c.wav"):
-            raise KeyboardInterrupt
-        return original(path)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(scanning, "check", stop)
-        with pytest.raises(KeyboardInterrupt):
-            scan(root, cache, workers=1, progress=False)
-    checked: list[str] = []
-    monkeypatch.setattr(scanning, "check", lambda path: checked.append(path) or original(path))
-    assert len(scan(root, cache, progress=False).files) == 3
-    assert checked == [str(root / "c.wav")]
+    touch(root, "a.wav", "b.wav", "stop.wav")
+    with pytest.raises(KeyboardInterrupt):
+        scan(root, cache, workers=1, progress=False)
+    (root / "stop.wav").rename(root / "z.wav")
+    checked.clear()
+    assert len(scan(root, cache, progress=False).files) == 3 and checked == ["z.wav"]
 
 
-def test_errors(tmp_path: Path) -> None:
+def test_values_and_errors(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"dset\.path='/nowhere'"):
         scan("/nowhere")
     (tmp_path / "x.txt").write_text("")
@@ -97,6 +79,12 @@ def test_errors(tmp_path: Path) -> None:
         scan(tmp_path, progress=False)
     with pytest.raises(ValueError, match="a file; give a folder"):
         scan(tmp_path / "c.wav")
+    wav = torch.zeros(2, 48_000)
+    wav[1, 7] = -0.75
+    audio.write(tmp_path / "d.flac", wav, 48_000)
+    (meta,) = scan(tmp_path, progress=False).files
+    assert (meta.path, meta.duration) == (str(tmp_path / "d.flac"), 1.0)
+    assert (meta.sample_rate, meta.amplitude) == (48_000, 0.75)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

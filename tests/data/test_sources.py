@@ -1,3 +1,6 @@
+"""Files of each stage: folders, manifests, and the split of what is common."""
+
+import logging
 import os
 from pathlib import Path
 
@@ -14,7 +17,54 @@ from adversarial_trainer.data import (
     configured_metas,
     resolve_stage_metas,
     save_manifest,
+    split,
 )
+
+
+def metas(count: int, root: str = "/data") -> list[AudioMeta]:
+    return [AudioMeta(f"{root}/{i % 7}/{i}.wav", 1.0, 24_000) for i in range(count)]
+
+
+def names(files: list[AudioMeta], root: str | Path = "/data") -> set[str]:
+    return {os.path.relpath(meta.path, root) for meta in files}
+
+
+@pytest.mark.parametrize("count", [4, 5, 23])
+def test_each_file_in_one_stage_and_no_stage_empty(count: int) -> None:
+    files = metas(count)
+    parts = split(files, "/data", {stage: DEFAULT_SHARES[stage] for stage in STAGES[::-1]})
+    found = [meta.path for part in parts.values() for meta in part]
+    assert all(parts.values()) and sorted(found) == sorted(meta.path for meta in files)
+    shuffled = split(files[::-1], "/data")
+    assert {s: names(p) for s, p in parts.items()} == {s: names(p) for s, p in shuffled.items()}
+
+
+def test_shares() -> None:
+    files = metas(5000)
+    shares = {"train": 6, "valid": 2, "evaluate": 1, "generate": 1}
+    parts = split(files, "/data", shares)
+    for stage, share in shares.items():
+        assert len(parts[stage]) == pytest.approx(500 * share, rel=0.15)
+    assert split(files, "/data", {"train": 1, "valid": 0}) == {"train": files, "valid": []}
+
+
+def test_moving_the_folder_and_adding_files_change_nothing() -> None:
+    before, grown = split(metas(300), "/data"), split(metas(600), "/data")
+    moved = split(metas(300, "/mnt/x y"), "/mnt/x y")
+    for stage in STAGES:
+        assert names(before[stage]) == names(moved[stage], "/mnt/x y")
+        assert names(before[stage]) <= names(grown[stage])
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_few_files_share_one_held_out(count: int, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        parts = split(metas(count), "/data")
+    assert len(parts["train"]) == max(1, count - 1)
+    assert parts["valid"] == parts["evaluate"] == parts["generate"]
+    assert len(parts["valid"]) == 1
+    assert (names(parts["valid"]) == names(parts["train"])) == (count == 1)
+    assert ("memorised" if count == 1 else f"{count} files for 4 stages") in caplog.text
 
 
 def make(folder: Path, count: int) -> Path:
@@ -24,43 +74,32 @@ def make(folder: Path, count: int) -> Path:
     return folder
 
 
-def paths(metas: list[AudioMeta]) -> set[str]:
-    return {meta.path for meta in metas}
-
-
 def test_folder_and_its_manifest_give_one_split(tmp_path: Path) -> None:
     folder = make(tmp_path / "a", 12)
     from_folder = resolve_stage_metas(folder)
     assert set(from_folder) == set(STAGES)
     everything = [meta for part in from_folder.values() for meta in part]
-    relative = [
-        AudioMeta(os.path.basename(m.path), m.duration, m.sample_rate, m.amplitude)
-        for m in everything
-    ]
+    relative = [AudioMeta(os.path.basename(m.path), m.duration, m.sample_rate) for m in everything]
     save_manifest(folder / "data.jsonl.gz", relative)
     for arguments in ({"manifest": folder / "data.jsonl.gz"}, {"path": folder / "data.jsonl.gz"}):
         from_manifest = resolve_stage_metas(**arguments)
-        assert {s: paths(p) for s, p in from_manifest.items()} == {
-            s: paths(p) for s, p in from_folder.items()
+        assert {s: names(p) for s, p in from_manifest.items()} == {
+            s: names(p) for s, p in from_folder.items()
         }
 
 
-def test_stages_of_their_own_are_left_out_of_the_split(tmp_path: Path) -> None:
+def test_stages_of_their_own(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Their files are left out of the split; where all have some, no common source is needed."""
     root = make(tmp_path / "a", 8)
     make(root / "held", 3)
     (tmp_path / "link").symlink_to(root / "held")
     parts = resolve_stage_metas(root, stages={"valid": tmp_path / "link", "train": None})
-    assert paths(parts["valid"]) == {f"{tmp_path}/link/{n}.wav" for n in range(3)}
+    assert names(parts["valid"], tmp_path / "link") == {f"{n}.wav" for n in range(3)}
     rest = parts["train"] + parts["evaluate"] + parts["generate"]
-    assert paths(rest) == {f"{root}/{n}.wav" for n in range(8)} and len(rest) == 8
-
-
-def test_every_stage_of_its_own_needs_no_common_source(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+    assert names(rest, root) == {f"{n}.wav" for n in range(8)} and len(rest) == 8
     folders = {stage: make(tmp_path / stage, 1) for stage in STAGES}
     parts = resolve_stage_metas(stages=folders)
-    assert {s: paths(p) for s, p in parts.items()} == {s: {f"{folders[s]}/0.wav"} for s in STAGES}
+    assert {s: names(p, folders[s]) for s, p in parts.items()} == dict.fromkeys(STAGES, {"0.wav"})
     assert "also in train" not in caplog.text
     resolve_stage_metas(stages=folders | {"valid": folders["train"]})
     assert "1 of 1 valid files are also in train" in caplog.text
@@ -73,10 +112,6 @@ def test_errors_name_the_key(tmp_path: Path) -> None:
         resolve_stage_metas(make(tmp_path / "a", 4), stages={"valid": "/nowhere"})
     with pytest.raises(ValueError, match=r"valid, evaluate, generate: set dset\.path"):
         resolve_stage_metas(stages={"train": tmp_path / "a"})
-    with pytest.raises(ValueError, match="not both"):
-        resolve_stage_metas("/a", manifest="/b.jsonl")
-    with pytest.raises(ValueError, match=r"dset\.stages\.test.*Choices: train"):
-        resolve_stage_metas("/a", stages={"test": "/b"})
 
 
 def worker(rank: int, folder: Path) -> tuple[dict, str]:

@@ -1,7 +1,7 @@
 """`adversarial-trainer doctor`: check a folder of audio before training on it."""
 
 from .problems import Problem, find_problems
-from .report import AudioFile, Report, examine
-from .stats import FileStats
+from .report import Report, examine
+from .stats import AudioFile
 
-__all__ = ["AudioFile", "FileStats", "Problem", "Report", "examine", "find_problems"]
+__all__ = ["AudioFile", "Problem", "Report", "examine", "find_problems"]

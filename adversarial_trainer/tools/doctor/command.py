@@ -6,17 +6,11 @@ import argparse
 import json
 import sys
 
-from adversarial_trainer.data import DEFAULT_SHARES, STAGES
 from adversarial_trainer.tools.arguments import whole_number
 
 from .formatting import to_json, to_text
 from .problems import find_problems
 from .report import examine
-
-EPILOG = """\
-exit status: 0 no issues, 1 issues were found, 2 wrong command line or folder.
-The checks and the keys of the JSON are explained in docs/doctor.md.
-"""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -25,18 +19,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "doctor",
         help="check a folder of audio before training on it",
         description="Decode every audio file below FOLDER and report what is wrong with it.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Exit status: 0 no issues, 1 issues were found, 2 wrong command line or folder. "
+        "The checks and the keys of the JSON are explained in docs/doctor.md.",
     )
     parser.add_argument("folder", metavar="FOLDER", help="or a manifest (.jsonl, .jsonl.gz)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
-    parser.add_argument(
-        "--shares",
-        type=_shares,
-        default=DEFAULT_SHARES,
-        metavar="STAGE=SHARE,...",
-        help="as dset.shares; default " + ",".join(f"{k}={v}" for k, v in DEFAULT_SHARES.items()),
-    )
     parser.add_argument(
         "--workers", type=whole_number, metavar="N", help="threads; default one a core"
     )
@@ -45,7 +32,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Examine, print, and return the exit status; ValueError or OSError for a wrong call."""
-    report = examine(args.folder, args.shares, args.workers, sys.stderr.isatty())
+    report = examine(args.folder, args.workers, sys.stderr.isatty())
     problems = find_problems(report)
     if args.json:
         # ASCII; names that are not UTF-8 can be restored from their escapes with `os.fsencode`.
@@ -53,16 +40,3 @@ def run(args: argparse.Namespace) -> int:
     else:
         sys.stdout.write(to_text(report, problems))
     return 1 if problems else 0
-
-
-def _shares(text: str) -> dict[str, float]:
-    shares = {}
-    for part in text.split(","):
-        stage, _, share = part.partition("=")
-        try:
-            shares[stage.strip()] = float(share)
-        except ValueError:
-            raise argparse.ArgumentTypeError(
-                f"expected STAGE=NUMBER,... with {', '.join(STAGES)}; got {part!r}"
-            ) from None
-    return shares

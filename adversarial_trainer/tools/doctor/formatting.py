@@ -5,72 +5,58 @@ from __future__ import annotations
 import os
 import statistics
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
-from adversarial_trainer.data import STAGES
-
 from .problems import HARMLESS, NARROW, Problem
-from .report import AudioFile, Report
-from .stats import decibels
+from .report import Report
+from .stats import AudioFile, decibels
 
-VERSION = 3  # of the JSON; raised when a key changes its meaning or is removed
+VERSION = 4  # of the JSON; raised when a key changes its meaning or is removed
 SHOWN = 8  # cases of a problem in the text
 
-# Seconds; up to, but not including.
-_LENGTHS = [
-    (1.0, "under 1 s"), (3.0, "1 to 3 s"), (10.0, "3 to 10 s"), (30.0, "10 to 30 s"),
-    (120.0, "30 s to 2 min"), (600.0, "2 to 10 min"), (float("inf"), "10 min and more"),
-]  # fmt: skip
+Table = dict[str, dict[str, float]]  # for each row, the number of files and their seconds
 
 
 def to_json(report: Report, problems: Sequence[Problem]) -> dict[str, Any]:
     """Convert to plain containers; docs/doctor.md lists the keys. Paths are absolute."""
-    files = report.files
     return {
         "version": VERSION,
         "source": report.source,
         "problems": [
-            {"kind": p.kind, "text": p.text, "advice": p.advice, "count": len(p.items),
-             "items": [{"files": list(item.files), "detail": item.detail} for item in p.items]}
-            for p in problems
+            problem._asdict() | {"items": [item._asdict() for item in problem.items]}
+            for problem in problems
         ],
         "summary": {
-            "usable": len(files),
+            "usable": len(report.files),
             "skipped": len(report.skipped),
-            "seconds": _seconds(files),
-            "silence": _silence(files),
+            "seconds": _seconds(report.files),
+            "silence": _silence(report.files),
             "other_files": dict(sorted(report.others.items())),
-            **_tables(files),
+            **_tables(report.files),
         },
-        "split": _split(report),
-        "files": [_file(file) for file in files],
-        "skipped": [
-            {"path": skipped.path, "kind": skipped.kind, "reason": skipped.reason}
-            for skipped in report.skipped
-        ],
-    }  # fmt: skip
+        "files": [asdict(file) for file in report.files],
+        "skipped": [skipped._asdict() | {"kind": skipped.kind} for skipped in report.skipped],
+    }
 
 
 def to_text(report: Report, problems: Sequence[Problem]) -> str:
     """Format for people."""
-    files = report.files
     links = sum(skipped.kind == HARMLESS for skipped in report.skipped)
     left_out = len(report.skipped) - links
     lines = [
         _name(report.source),
-        f"  {_files(len(files))} usable, {_time(_seconds(files))}"
+        f"  {len(report.files):,} usable files, {_time(_seconds(report.files))}"
         + (f"; {left_out:,} left out" if left_out else "")
         + (f"; {links:,} more names of the same files" if links else ""),
         "",
+        "Issues, most severe first" if problems else "No issues found.",
+        "",
     ]
-    if problems:
-        lines += ["Issues, most severe first", ""]
-        for number, problem in enumerate(problems, 1):
-            lines += [*_problem(number, problem, report.root), ""]
-    else:
-        lines += ["No issues found.", ""]
-    if files:
+    for number, problem in enumerate(problems, 1):
+        lines += [*_problem(number, problem, report.root), ""]
+    if report.files:
         lines += _summary(report)
     return "\n".join(lines) + "\n"
 
@@ -82,7 +68,8 @@ def _problem(number: int, problem: Problem, root: str) -> list[str]:
         problem.advice, 100, initial_indent="     -> ", subsequent_indent="        "
     )
     shown = problem.items[:SHOWN]
-    names = [" = ".join(_name(_relative(path, root)) for path in item.files) for item in shown]
+    inside = root.rstrip(os.sep) + os.sep
+    names = [" = ".join(_name(path.removeprefix(inside)) for path in i.files) for i in shown]
     width = min(60, max(map(len, names)))
     for name, item in zip(names, shown, strict=True):
         lines.append(f"       {name:<{width}}  {item.detail}".rstrip())
@@ -92,8 +79,7 @@ def _problem(number: int, problem: Problem, root: str) -> list[str]:
 
 
 def _summary(report: Report) -> list[str]:
-    files = report.files
-    tables = {**_tables(files), "split": _split(report)}
+    tables = _tables(report.files)
     width = max(len(row) for table in tables.values() for row in table)
     lines = ["Summary".ljust(18 + width) + "files    duration".rjust(20), ""]
     for name, table in tables.items():
@@ -103,91 +89,60 @@ def _summary(report: Report) -> list[str]:
             lines.append(f"  {title:<13} {row:<{width}}  {count:>9}  {time:>10}")
             title = ""
         lines.append("")
-    levels = sorted(decibels(file.stats.rms) or -200.0 for file in files)
+    levels = sorted(decibels(file.rms) for file in report.files)
+    times = sorted(file.seconds for file in report.files)
     lines += [
-        f"  {'level':<13} RMS {levels[0]:.1f} to {levels[-1]:.1f} dBFS, "
+        f"  duration      {_time(times[0])} to {_time(times[-1])}, "
+        f"median {_time(statistics.median(times))}",
+        f"  level         RMS {levels[0]:.1f} to {levels[-1]:.1f} dBFS, "
         f"median {statistics.median(levels):.1f}",
-        f"  {'silence':<13} {100 * _silence(files):.1f} % of the time",
+        f"  silence       {100 * _silence(report.files):.1f} % of the time",
     ]
     if report.others:
-        kinds = ", ".join(f"{_name(kind)} {n:,}" for kind, n in report.others.most_common(8))
-        lines.append(f"  {'no audio':<13} {_files(report.others.total())}: {kinds}")
+        kinds = ", ".join(f"{n:,} {_name(kind)}" for kind, n in report.others.most_common(8))
+        lines.append(f"  other files   {kinds}")
     return lines
 
 
-def _file(file: AudioFile) -> dict[str, Any]:
-    stats = file.stats
-    return {
-        "path": file.path,
-        "stages": list(file.stages),
-        "format": stats.format,
-        "sample_rate": stats.sample_rate,
-        "channels": stats.channels,
-        "seconds": stats.duration,
-        "bandwidth": stats.bandwidth,
-        "peak_dbfs": decibels(stats.peak),
-        "rms_dbfs": decibels(stats.rms),
-        "offset": stats.offset,
-        "silence": stats.silence,
-        "clipped": stats.clipped,
-        "digest": stats.digest.hex(),
+def _tables(files: Sequence[AudioFile]) -> dict[str, Table]:
+    """Count files and seconds by sample rate in Hz, channels, format, bandwidth and stage."""
+    rows: dict[str, Callable[[AudioFile], str]] = {
+        "sample_rates": lambda file: str(file.sample_rate),
+        "channels": lambda file: str(file.channels),
+        "formats": lambda file: file.format,
+        "bandwidths": _bandwidth,
+        "stages": lambda file: "/".join(file.stages),
     }
-
-
-def _tables(files: Sequence[AudioFile]) -> dict[str, dict[str, dict[str, float]]]:
-    """Count files and seconds by duration, sample rate in Hz, channels, format and bandwidth."""
-    names = ("durations", "sample_rates", "channels", "formats", "bandwidths")
-    tables: dict[str, dict[str, dict[str, float]]] = {name: {} for name in names}
-    for file in sorted(files, key=lambda file: file.stats.duration):
-        stats = file.stats
-        length = next(name for top, name in _LENGTHS if stats.duration < top)
-        rate, channels = str(stats.sample_rate), str(stats.channels)
-        rows = length, rate, channels, stats.format, _bandwidth(file)
-        for name, row in zip(names, rows, strict=True):
-            sums = tables[name].setdefault(row, {"files": 0, "seconds": 0.0})
-            sums["files"] += 1
-            sums["seconds"] += stats.duration
+    tables: dict[str, Table] = {}
+    for name, row_of in rows.items():
+        groups: dict[str, list[AudioFile]] = {}
+        for file in files:
+            groups.setdefault(row_of(file), []).append(file)
+        tables[name] = {
+            row: {"files": len(group), "seconds": _seconds(group)}
+            for row, group in sorted(groups.items())
+        }
     return tables
 
 
-def _split(report: Report) -> dict[str, dict[str, float]]:
-    rows = {}
-    for stage in STAGES:
-        members = [file for file in report.files if stage in file.stages]
-        share = report.shares.get(stage, 0)
-        rows[stage] = {"share": share, "files": len(members), "seconds": _seconds(members)}
-    return rows
-
-
 def _bandwidth(file: AudioFile) -> str:
-    rate, top = file.stats.sample_rate, file.stats.bandwidth
-    if top >= NARROW * rate / 2:
+    if file.bandwidth >= NARROW * file.sample_rate / 2:
         return "all of the sample rate's"
-    return f"up to {top / 1000:.0f} kHz at {rate / 1000:g} kHz"
+    return f"up to {file.bandwidth / 1000:.0f} kHz at {file.sample_rate / 1000:g} kHz"
 
 
 def _seconds(files: Sequence[AudioFile]) -> float:
-    return sum(file.stats.duration for file in files)
+    return sum(file.seconds for file in files)
 
 
 def _silence(files: Sequence[AudioFile]) -> float:
-    silent = sum(file.stats.silence * file.stats.duration for file in files)
-    return silent / max(1e-9, _seconds(files))
-
-
-def _relative(path: str, root: str) -> str:
-    inside = path.startswith(root.rstrip(os.sep) + os.sep)
-    return os.path.relpath(path, root) if inside else path
+    return sum(file.silence * file.seconds for file in files) / max(1e-9, _seconds(files))
 
 
 def _name(path: str) -> str:
     """Quote a name with newlines, escapes or bytes that are no text."""
     plain = path.isprintable() and path.strip() == path
     return path if plain else ascii(path)
-
-
-def _files(count: int) -> str:
-    return f"{count:,} file" if count == 1 else f"{count:,} files"
 
 
 def _time(seconds: float) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from .report import AudioFile, Report
-from .stats import decibels
+from .report import Report
+from .stats import AudioFile, decibels
 
 # Share of clipped samples. One in a thousand is a burst of 48 a second: heard as crackling.
 CLIPPED = 1e-3
@@ -22,16 +22,15 @@ NARROW = 0.8
 OFF = 0.1
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(NamedTuple):
     """One case of a problem: a file, or several with the same samples."""
 
-    files: tuple[str, ...]
+    files: list[str]
     detail: str = ""
+    severity: float = 0.0
 
 
-@dataclass(frozen=True)
-class Problem:
+class Problem(NamedTuple):
     """Something to correct before training.
 
     Attributes:
@@ -44,42 +43,35 @@ class Problem:
     kind: str
     text: str
     advice: str
-    items: tuple[Item, ...]
+    items: list[Item]
 
 
-# For each kind of a scan's reasons: name and advice.
+# For each kind of a scan's reasons: the advice.
 _LEFT_OUT = {
-    "NaN or Inf samples": (
-        "not_finite", "Created by a faulty program: create the files again, or delete them."
-    ),
-    "truncated": (
-        "truncated", "A copy or a recording was interrupted: copy them again. If the beginning is "
-        "enough, open and save them in an audio editor."
-    ),
-    "unreadable": ("unreadable", "Copy or encode them again, correct their permissions, or delete "
-                   "them."),
-    "out of range": (
-        "out_of_range", "Probably whole numbers stored as floats: divide by 32768, save again."
-    ),
-    "empty file": ("empty", "Delete them, or copy them again."),
-    "odd sample rate": ("odd_rate", "The header is wrong: set the rate, or delete them."),
-    "folder cannot be listed": ("no_access", "Correct the folder's permissions."),
-    "unsupported format": ("unsupported", "Convert them to flac or wav."),
-    "not a regular file": ("irregular", "Delete them, or give them another name."),
-    "silent": ("silent", "Delete them, or record them again."),
-    "too short": ("too_short", "Delete them."),
-}  # fmt: skip
+    "NaN or Inf": "Created by a faulty program: create the files again, or delete them.",
+    "truncated": "A copy or a recording was interrupted: copy them again. If the beginning is "
+    "enough, open and save them in an audio editor.",
+    "unreadable": "Copy or encode them again, correct their permissions, or delete them.",
+    "out of range": "Probably whole numbers stored as floats: divide by 32768, save again.",
+    "empty file": "Delete them, or copy them again.",
+    "odd sample rate": "The header is wrong: set the rate, or delete them.",
+    "folder cannot be listed": "Correct the folder's permissions.",
+    "unsupported format": "Convert them to flac or wav.",
+    "not a regular file": "Delete them, or give them another name.",
+    "silent": "Delete them, or record them again.",
+    "too short": "Delete them.",
+}
 # Links within the folder are no problem: they are read once, as intended.
 HARMLESS = "second name of a file"
 # Text and advice for each kind, the most severe first.
-_PROBLEMS = {
+_KINDS = {
     "leak": (
         "in training and held out at once: metrics on held-out files would show how well they "
         "were memorised",
         "Keep one of each, or put them under one stage with dset.stages.<stage>.",
     ),
-    **{kind: (f"left out: {reason}", advice) for reason, (kind, advice) in _LEFT_OUT.items()},
-    "few_files": (
+    **{kind: (f"left out: {kind}", advice) for kind, advice in _LEFT_OUT.items()},
+    "few files": (
         "serving several stages, because there are too few",
         "Add files, cut long ones up, or give stages files of their own (dset.stages.<stage>).",
     ),
@@ -111,46 +103,44 @@ _PROBLEMS = {
 
 def find_problems(report: Report) -> list[Problem]:
     """Return the problems that have cases, the most severe first."""
-    cases: dict[str, list[tuple[float, Item]]] = {kind: [] for kind in _PROBLEMS}
-    for kind, groups in (("leak", report.leaks), ("copies", report.copies)):
-        for group in groups:
-            stages = ", ".join("/".join(file.stages) for file in group)
-            cases[kind].append((0.0, Item(tuple(file.path for file in group), stages)))
+    problems = {kind: Problem(kind, text, advice, []) for kind, (text, advice) in _KINDS.items()}
+    groups: dict[str, list[AudioFile]] = {}  # with the same samples
+    for file in report.files:
+        groups.setdefault(file.digest, []).append(file)
+        for kind, severity, detail in _faults(file):
+            problems[kind].items.append(Item([file.path], detail, severity))
+    for group in groups.values():
+        stages = ", ".join("/".join(file.stages) for file in group)
+        item = Item([file.path for file in group], stages)
+        if len(group) > 1:
+            problems["copies"].items.append(item)
+        if len({"train" in file.stages for file in group}) == 2:
+            problems["leak"].items.append(item)
     for skipped in report.skipped:
         if skipped.kind != HARMLESS:
             detail = skipped.reason.partition(": ")[2]
-            cases[_LEFT_OUT[skipped.kind][0]].append((0.0, Item((skipped.path,), detail)))
-    for file in report.files:
-        for kind, severity, detail in _faults(file):
-            cases[kind].append((severity, Item((file.path,), detail)))
-    return [
-        Problem(kind, *_PROBLEMS[kind], tuple(item for _, item in sorted(found, key=_severest)))
-        for kind, found in cases.items()
-        if found
-    ]
-
-
-def _severest(case: tuple[float, Item]) -> float:
-    return -case[0]
+            problems[skipped.kind].items.append(Item([skipped.path], detail))
+    for problem in problems.values():
+        problem.items.sort(key=lambda item: -item.severity)
+    return [problem for problem in problems.values() if problem.items]
 
 
 def _faults(file: AudioFile) -> Iterator[tuple[str, float, str]]:
     """Yield kind, severity (for the order) and description of what is wrong with a usable file."""
-    stats = file.stats
-    half = stats.sample_rate / 2
+    half = file.sample_rate / 2
     if len(file.stages) > 1:
-        yield "few_files", 0.0, ", ".join(file.stages)
-    if (off := abs(file.declared - stats.duration)) > OFF:
-        yield "manifest", off, f"{file.declared:.1f} s declared, {stats.duration:.1f} s there"
-    if stats.clipped > CLIPPED:
-        yield "clipped", stats.clipped, f"{100 * stats.clipped:.2g} % clipped"
-    if stats.bandwidth < NARROW * half:
-        content = f"content up to {stats.bandwidth / 1000:.1f} kHz"
-        rate = f"sample rate {stats.sample_rate / 1000:g} kHz"
-        yield "narrow", 1 - stats.bandwidth / half, f"{content}, {rate}"
-    if stats.offset > OFFSET:
-        yield "offset", stats.offset, f"mean {stats.offset:.3f}"
-    if stats.silence > SILENT:
-        yield "silence", stats.silence, f"{100 * stats.silence:.0f} % silence"
-    if stats.peak < QUIET:
-        yield "quiet", 1 - stats.peak, f"peak {decibels(stats.peak) or 0:.0f} dBFS"
+        yield "few files", 0.0, ", ".join(file.stages)
+    if file.declared is not None and (off := abs(file.declared - file.seconds)) > OFF:
+        yield "manifest", off, f"{file.declared:.1f} s declared, {file.seconds:.1f} s there"
+    if file.clipped > CLIPPED:
+        yield "clipped", file.clipped, f"{100 * file.clipped:.2g} % clipped"
+    if file.bandwidth < NARROW * half:
+        content = f"content up to {file.bandwidth / 1000:.1f} kHz"
+        rate = f"sample rate {file.sample_rate / 1000:g} kHz"
+        yield "narrow", 1 - file.bandwidth / half, f"{content}, {rate}"
+    if file.offset > OFFSET:
+        yield "offset", file.offset, f"mean {file.offset:.3f}"
+    if file.silence > SILENT:
+        yield "silence", file.silence, f"{100 * file.silence:.0f} % silence"
+    if file.peak < QUIET:
+        yield "quiet", 1 - file.peak, f"peak {decibels(file.peak):.0f} dBFS"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import soundfile
+
+from adversarial_trainer.data import Skipped
+from adversarial_trainer.data.decoding import check
 
 from .bandwidth import BandwidthMeter
 
@@ -19,55 +22,57 @@ CLIP_LEVEL = 0.99
 CLIP_RUN = 3
 
 
-@dataclass(frozen=True)
-class FileStats:
-    """Statistics of a usable file.
+@dataclass
+class AudioFile:
+    """A usable file.
 
     Attributes:
+        path: of the file.
         format: of the file and its samples, `WAV PCM_16`.
-        frames: samples per channel.
+        sample_rate, channels, seconds: in Hz; number; duration as decoded.
         peak, rms: against full scale, over all channels.
         offset: the largest mean of a channel, against full scale.
         silence, clipped: shares of the file's time and of its samples, 0 to 1.
         bandwidth: frequency in Hz where content ends; half the sample rate if no end is found.
         digest: of the rate and the decoded samples; equal for a wav and its flac.
+        stages: those it serves; more than one in the smallest folders only.
+        declared: its duration in seconds in a manifest, if it comes from one.
     """
 
+    path: str
     format: str
     sample_rate: int
     channels: int
-    frames: int
+    seconds: float
     peak: float
     rms: float
     offset: float
     silence: float
     clipped: float
     bandwidth: float
-    digest: bytes
-
-    @property
-    def duration(self) -> float:
-        """Duration in seconds."""
-        return self.frames / self.sample_rate
+    digest: str
+    stages: list[str] = field(default_factory=list)
+    declared: float | None = None
 
 
-class StatsMeter:
+class Meter:
     """Accumulates the statistics of a file from its blocks.
 
     Blocks are measured one by one: windows and runs of clipped samples end with a block.
     """
 
-    def __init__(self, file: soundfile.SoundFile) -> None:
-        self.format = f"{file.format} {file.subtype}"
-        self.rate, self.channels = file.samplerate, file.channels
-        self.bandwidth = BandwidthMeter(self.rate)
-        self.digest = hashlib.blake2b(f"{self.rate} {self.channels}".encode(), digest_size=16)
+    def __init__(self) -> None:
         self.frames = self.silent = self.clipped = 0
         self.peak = self.square = 0.0
-        self.sums = np.zeros(self.channels)
 
-    def add(self, block: np.ndarray) -> None:
-        """Add samples `[n, C]`."""
+    def add(self, file: soundfile.SoundFile, block: np.ndarray) -> None:
+        """Add the next samples of the open file, `[n, C]`."""
+        if self.frames == 0:
+            self.format = f"{file.format} {file.subtype}"
+            self.rate, self.channels = file.samplerate, file.channels
+            self.bandwidth = BandwidthMeter(self.rate)
+            self.digest = hashlib.blake2b(f"{self.rate} {self.channels}".encode(), digest_size=16)
+            self.sums = np.zeros(self.channels)
         self.digest.update((block + np.float32(0)).data)  # the sum turns -0 into 0
         self.frames += len(block)
         peak = float(np.abs(block).max())
@@ -84,22 +89,30 @@ class StatsMeter:
         self.silent += int(lengths[squares.max(axis=1) < lengths * 10 ** (SILENCE / 10)].sum())
         self.bandwidth.add(block.mean(axis=1))
 
-    def result(self) -> FileStats:
+    def result(self, path: str) -> AudioFile:
         """Return the statistics at the end of the file."""
-        frames, samples = max(1, self.frames), max(1, self.frames * self.channels)
-        return FileStats(
+        samples = self.frames * self.channels
+        return AudioFile(
+            path=path,
             format=self.format,
             sample_rate=self.rate,
             channels=self.channels,
-            frames=self.frames,
+            seconds=self.frames / self.rate,
             peak=self.peak,
             rms=math.sqrt(self.square / samples),
-            offset=float(np.abs(self.sums).max()) / frames,
-            silence=self.silent / frames,
+            offset=float(np.abs(self.sums).max()) / self.frames,
+            silence=self.silent / self.frames,
             clipped=self.clipped / samples,
             bandwidth=self.bandwidth.cutoff(),
-            digest=self.digest.digest(),
+            digest=self.digest.hexdigest(),
         )
+
+
+def examine_file(path: str) -> AudioFile | Skipped:
+    """Check a file as a scan does; return its statistics, or the reason to leave it out."""
+    meter = Meter()
+    result = check(path, meter.add)
+    return result if isinstance(result, Skipped) else meter.result(path)
 
 
 def count_clipped(block: np.ndarray) -> int:
@@ -115,6 +128,6 @@ def count_clipped(block: np.ndarray) -> int:
     return count
 
 
-def decibels(amplitude: float) -> float | None:
-    """Convert an amplitude to dB against full scale; None for zero."""
-    return 20 * math.log10(amplitude) if amplitude > 0 else None
+def decibels(amplitude: float) -> float:
+    """Convert an amplitude to dB against full scale, at least -200."""
+    return 20 * math.log10(max(amplitude, 1e-10))
