@@ -10,13 +10,13 @@ from torch import nn
 
 from adversarial_trainer import distrib
 from adversarial_trainer.quantization.base import BaseQuantizer, QuantizedResult
-from adversarial_trainer.quantization.codebook import Codebook
-from adversarial_trainer.quantization.kmeans import start_codebooks
-from adversarial_trainer.quantization.statistics import (
+from adversarial_trainer.quantization.codebook import (
     BatchStatistics,
+    Codebook,
     codebook_use,
     gather_statistics,
 )
+from adversarial_trainer.quantization.kmeans import start_codebooks
 from adversarial_trainer.registry import register
 
 DEFAULT_SEED = 1234

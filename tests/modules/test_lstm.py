@@ -2,7 +2,7 @@ import encodec.modules as reference
 import pytest
 import torch
 
-from adversarial_trainer.modules.lstm import SLSTM, StreamableLSTM
+from adversarial_trainer.modules.lstm import StreamableLSTM
 
 
 @pytest.mark.parametrize("skip", [True, False])
@@ -13,17 +13,6 @@ def test_equals_the_encodec_package(skip):
     for length in (1, 13):
         x = torch.randn(3, 6, length)
         torch.testing.assert_close(ours(x), theirs(x))
-
-
-def test_skip_is_the_input_and_the_lstm_is_causal():
-    lstm = SLSTM(5, num_layers=1)
-    x = torch.randn(2, 5, 9)
-    y = lstm(x)
-    lstm.skip = False
-    torch.testing.assert_close(y, lstm(x) + x)
-    changed = torch.cat([x[..., :6], torch.randn(2, 5, 3)], dim=-1)
-    torch.testing.assert_close(lstm(changed)[..., :6], lstm(x)[..., :6])
-    assert not torch.allclose(lstm(changed)[..., 6:], lstm(x)[..., 6:])
 
 
 def test_autocast_keeps_the_precision_of_the_skip():

@@ -49,74 +49,11 @@ def test_old_style_weights_load_and_go_back(conv, norm):
     torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3)
     exported = export_old_style_keys(new.state_dict())
     assert exported.keys() == old.state_dict().keys()
+    assert convert_old_keys(exported, CONVS[conv][0]()) == exported  # no norm: keys stay
     again = pair(conv, norm)[0]
     assert not torch.allclose(again.eval()(x), new.eval()(x))
     again.load_state_dict(exported)
     torch.testing.assert_close(again.eval()(x), new.eval()(x))
-
-
-@pytest.mark.parametrize("norm", OLD_STYLE)
-def test_convert_old_keys_inverts_the_export(norm):
-    _, new, _ = pair("conv1d", norm)
-    state = new.state_dict()
-    exported = export_old_style_keys(state)
-    assert set(exported) != set(state)
-    converted = convert_old_keys(exported, new)
-    assert converted.keys() == state.keys()
-    assert all(
-        converted[key] is exported_value
-        for key, exported_value in convert_old_keys(converted, new).items()
-    )
-    # A module with no norm of its own keeps the keys as they are.
-    assert convert_old_keys(exported, nn.Sequential(nn.Conv1d(3, 4, 5))) == exported
-
-
-def test_fold_weight_norm():
-    model = nn.Sequential(
-        *(
-            apply_parametrization_norm(make(), "weight_norm")
-            for make, _ in (CONVS["conv1d"], CONVS["convtr1d"])
-        ),
-        nn.ELU(),
-        nn.Conv1d(4, 2, 3),
-    )
-    model[1] = apply_parametrization_norm(nn.ConvTranspose1d(4, 4, 4, 2), "weight_norm")
-    for p in model.parameters():
-        nn.init.normal_(p)
-    x = torch.randn(2, 3, 20)
-    expected = model(x)
-    assert fold_weight_norm(model) is model
-    torch.testing.assert_close(model(x), expected)
-    assert set(model.state_dict()) == {
-        f"{i}.{name}" for i in (0, 1, 3) for name in ("weight", "bias")
-    }
-    plain = nn.Sequential(
-        nn.Conv1d(3, 4, 5), nn.ConvTranspose1d(4, 4, 4, 2), nn.ELU(), nn.Conv1d(4, 2, 3)
-    )
-    plain.load_state_dict(model.state_dict())
-    torch.testing.assert_close(plain(x), expected)
-
-
-def test_fold_leaves_spectral_norm():
-    model = nn.Sequential(apply_parametrization_norm(nn.Conv1d(3, 4, 5), "spectral_norm"))
-    keys = set(model.state_dict())
-    assert set(fold_weight_norm(model).state_dict()) == keys
-
-
-@pytest.mark.parametrize("norm", OLD_STYLE)
-def test_deepcopy_is_independent(norm):
-    """The EMA and the checkpoints copy models."""
-    model = apply_parametrization_norm(nn.Conv1d(3, 4, 5), norm).eval()
-    other = copy.deepcopy(model)
-    x = torch.randn(1, 3, 9)
-    torch.testing.assert_close(other(x), model(x))
-    with torch.no_grad():
-        for p in other.parameters():
-            p.add_(1 + torch.rand_like(p))
-    assert not torch.allclose(other(x), model(x))
-    assert not {p.data_ptr() for p in other.parameters()} & {
-        p.data_ptr() for p in model.parameters()
-    }
 
 
 @pytest.mark.parametrize("shape", [(2, 6, 11), (2, 6, 4, 5)])
@@ -152,11 +89,23 @@ def test_errors():
         get_norm_module(nn.Conv1d(2, 1, 1), norm="layer_norm")
 
 
-def test_folding_a_copy_leaves_the_others() -> None:
-    model = apply_parametrization_norm(nn.Conv1d(2, 3, 4), "weight_norm")
-    first, second = copy.deepcopy(model), copy.deepcopy(model)
-    x = torch.randn(1, 2, 9)
+def test_fold_weight_norm():
+    """Plain convolutions with the same outputs; copies and other norms stay as they are."""
+    norms = ("weight_norm", "none", "weight_norm", "spectral_norm")
+    makes = (
+        *(lambda: nn.Conv1d(3, 4, 5), lambda: nn.Conv1d(4, 4, 3, dilation=2, groups=2)),
+        *(lambda: nn.ConvTranspose1d(4, 2, 4, 2), lambda: nn.Conv1d(2, 1, 1)),
+    )
+    model = nn.Sequential(
+        *(apply_parametrization_norm(make(), norm) for make, norm in zip(makes, norms, strict=True))
+    ).eval()
+    for p in model.parameters():
+        nn.init.normal_(p)
+    x = torch.randn(2, 3, 20)
     expected = model(x)
-    for module in (fold_weight_norm(first), model, second, fold_weight_norm(second)):
+    copied = copy.deepcopy(model)
+    assert fold_weight_norm(model) is model
+    plain = nn.Sequential(*(make() for make in makes[:3]))
+    plain.load_state_dict(model[:3].state_dict())
+    for module in (model, copied, nn.Sequential(plain, model[3]), fold_weight_norm(copied)):
         torch.testing.assert_close(module(x), expected)
-    assert "parametrizations.weight.original0" in model.state_dict()

@@ -51,12 +51,6 @@ def test_length_in_is_frames_out(length, channels, causal, ratios, lstm, true_sk
     assert y.isfinite().all()
 
 
-def test_ratios_are_in_decoder_order():
-    encoder, decoder = pair(ratios=[5, 2])
-    assert [m.stride for m in encoder.model if hasattr(m, "stride")] == [1, 2, 5, 1]
-    assert [m.convtr.convtr.stride[0] for m in decoder.model if hasattr(m, "convtr")] == [5, 2]
-
-
 @pytest.mark.parametrize("lstm", [0, 1])
 def test_causal_with_zero_padding(lstm):
     """Changing the future changes neither the frames nor the samples before it."""
@@ -84,20 +78,6 @@ def test_causal_with_reflection_looks_ahead_only_at_the_start():
     torch.testing.assert_close(decoder(a)[..., :90], decoder(b)[..., :90])
 
 
-def test_non_causal_is_centred():
-    """Without an LSTM, frame f sees as many samples before as after its own six."""
-    encoder, decoder = pair(pad_mode="constant")
-    x = torch.randn(1, 1, 240, requires_grad=True)
-    (grad,) = torch.autograd.grad(encoder(x)[0, :, 20].sum(), x)
-    seen = grad[0, 0].nonzero()
-    before, after = 120 - int(seen.min()), int(seen.max()) - 125
-    assert before > 6 and abs(before - after) <= 2  # an odd padding puts one more on the left
-    z = torch.randn(1, 6, 40, requires_grad=True)
-    (grad,) = torch.autograd.grad(decoder(z)[0, 0, 120:126].sum(), z)
-    seen = grad[0].abs().sum(0).nonzero()
-    assert abs((20 - int(seen.min())) - (int(seen.max()) - 20)) <= 1
-
-
 def test_receptive_field_of_the_encoder():
     """Counted by hand for causal zero padding."""
     encoder, _ = pair(causal=True, pad_mode="constant", n_residual_layers=3, dilation_base=3)
@@ -122,19 +102,12 @@ def test_gradient_reaches_every_parameter(norm):
             assert p.grad.abs().sum() > 0, name
 
 
-def test_true_skip():
+def test_true_skip_is_the_input_itself():
+    block = SEANetResnetBlock(4)
+    for p in block.parameters():
+        torch.nn.init.zeros_(p)
     x = torch.randn(1, 4, 12)
-    for true_skip in (True, False):
-        block = SEANetResnetBlock(4, true_skip=true_skip)
-        for p in block.block.parameters():
-            torch.nn.init.zeros_(p)
-        if true_skip:
-            torch.testing.assert_close(block(x), x)
-        else:
-            conv = block.shortcut.conv.conv
-            torch.testing.assert_close(
-                block(x), torch.nn.functional.conv1d(x, conv.weight, conv.bias)
-            )
+    assert torch.equal(block(x), x)
 
 
 @pytest.mark.parametrize("disabled", range(5))

@@ -91,7 +91,7 @@ def decode_stream(
     model: EncodecModel,
     chunks: Iterable[EncodedChunk],
     sample_rate: int | None = None,
-    length: int | Callable[[], int] | None = None,
+    length: int | None = None,
     decoder: ChunkDecoder | None = None,
 ) -> Iterator[torch.Tensor]:
     """Return audio blocks `[C, T]` of the chunks of an `EncodedStream`.
@@ -99,14 +99,12 @@ def decode_stream(
     Args:
         model: in evaluation mode.
         sample_rate: of the blocks; None is the model's.
-        length: samples in all, at `sample_rate`: those of the original, if that is its rate. A
-            function is called once `chunks` is at its end, when an `EncodedStream` knows its
-            `length`. None leaves the padding to a whole frame on.
+        length: samples in all, at `sample_rate`: those of the original, if that is its rate. None
+            leaves the padding to a whole frame on.
         decoder: the one for the encoder used; by default `get_decoder(model)`.
     """
     signal = _decode(decoder or get_decoder(model), chunks)
-    get_length = length if callable(length) else lambda: length
-    return restore(signal, model, sample_rate or model.sample_rate, get_length)
+    return restore(signal, model, sample_rate or model.sample_rate, lambda: length)
 
 
 def restore(
@@ -150,7 +148,8 @@ def reconstruct_stream(
     """Encode and decode: blocks `[C, T]` at `sample_rate` in, blocks with the model's channels
     out, as many samples at the same rate."""
     stream = EncodedStream(model, blocks, sample_rate)
-    return decode_stream(model, stream, sample_rate, lambda: stream.length)
+    signal = _decode(get_decoder(model), stream)
+    return restore(signal, model, sample_rate, lambda: stream.length)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Starting codebooks by k-means."""
+"""How codebooks start and learn: k-means, moving averages, dead codes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from adversarial_trainer.quantization import QuantizedResult, ResidualVectorQuantizer, codebook
-from adversarial_trainer.quantization import rvq as rvq_module
 from adversarial_trainer.quantization.kmeans import kmeans
 
 
@@ -19,20 +18,6 @@ def learn(rvq: ResidualVectorQuantizer, x: torch.Tensor) -> QuantizedResult:
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
-
-
-def clusters(count: int = 6, per: int = 100) -> tuple[torch.Tensor, torch.Tensor]:
-    torch.manual_seed(0)
-    centres = torch.randn(count, 8) * 10
-    return centres, (centres[:, None] + 0.01 * torch.randn(count, per, 8)).reshape(-1, 8)
-
-
-def test_finds_separated_clusters():
-    centres, frames = clusters()
-    means, sizes = kmeans(frames, 48, 10, generator())
-    assert sizes.sum() == len(frames)
-    assert torch.cdist(centres, means).amin(1).max() < 0.05
-    assert torch.cdist(means, centres).amin(1).max() < 0.05
 
 
 def test_chunks_and_plain_definition_agree(monkeypatch):
@@ -134,21 +119,6 @@ def test_silence():
     assert result.x.abs().max() < 1e-6
 
 
-def test_large_batch_is_thinned_out(monkeypatch):
-    """K-means takes no more frames than wanted, drawn evenly from the batch."""
-    seen = []
-
-    def spy(books, frames, *args):
-        seen.append(frames)
-
-    monkeypatch.setattr(rvq_module, "start_codebooks", spy)
-    rvq = ResidualVectorQuantizer(1, n_q=1, bins=10, kmeans_frames_per_code=5).train()
-    learn(rvq, torch.arange(1000.0)[None, None])
-    (frames,) = seen
-    assert frames.shape == (50, 1) and frames.unique().numel() == 50
-    assert 300 < frames.mean() < 700
-
-
 def test_only_missing_codebooks_start():
     """A checkpoint in which only the first codebooks had started (AudioCraft's dropout)."""
     torch.manual_seed(0)
@@ -161,10 +131,72 @@ def test_only_missing_codebooks_start():
     assert all(book.embed.norm() > 0 for book in rvq.codebooks)
 
 
-def test_initialised_codebooks_are_noticed():
-    """Rank 0's state arrives by broadcast into the buffers."""
-    rvq = ResidualVectorQuantizer(8, n_q=2, bins=16).eval()
-    assert not rvq.initialised
-    for book in rvq.codebooks:
-        book.start(torch.randn(16, 8), torch.ones(16))
-    assert rvq.encode(torch.randn(1, 8, 4)).shape == (1, 2, 4)
+def test_random_start_stays_put():
+    """The first average does not blow up codes that no frame picks (e = M / N from the start)."""
+    rvq = ResidualVectorQuantizer(8, n_q=2, bins=64, kmeans_init=False).train()
+    before = rvq.codebooks[0].embed.clone()
+    learn(rvq, torch.zeros(1, 8, 1))
+    torch.testing.assert_close(rvq.codebooks[0].embed, before, atol=0.05, rtol=0)
+
+
+def test_dead_code_is_revived_and_stays():
+    """embed, embed_avg and cluster_size are all reset, so the next average keeps it."""
+    torch.manual_seed(0)
+    rvq = ResidualVectorQuantizer(4, n_q=1, bins=8, kmeans_init=False).train()
+    book = rvq.codebooks[0]
+    book.start(torch.randn(8, 4), torch.ones(8))
+    book.embed[5] = book.embed_avg[5] = 1000.0  # where no frame is
+    book.cluster_size[5] = 0.049 * book.cluster_size.mean()
+    x = torch.randn(4, 4, 32)
+    result = learn(rvq, x)
+    assert result.metrics["replaced"].item() == 1
+    revived = book.embed[5].clone()
+    rows = x.transpose(1, 2).reshape(-1, 4)
+    assert (rows == revived).all(1).any()  # it is one of the frames
+    torch.testing.assert_close(book.embed_avg[5], revived * book.cluster_size[5])
+
+    learn(rvq, x)
+    assert (book.embed[5] - revived).norm() < 0.1
+    uses = 0
+    for _ in range(50):
+        result = learn(rvq, x)
+        assert result.metrics["replaced"].item() == 0
+        uses += int((result.codes == 5).sum())
+    assert book.embed[5].norm() < 5 and uses > 0
+
+
+def test_threshold_is_a_share_of_the_mean_use():
+    """A batch ten times larger replaces the same codes."""
+    replaced = []
+    for repeats in (1, 10):
+        torch.manual_seed(1)
+        rvq = ResidualVectorQuantizer(
+            4, n_q=2, bins=32, decay=0.5, dead_code_threshold=0.2, kmeans_init=False
+        )
+        rvq.double().train()
+        x = torch.randn(2, 4, 30, dtype=torch.float64)
+        for book in rvq.codebooks:  # at the scale at which the averages settle
+            book.cluster_size.mul_(60 * repeats / 32)
+            book.embed_avg.mul_(60 * repeats / 32)
+        dead = []
+        for _ in range(4):
+            dead.append(learn(rvq, x.repeat(repeats, 1, 1)).metrics["replaced"].item())
+            for book in rvq.codebooks:  # which frame replaces differs: forget it
+                book.embed_avg.copy_(torch.eye(32, 4) * book.cluster_size[:, None])
+                book.embed.copy_(torch.eye(32, 4))
+        replaced.append(dead)
+    assert replaced[0] == replaced[1] and sum(replaced[0]) > 0
+
+
+def test_replacements_are_different_frames():
+    """Many dead codes at once get distinct frames, from all over the batch."""
+    rvq = ResidualVectorQuantizer(2, n_q=1, bins=16, kmeans_init=False).train()
+    book = rvq.codebooks[0]
+    book.cluster_size[1:] = book.embed_avg[1:] = 1e-6
+    book.cluster_size[0] = 100.0
+    position = torch.arange(160.0)
+    x = torch.stack([position, torch.ones(160)])[None]
+    learn(rvq, x)
+    chosen = book.embed[1:, 0].sort().values
+    assert chosen.unique().numel() == 15
+    assert chosen[0] < 30 and chosen[-1] >= 130
