@@ -15,17 +15,16 @@ from adversarial_trainer.adversarial import (
 )
 
 
-def build(name):
+def build(name, **options):
     if name == "msstftd":
-        return MultiScaleSTFTDiscriminator(
-            2, n_ffts=[64, 32], hop_lengths=[16, 8], win_lengths=[64, 32], dilations=[1, 2]
-        )
+        stft = {"n_ffts": [64, 32], "hop_lengths": [16, 8], "win_lengths": [64, 32]}
+        return MultiScaleSTFTDiscriminator(2, **stft, dilations=[1, 2], **options)
     if name == "mpd":
-        return MultiPeriodDiscriminator(periods=[2, 3], filters=1, max_filters=4)
+        return MultiPeriodDiscriminator(periods=[2, 3], filters=1, max_filters=4, **options)
     if name == "msd":  # with spectral norm, whose state depends on the order of the passes
-        return MultiScaleDiscriminator(
-            filters=4, max_filters=8, groups=[1] * 4, scale_norms=["spectral_norm", "weight_norm"]
-        )
+        norms = ["spectral_norm", "weight_norm"]
+        sizes = {"filters": 4, "max_filters": 8, "groups": [1] * 4}
+        return MultiScaleDiscriminator(scale_norms=norms, **sizes, **options)
     return JointDiscriminator({name: build(name) for name in ("msstftd", "mpd", "msd")})
 
 

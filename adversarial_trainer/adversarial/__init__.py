@@ -19,11 +19,9 @@ import:
         ...                                   # adv_loss.metrics has the discriminators' accuracy
 """
 
-from adversarial_trainer.adversarial.adversarial_loss import AdversarialLoss
 from adversarial_trainer.adversarial.criteria import (
-    LOSS_TYPES,
+    ADVERSARIAL_LOSSES,
     AdvLossType,
-    decision_threshold,
     get_adv_criterion,
     get_fake_criterion,
     get_real_criterion,
@@ -37,10 +35,11 @@ from adversarial_trainer.adversarial.discriminators import (
     MultiScaleSTFTDiscriminator,
 )
 from adversarial_trainer.adversarial.feature_matching import FeatLossType, FeatureMatchingLoss
+from adversarial_trainer.adversarial.losses import AdversarialLoss
 
 __all__ = [
+    "ADVERSARIAL_LOSSES",
     "DISCRIMINATORS",
-    "LOSS_TYPES",
     "AdvLossType",
     "AdversarialLoss",
     "FeatLossType",
@@ -50,7 +49,6 @@ __all__ = [
     "MultiPeriodDiscriminator",
     "MultiScaleDiscriminator",
     "MultiScaleSTFTDiscriminator",
-    "decision_threshold",
     "get_adv_criterion",
     "get_fake_criterion",
     "get_real_criterion",

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import flashy.utils
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
+from torch.nn.utils.parametrize import ParametrizationList
 
 from adversarial_trainer.adversarial.discriminators.base import (
     MultiDiscriminator,
@@ -23,14 +24,13 @@ def sub_discriminators(adversary: nn.Module) -> list[SubDiscriminator]:
     """Return functions that together give the adversary's logits and feature maps.
 
     One for each sub-discriminator of a `MultiDiscriminator`, whose forward calls them in turn; one
-    for the whole of any other module. Logits are at least float32, as criteria average them.
+    for the whole of any other module.
     """
-    if (
-        isinstance(adversary, MultiDiscriminator)
-        and type(adversary).forward is MultiDiscriminator.forward
-    ):
-        return [partial(_call_one, adversary, i) for i in range(adversary.num_discriminators)]
-    return [partial(call_adversary, adversary)]
+    if not isinstance(adversary, MultiDiscriminator):
+        return [partial(call_adversary, adversary)]
+    if type(adversary).forward is not MultiDiscriminator.forward:
+        return [partial(call_adversary, adversary)]
+    return [partial(_call_one, adversary, i) for i in range(adversary.num_discriminators)]
 
 
 def _call_one(adversary: MultiDiscriminator, index: int, x: Tensor) -> MultiDiscriminatorOutputType:
@@ -39,32 +39,26 @@ def _call_one(adversary: MultiDiscriminator, index: int, x: Tensor) -> MultiDisc
 
 
 def call_adversary(adversary: nn.Module, x: Tensor) -> MultiDiscriminatorOutputType:
-    """Return logits and feature maps of any adversary; ValueError if it returns other things."""
+    """Return logits and feature maps of any adversary; ValueError if it returns other things.
+
+    Logits are at least float32, as criteria average them.
+    """
     output = adversary(x)
-    if not _is_output(output):
+    if not (_is_list(output, 2) and _is_list(output[0]) and _is_list(output[1], len(output[0]))):
         raise ValueError(
             "The adversary must return a list of logits and a list of as many lists of feature "
-            f"maps, all tensors, got {_describe(output)}."
+            f"maps, got {_describe(output)}."
         )
     logits, fmaps = output
-    return [_at_least_float32(x) for x in logits], [list(fmap) for fmap in fmaps]
+    return [_at_least_float32(x) for x in logits], fmaps
 
 
 def _at_least_float32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def _is_output(output: Any) -> bool:
-    if not isinstance(output, list | tuple) or len(output) != 2:
-        return False
-    logits, fmaps = output
-    if not _are_tensors(logits) or not logits or not isinstance(fmaps, list | tuple):
-        return False
-    return len(fmaps) == len(logits) and all(_are_tensors(fmap) for fmap in fmaps)
-
-
-def _are_tensors(values: Any) -> bool:
-    return isinstance(values, list | tuple) and all(isinstance(v, Tensor) for v in values)
+def _is_list(value: Any, length: int | None = None) -> bool:
+    return isinstance(value, list | tuple) and 0 < len(value) == (length or len(value))
 
 
 def _describe(value: Any) -> str:
@@ -80,22 +74,12 @@ def read_only(module: nn.Module) -> Iterator[None]:
     Inside, no parameter requires a gradient, and parametrizations are in eval mode, in which
     spectral norm does not update its estimates. All else, as dropout, stays in its mode.
     """
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    training = [
-        child
-        for norms in module.modules()
-        if isinstance(norms, parametrize.ParametrizationList)
-        for child in norms.modules()
-        if child.training
-    ]
-    try:
-        for parameter in parameters:
-            parameter.requires_grad_(False)
-        for child in training:
-            child.training = False
-        yield
-    finally:
-        for parameter in parameters:
-            parameter.requires_grad_(True)
-        for child in training:
-            child.training = True
+    norms = [m for m in module.modules() if isinstance(m, ParametrizationList) and m.training]
+    with flashy.utils.readonly(module):
+        try:
+            for norm in norms:
+                norm.eval()
+            yield
+        finally:
+            for norm in norms:
+                norm.train()

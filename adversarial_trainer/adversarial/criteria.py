@@ -1,4 +1,5 @@
-"""Adversarial criteria: what the generator and the discriminators minimise, on logits.
+"""Adversarial criteria: what the generator and the discriminators minimise, on logits; and metrics
+of who is winning.
 
 `mse` is LSGAN (Mao et al., arXiv 1611.04076), `hinge` the geometric GAN (Lim and Ye,
 arXiv 1705.02894), `hinge2` has hinge's discriminator losses and EnCodec's clipped generator loss
@@ -16,8 +17,9 @@ give a zero that is still part of the graph, where a plain mean would give NaN.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -25,16 +27,10 @@ from adversarial_trainer.registry import unknown_name
 
 AdvLossType = Callable[[Tensor], Tensor]
 
-LOSS_TYPES = ("mse", "hinge", "hinge2")
-
 
 def _mean(x: Tensor) -> Tensor:
     # The sum of nothing is 0 and keeps the graph; the mean of nothing is NaN.
     return x.mean() if x.numel() else x.sum()
-
-
-def mse_loss(x: Tensor) -> Tensor:
-    return _mean((x - 1).square())
 
 
 def mse_real_loss(x: Tensor) -> Tensor:
@@ -45,14 +41,6 @@ def mse_fake_loss(x: Tensor) -> Tensor:
     return _mean(x.square())
 
 
-def hinge_loss(x: Tensor) -> Tensor:
-    return -_mean(x)
-
-
-def hinge2_loss(x: Tensor) -> Tensor:
-    return _mean(F.relu(1 - x))
-
-
 def hinge_real_loss(x: Tensor) -> Tensor:
     return _mean(F.relu(1 - x))
 
@@ -61,47 +49,70 @@ def hinge_fake_loss(x: Tensor) -> Tensor:
     return _mean(F.relu(1 + x))
 
 
-_ADV: dict[str, AdvLossType] = {"mse": mse_loss, "hinge": hinge_loss, "hinge2": hinge2_loss}
-_REAL: dict[str, AdvLossType] = {
-    "mse": mse_real_loss,
-    "hinge": hinge_real_loss,
-    "hinge2": hinge_real_loss,
-}
-_FAKE: dict[str, AdvLossType] = {
-    "mse": mse_fake_loss,
-    "hinge": hinge_fake_loss,
-    "hinge2": hinge_fake_loss,
-}
+def hinge_loss(x: Tensor) -> Tensor:
+    return -_mean(x)
 
 
-def _choose(table: dict[str, AdvLossType], loss_type: str) -> AdvLossType:
-    if loss_type not in table:
-        raise unknown_name("adversarial loss", loss_type, LOSS_TYPES)
-    return table[loss_type]
+mse_loss = mse_real_loss  # the generator wants its audio to be taken for real
+hinge2_loss = hinge_real_loss
+
+# On D(fake) for the generator, on D(real) and on D(fake) for the discriminators.
+_CRITERIA: dict[str, tuple[AdvLossType, AdvLossType, AdvLossType]] = {
+    "mse": (mse_loss, mse_real_loss, mse_fake_loss),
+    "hinge": (hinge_loss, hinge_real_loss, hinge_fake_loss),
+    "hinge2": (hinge2_loss, hinge_real_loss, hinge_fake_loss),
+}
+ADVERSARIAL_LOSSES = list(_CRITERIA)
+
+
+def _criterion(loss_type: str, side: int) -> AdvLossType:
+    if loss_type not in _CRITERIA:
+        raise unknown_name("adversarial loss", loss_type, ADVERSARIAL_LOSSES)
+    return _CRITERIA[loss_type][side]
 
 
 def get_adv_criterion(loss_type: str) -> AdvLossType:
-    """Return the generator's loss on D(fake); ValueError unless it is in `LOSS_TYPES`."""
-    return _choose(_ADV, loss_type)
-
-
-def get_fake_criterion(loss_type: str) -> AdvLossType:
-    """Return the discriminators' loss on D(fake); ValueError unless it is in `LOSS_TYPES`."""
-    return _choose(_FAKE, loss_type)
+    """Return the generator's loss on D(fake); ValueError unless it is in `ADVERSARIAL_LOSSES`."""
+    return _criterion(loss_type, 0)
 
 
 def get_real_criterion(loss_type: str) -> AdvLossType:
-    """Return the discriminators' loss on D(real); ValueError unless it is in `LOSS_TYPES`."""
-    return _choose(_REAL, loss_type)
+    """Return the discriminators' loss on D(real)."""
+    return _criterion(loss_type, 1)
 
 
-def decision_threshold(loss: str | AdvLossType) -> float:
-    """Return the logit above which a discriminator says "real": half way between its targets.
+def get_fake_criterion(loss_type: str) -> AdvLossType:
+    """Return the discriminators' loss on D(fake)."""
+    return _criterion(loss_type, 2)
+
+
+@torch.no_grad()
+def discriminator_metrics(
+    names: Sequence[str], logits: Sequence[tuple[Tensor, Tensor]], loss_real: AdvLossType
+) -> dict[str, Tensor]:
+    """Return mean logits and accuracy, per sub-discriminator and averaged over them.
 
     Args:
-        loss: A name from `LOSS_TYPES` or any criterion. 0.5 for the mse flavour (targets 0 and
-            1), 0 for the hinge flavours (-1 and 1) and for a criterion not defined here.
+        names: One per sub-discriminator.
+        logits: On fake and on real audio, one pair per sub-discriminator, any shapes.
+        loss_real: Their criterion. A logit says "real" if it is above the middle between the
+            targets: 0.5 for mse (0 and 1), 0 for hinge (-1 and 1) and any other.
+
+    Returns:
+        0-dim tensors, left on their device: `d_real/<name>`, `d_fake/<name>` (mean logits),
+        `d_acc/<name>` (mean of the accuracies on real and on fake, in [0, 1]; 0.5 is guessing)
+        and their means `d_real`, `d_fake`, `d_acc`. A sub-discriminator with no logits is left
+        out.
     """
-    if isinstance(loss, str):
-        loss = get_real_criterion(loss)
-    return 0.5 if loss in (mse_loss, mse_real_loss, mse_fake_loss) else 0.0
+    threshold = 0.5 if loss_real is mse_real_loss else 0.0
+    rows: dict[str, dict[str, Tensor]] = {"d_real": {}, "d_fake": {}, "d_acc": {}}
+    for name, (fake, real) in zip(names, logits, strict=True):
+        if fake.numel() and real.numel():
+            on_real = (real > threshold).to(real.dtype).mean()
+            on_fake = (fake < threshold).to(fake.dtype).mean()
+            rows["d_real"][name] = real.mean()
+            rows["d_fake"][name] = fake.mean()
+            rows["d_acc"][name] = (on_real + on_fake) / 2
+    metrics = {f"{key}/{name}": x for key, row in rows.items() for name, x in row.items()}
+    means = {key: torch.stack(list(row.values())).mean() for key, row in rows.items() if row}
+    return metrics | means

@@ -17,7 +17,7 @@ _EPS = 1e-5  # keeps the relative distance finite where a real map is all zeros
 class FeatureMatchingLoss(nn.Module):
     """Feature matching loss over the maps of one sub-discriminator.
 
-    The real maps are targets: no gradient flows into them.
+    The real maps are targets: no gradient flows into them. Empty maps count as equal.
 
     Args:
         loss: Distance between two maps of equal shape, to a 0-dim tensor.
@@ -44,40 +44,33 @@ class FeatureMatchingLoss(nn.Module):
         self.relative = relative
 
     def forward(self, fmap_fake: Sequence[Tensor], fmap_real: Sequence[Tensor]) -> Tensor:
-        if not fmap_fake or len(fmap_fake) != len(fmap_real):
+        shapes = [[tuple(x.shape) for x in fmap] for fmap in (fmap_fake, fmap_real)]
+        if not fmap_fake or shapes[0] != shapes[1]:
             raise ValueError(
-                "Feature matching needs as many fake maps as real ones and at least "
-                f"one, got {len(fmap_fake)} fake and {len(fmap_real)} real."
+                "Feature matching needs maps of the same shapes and at least one, "
+                f"got {shapes[0]} of fake and {shapes[1]} of real."
             )
         fmap_real = [real.detach() for real in fmap_real]
-        pairs = zip(fmap_fake, fmap_real, strict=True)
-        distances = torch.stack([self._distance(i, *pair) for i, pair in enumerate(pairs)])
+        distances = torch.stack(
+            [
+                self.loss(fake, real) if fake.numel() else fake.sum()
+                for fake, real in zip(fmap_fake, fmap_real, strict=True)
+            ]
+        )
         if self.relative:
             distances = distances / _magnitudes(fmap_real)
         total = distances.sum()
         return total / len(fmap_fake) if self.normalize else total
 
-    def _distance(self, index: int, fake: Tensor, real: Tensor) -> Tensor:
-        if fake.shape != real.shape:
-            raise ValueError(
-                f"Feature map {index} of fake and real differ in shape: "
-                f"{tuple(fake.shape)} and {tuple(real.shape)}."
-            )
-        if not fake.numel():
-            return fake.sum()  # zero, in the graph
-        return self.loss(fake, real)
-
 
 def _magnitudes(maps: Sequence[Tensor]) -> Tensor:
-    """Return the mean magnitude of each map over the items of all ranks; 1 where a map is empty."""
-    means = torch.stack([_mean_magnitude(m) for m in maps])
-    if distrib.is_distributed():
-        items = means.new_full((1,), len(maps[0]))
-        message = distrib.all_reduce(torch.cat([means * items, items]))
-        means = message[:-1] / message[-1].clamp_min(1)
-    return means.clamp_min(_EPS)
+    """Return the mean magnitude of each map over the items of all ranks, at least `_EPS`."""
+    means = torch.stack([_mean_magnitude(x) for x in maps])
+    items = means.new_full((1,), len(maps[0]))
+    message = distrib.all_reduce(torch.cat([means * items, items]))
+    return (message[:-1] / message[-1].clamp_min(1)).clamp_min(_EPS)
 
 
 def _mean_magnitude(x: Tensor) -> Tensor:
     dtype = torch.promote_types(x.dtype, torch.float32)  # half precision has three digits
-    return x.abs().mean(dtype=dtype) if x.numel() else x.new_ones((), dtype=dtype)
+    return x.abs().sum(dtype=dtype) / max(x.numel(), 1)

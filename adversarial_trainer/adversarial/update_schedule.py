@@ -36,8 +36,6 @@ class UpdateSchedule:
             raise ValueError(f"probability must be in [0, 1], got {probability!r}.")
         if start_step < 0:
             raise ValueError(f"start_step must be at least 0, got {start_step!r}.")
-        if generator is not None and generator.device.type != "cpu":
-            raise ValueError(f"generator must be on the CPU, got one on {generator.device}.")
         self.every = every
         self.probability = probability
         self.start_step = start_step

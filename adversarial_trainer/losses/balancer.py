@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -69,7 +68,7 @@ class Balancer:
             raise ValueError(f"ema_decay must be in [0, 1], got {ema_decay}.")
         if not total_norm > 0:
             raise ValueError(f"total_norm must be > 0, got {total_norm}.")
-        self._weights = {name: float(weight) for name, weight in weights.items()}
+        self.weights = {name: float(weight) for name, weight in weights.items()}
         self.balance_grads = balance_grads
         self.total_norm = total_norm
         self.ema_decay = ema_decay
@@ -78,14 +77,9 @@ class Balancer:
         self.monitor = monitor
         self.metrics: dict[str, Tensor] = {}
         # The average of a loss is its sum divided by its count; 0-dim, on the losses' device.
-        trained = [name for name, weight in self._weights.items() if weight > 0]
+        trained = [name for name, weight in self.weights.items() if weight > 0]
         self._sums = {name: torch.zeros((), dtype=torch.float64) for name in trained}
         self._counts = {name: torch.zeros((), dtype=torch.float64) for name in trained}
-
-    @property
-    def weights(self) -> Mapping[str, float]:
-        """Weight of each loss, read-only."""
-        return MappingProxyType(self._weights)
 
     def backward(
         self,
@@ -108,53 +102,35 @@ class Balancer:
             Sum of the losses times the weights that were in effect, 0-dim, detached, without
             penalty.
         """
-        grad, effective = self.gradient(losses, input, gradients=gradients)
-        roots: list[Tensor] = [input]
-        grads: list[Tensor | None] = [grad]
-        if penalty is not None and penalty.requires_grad:
-            roots.append(penalty)
-            grads.append(None)
-        torch.autograd.backward(roots, grads)
-        return effective
-
-    def gradient(
-        self,
-        losses: Mapping[str, Tensor],
-        input: Tensor,
-        *,
-        gradients: Mapping[str, Tensor] | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Return the combined gradient, shaped as `input`, and the effective loss.
-
-        Updates the averages. The graphs of the losses are kept, since they may share parts.
-        Arguments: see `backward`.
-        """
         for name in losses:
             if name not in self.weights:
                 raise unknown_name("loss", name, self.weights)
-        names = [name for name in self._sums if name in losses]
-        given = gradients or {}
-        grads = [given[n] if n in given else _gradient_at(input, losses[n]) for n in names]
-        grad, effective = torch.zeros_like(input), input.new_zeros(())
         self.metrics = {}
-        if not names:
-            return grad, effective
-        norms = self._norms(grads, len(input))
-        averages = self._update(names, norms)
-        scales = self._scales(names, averages)
-        for name, scale, part in zip(names, scales, grads, strict=True):
-            grad = grad + scale.to(part.dtype) * part
-            effective = effective + scale.to(input.dtype) * losses[name].detach()
-        if self.monitor:
-            shares = scales * norms
-            columns = {
-                "ratio": averages / averages.sum().clamp_min(_TINY),
-                "share": shares / shares.sum().clamp_min(_TINY),
-                "norm": norms,
-            }
-            for key, column in columns.items():
-                self.metrics.update({f"{key}_{n}": x for n, x in zip(names, column, strict=True)})
-        return grad, effective
+        combined, effective = torch.zeros_like(input), input.new_zeros(())
+        names = [name for name in self._sums if name in losses]
+        if names:
+            given = gradients or {}
+            grads = [given[n] if n in given else _gradient_at(input, losses[n]) for n in names]
+            norms = self._norms(grads, len(input))
+            averages = self._update(names, norms)
+            scales = self._scales(names, averages)
+            for name, scale, grad in zip(names, scales, grads, strict=True):
+                combined = combined + scale.to(grad.dtype) * grad
+                effective = effective + scale.to(input.dtype) * losses[name].detach()
+            if self.monitor:
+                shares = scales * norms
+                columns = {
+                    "ratio": averages / averages.sum().clamp_min(_TINY),
+                    "share": shares / shares.sum().clamp_min(_TINY),
+                    "norm": norms,
+                }
+                for key, column in columns.items():
+                    self.metrics |= {f"{key}_{n}": x for n, x in zip(names, column, strict=True)}
+        roots, grads_of_roots = [input], [combined]
+        if penalty is not None and penalty.requires_grad:
+            roots, grads_of_roots = [input, penalty], [combined, torch.ones_like(penalty)]
+        torch.autograd.backward(roots, grads_of_roots)
+        return effective
 
     # Tensors only: nothing below waits for the device.
 
@@ -166,17 +142,15 @@ class Balancer:
         whole gradient sqrt(sum_r (B_r / B)^2 ||g_r||^2). Both are sums of B_r^2 times a local
         value.
         """
-        local = torch.stack([self._local_norm(grad) for grad in grads])
+        rows = [grad.to(torch.promote_types(grad.dtype, torch.float32)) for grad in grads]
+        if self.per_batch_item:
+            rows = [torch.linalg.vector_norm(row.reshape(batch, -1), dim=1) for row in rows]
+            local = torch.stack([row.double().mean() for row in rows])
+        else:
+            local = torch.stack([torch.linalg.vector_norm(row).double().square() for row in rows])
         message = distrib.all_reduce(torch.cat([local * batch**2, local.new_full((1,), batch)]))
         norms = message[:-1] / message[-1].clamp_min(1) ** 2
         return norms if self.per_batch_item else norms.sqrt()
-
-    def _local_norm(self, grad: Tensor) -> Tensor:
-        """Return the mean of the items' norms, or the squared norm of the whole gradient."""
-        grad = grad if grad.dtype == torch.float64 else grad.float()
-        if not self.per_batch_item:
-            return torch.linalg.vector_norm(grad).double().square()
-        return torch.linalg.vector_norm(grad.reshape(len(grad), -1), dim=1).double().mean()
 
     def _update(self, names: list[str], norms: Tensor) -> Tensor:
         """Update the averages with `norms` and return them (0 where there is none yet)."""
@@ -191,13 +165,12 @@ class Balancer:
 
     def _scales(self, names: list[str], averages: Tensor) -> Tensor:
         """Return the factor of each gradient."""
-        weights = [self.weights[name] for name in names]
+        weights = torch.stack([torch.full_like(averages[0], self.weights[n]) for n in names])
         if not self.balance_grads:
-            return torch.stack([torch.full_like(averages[0], weight) for weight in weights])
+            return weights
         # A loss without an average so far has a zero (or non-finite) gradient: leave it.
         safe = torch.where(averages > 0, averages, torch.ones_like(averages))
-        shares = [weight / sum(weights) * self.total_norm for weight in weights]
-        return torch.stack([s / (self.epsilon + x) for s, x in zip(shares, safe, strict=True)])
+        return weights / weights.sum() * self.total_norm / (self.epsilon + safe)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the averages by name, in plain containers."""
@@ -209,11 +182,9 @@ class Balancer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the averages by name. Losses that the state lacks start afresh; those that are
         no longer trained are left out."""
-        if not {"sums", "counts"} <= set(state):
-            raise ValueError(f"A balancer's state has sums and counts, got {sorted(state)}.")
-        for target, key in ((self._sums, "sums"), (self._counts, "counts")):
+        for target, saved in ((self._sums, state["sums"]), (self._counts, state["counts"])):
             for name in target:
-                target[name] = torch.tensor(state[key].get(name, 0.0), dtype=torch.float64)
+                target[name] = torch.tensor(saved.get(name, 0.0), dtype=torch.float64)
 
 
 def _gradient_at(input: Tensor, loss: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from plain.step import plain_step
+from plain.step import PlainStep
 from ready import ready_solver
 
 from adversarial_trainer.data import Batch
@@ -92,5 +92,5 @@ def build(name: str, args: argparse.Namespace) -> Callable[[], object]:
     shape = args.batch_size, solver.cfg.channels, length
     wav = 0.3 * torch.randn(shape, generator=generator).to(solver.like)
     if name == "plain":
-        return partial(plain_step(solver).train_step, wav)
+        return partial(PlainStep(solver).train_step, wav)
     return partial(solver.train_step, Batch(wav, []))

@@ -1,7 +1,11 @@
+"""Criteria, feature matching and the schedule of updates, by hand."""
+
 import pytest
 import torch
+from torch import nn
 
-from adversarial_trainer.adversarial import criteria
+from adversarial_trainer.adversarial import FeatureMatchingLoss, criteria
+from adversarial_trainer.adversarial.update_schedule import UpdateSchedule
 
 X = [-2.0, -0.5, 0.25, 3.0]
 # By hand, from the formulas in arXiv 1611.04076, 1705.02894 and 2210.13438.
@@ -24,41 +28,99 @@ GETTERS = {
 
 
 @pytest.mark.parametrize("side, name", EXPECTED)
-def test_values_by_hand(side, name):
-    loss = GETTERS[side](name)(torch.tensor(X, dtype=torch.float64).view(1, 2, 2))
+def test_criteria_by_hand(side, name):
+    """No logits give a zero of the same shape in the graph."""
+    criterion = GETTERS[side](name)
+    loss = criterion(torch.tensor(X, dtype=torch.float64).view(1, 2, 2))
     assert loss.shape == () and loss.dtype == torch.float64
     assert loss.item() == pytest.approx(EXPECTED[side, name], rel=1e-12)
-
-
-@pytest.mark.parametrize("side, name", EXPECTED)
-def test_no_logits_give_a_zero_in_the_graph(side, name):
     x = torch.zeros(2, 1, 0, dtype=torch.float64, requires_grad=True)
-    loss = GETTERS[side](name)(x)
+    loss = criterion(x)
     assert loss.shape == () and loss.dtype == x.dtype and loss.item() == 0
-    total = torch.zeros((), dtype=torch.float64)
-    total += loss  # raised in AudioCraft, where the zero had shape [1]
-    total.backward()
-    assert x.grad is not None and x.grad.shape == x.shape
+    loss.backward()
+    assert x.grad is not None
 
 
 @pytest.mark.parametrize("getter", GETTERS.values())
-@pytest.mark.parametrize("name", ["hing", ""])
-def test_wrong_name_lists_the_choices(getter, name):
-    with pytest.raises(ValueError, match=f"{name!r}.*hinge, hinge2, mse"):
-        getter(name)
+def test_wrong_name_lists_the_choices(getter):
+    with pytest.raises(ValueError, match="'hing'.*hinge, hinge2, mse"):
+        getter("hing")
 
 
-@pytest.mark.parametrize("name", criteria.LOSS_TYPES)
-def test_threshold_lies_between_the_targets(name):
-    """The loss on real falls above the threshold, the loss on fake below it, by equal amounts."""
-    threshold = criteria.decision_threshold(name)
-    assert criteria.decision_threshold(GETTERS["real"](name)) == threshold
-    step = 0.25
-    above, below = (torch.tensor([threshold + s]) for s in (step, -step))
-    real, fake = GETTERS["real"](name), GETTERS["fake"](name)
-    assert real(above) < real(below) and fake(below) < fake(above)
-    assert real(above) == pytest.approx(fake(below).item())
+FAKE = [torch.tensor([1.0, 2.0]), torch.tensor([[10.0, -30.0]])]
+REAL = [torch.tensor([2.0, 4.0]), torch.tensor([[20.0, -20.0]])]
+# Mean distances 1.5 and 10, mean magnitudes of the real maps 3 and 20.
 
 
-def test_threshold_of_an_unknown_criterion_is_zero():
-    assert criteria.decision_threshold(lambda x: x.mean()) == 0
+@pytest.mark.parametrize(
+    "relative, normalize, expected",
+    [(False, True, 5.75), (False, False, 11.5), (True, True, 0.5), (True, False, 1.0)],
+)
+def test_feature_matching_by_hand(relative, normalize, expected):
+    """The real maps carry no graph; the relative loss does not depend on the maps' scale."""
+    loss = FeatureMatchingLoss(normalize=normalize, relative=relative)
+    for scale in (1, 1000):
+        fake, real = ([(scale * m).requires_grad_() for m in maps] for maps in (FAKE, REAL))
+        value = loss(fake, real)
+        assert value.shape == ()
+        assert value.item() == pytest.approx(expected if relative else scale * expected)
+    value.backward()
+    assert all(m.grad is None for m in real)
+    assert all(m.grad.abs().sum() > 0 for m in fake)
+
+
+def test_other_distance_and_precision():
+    assert FeatureMatchingLoss(nn.MSELoss())(FAKE, REAL).item() == pytest.approx((2.5 + 100) / 2)
+    fake, real = (torch.full((7,), v, dtype=torch.float64) for v in (1 / 3, 1 / 7))
+    loss = FeatureMatchingLoss()([fake], [real])
+    assert loss.item() == pytest.approx(1 / 3 - 1 / 7, rel=1e-14)
+
+
+def test_silent_and_empty_maps_stay_finite():
+    fake = torch.ones(3, requires_grad=True)
+    empty = torch.zeros(2, 0)
+    loss = FeatureMatchingLoss(relative=True)([fake, empty], [torch.zeros(3), empty])
+    loss.backward()
+    assert loss.isfinite() and fake.grad.isfinite().all()
+
+
+def test_maps_that_cannot_be_matched():
+    loss = FeatureMatchingLoss()
+    with pytest.raises(ValueError, match=r"\[\(2,\), \(1, 2\)\] of fake and \[\(2,\)\] of real"):
+        loss(FAKE, REAL[:1])
+    with pytest.raises(ValueError, match="at least one"):
+        loss([], [])
+    with pytest.raises(ValueError, match=r"\(2,\).*\(1, 2\)"):
+        loss(FAKE[:1], REAL[1:])
+
+
+def test_every_and_start():
+    schedule = UpdateSchedule(every=3, start_step=4)
+    seen = [(schedule.step(), schedule.active) for _ in range(12)]
+    assert seen == [(s in (4, 7, 10), s >= 4) for s in range(12)]
+    assert UpdateSchedule().active  # before any step
+
+
+def test_draws_are_shared_whatever_the_global_rng():
+    """Ranks have different global RNG states and must agree all the same; so after a resume."""
+    draws = []
+    for rank in range(2):
+        torch.manual_seed(rank)
+        schedule = UpdateSchedule(probability=2 / 3, generator=torch.Generator().manual_seed(5))
+        draws.append([(torch.rand(rank), schedule.step())[1] for _ in range(1000)])
+        state = schedule.state_dict()
+        draws[-1] += [schedule.step() for _ in range(2000)]
+    assert draws[0] == draws[1]
+    assert sum(draws[0]) / 3000 == pytest.approx(2 / 3, abs=0.03)
+    resumed = UpdateSchedule(probability=2 / 3)
+    resumed.load_state_dict(state)
+    assert [resumed.step() for _ in range(2000)] == draws[0][1000:]
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [("every", 0), ("probability", 1.5), ("probability", float("nan")), ("start_step", -1)],
+)
+def test_wrong_values_are_named(key, value):
+    with pytest.raises(ValueError, match=f"{key}.*{value}"):
+        UpdateSchedule(**{key: value})

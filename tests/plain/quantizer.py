@@ -2,9 +2,8 @@
 
 Plain: each codebook writes out all squared distances and takes the largest of their negatives,
 counts and sums its frames by a one-hot matrix, and moves its averages at once, by itself. The
-commitment loss and the straight-through estimator are autograd's, codebook by codebook. k-means
-holds the differences of all frames and all centroids. No dead codes are replaced and nothing is
-measured or sent to other ranks, which is less than either does.
+commitment loss and the straight-through estimator are autograd's, codebook by codebook. No dead
+codes are replaced and nothing is measured or sent to other ranks, which is less than either does.
 """
 
 from __future__ import annotations
@@ -104,25 +103,3 @@ class PlainResidualVQ(nn.Module):
             out = x + (out - x).detach()
         penalty = torch.stack(losses).mean() if losses else x.new_zeros(())
         return out, torch.stack(codes, dim=1), penalty
-
-
-@torch.no_grad()
-def plain_kmeans(
-    frames: torch.Tensor, means: torch.Tensor, iterations: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Lloyd's algorithm from `means` `[C, D]` on `frames` `[N, D]`; holds `[N, C, D]` numbers.
-
-    Returns:
-        Centroids `[C, D]` and the number of frames of each in the last pass `[C]`.
-    """
-    clusters, dimension = means.shape
-    sizes = torch.zeros(clusters, dtype=torch.long, device=frames.device)
-    for _ in range(iterations):
-        differences = frames[:, None] - means[None]  # [N, C, D]
-        codes = (-differences.pow(2).sum(dim=-1)).max(dim=-1).indices
-        sizes = torch.bincount(codes, minlength=clusters)
-        empty = sizes == 0
-        sums = torch.zeros_like(means)
-        sums.scatter_add_(0, codes[:, None].expand(-1, dimension), frames)
-        means = torch.where(empty[:, None], means, sums / sizes.masked_fill(empty, 1)[:, None])
-    return means, sizes

@@ -6,7 +6,6 @@ penalty with a backward of its own; torch's default Adam; each metric read back 
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,29 +32,20 @@ class PlainStep:
 
     Args:
         solver: one of the recipes with l1 and msspec, weight norm in a causal generator.
-        codec: encoder, decoder and quantizer.
-        adversary: the discriminators.
-        autocast: bfloat16 in the generator and the discriminators.
     """
 
-    def __init__(
-        self,
-        solver: CompressionSolver,
-        codec: tuple[nn.Module, nn.Module, nn.Module],
-        adversary: nn.Module,
-        autocast: bool = False,
-    ) -> None:
+    def __init__(self, solver: CompressionSolver) -> None:
         cfg = solver.cfg
         if cfg.model.renormalize:
             raise ValueError("The plain step has no model.renormalize=true.")
-        self.autocast = autocast
         self.device = solver.like.device
+        codec = plain_codec(solver)
         self.encoder, self.decoder, self.quantizer = codec
         self.frame_rate = solver.model.frame_rate
         self.num_codebooks = solver.model.num_codebooks
         self.generator = nn.ModuleList(codec).train()
         self.optimizer = plain_adam(self.generator, cfg.optim)
-        self.adversarial = plain_adversarial(cfg, adversary)
+        self.adversarial = plain_adversarial(cfg, plain_discriminators(solver))
         self.weights = get_weights(cfg.losses)
         balanced = {n: w for n, w in self.weights.items() if n != PENALTY}
         unknown = balanced.keys() - {"adv", "feat", *RECONSTRUCTION}
@@ -66,31 +56,15 @@ class PlainStep:
         options = to_params(cfg.balancer)
         self.balancer = Balancer(balanced, **{name: options[name] for name in BALANCER})
 
-    def precision(self) -> contextlib.AbstractContextManager[Any]:
-        """Around the generator's and the discriminators' forward."""
-        if not self.autocast:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, torch.bfloat16)
-
     def generate(self, real: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstruction and penalty."""
-        with self.precision():
-            latent = self.encoder(real)
-        latent = latent.to(real.dtype)
+        latent = self.encoder(real)
         quantized, _, penalty = self.quantizer(latent, self.frame_rate, self.num_codebooks)
-        with self.precision():
-            fake = self.decoder(quantized)
-        return fake[..., : real.shape[-1]].to(real.dtype), penalty
-
-    def train_adv(self, fake: Tensor, real: Tensor) -> Tensor:
-        """The discriminators' update."""
-        with self.precision():
-            return self.adversarial.train_adv(fake, real)
+        return self.decoder(quantized)[..., : real.shape[-1]], penalty
 
     def generator_losses(self, fake: Tensor, real: Tensor) -> dict[str, Tensor]:
         """Those that the balancer has a weight for."""
-        with self.precision():
-            adv, feat = self.adversarial(fake, real)
+        adv, feat = self.adversarial(fake, real)
         losses = {"adv": adv, "feat": feat}
         losses |= {name: loss(fake, real) for name, loss in self.losses.items()}
         return {name: loss for name, loss in losses.items() if name in self.balancer.weights}
@@ -100,7 +74,7 @@ class PlainStep:
         real = wav.to(self.device)
         fake, penalty = self.generate(real)
         metrics: dict[str, Tensor | float] = {"penalty": penalty}
-        metrics["d_loss"] = self.train_adv(fake, real)
+        metrics["d_loss"] = self.adversarial.train_adv(fake, real)
         losses = self.generator_losses(fake, real)
         metrics.update(losses)
         metrics |= self.backward(losses, fake, penalty)
@@ -121,11 +95,6 @@ class PlainStep:
         """Of the generator, parameter by parameter."""
         squares = [p.grad.norm().pow(2) for p in self.generator.parameters() if p.grad is not None]
         return torch.stack(squares).sum().sqrt()
-
-
-def plain_step(solver: CompressionSolver, autocast: bool = False) -> PlainStep:
-    """With everything as in the files beside this one."""
-    return PlainStep(solver, plain_codec(solver), plain_discriminators(solver), autocast)
 
 
 def plain_codec(solver: CompressionSolver) -> tuple[nn.Module, nn.Module, nn.Module]:

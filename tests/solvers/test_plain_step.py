@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from micro import MICRO
-from plain.step import plain_step
+from plain.step import PlainStep
 from ready import ready_solver
 from torch import Tensor, nn
 
@@ -69,7 +69,7 @@ def test_equals_the_solvers_step(overrides: list[str]) -> None:
     micro = [arg for arg in MICRO if not arg.startswith(left_out)]
     solver = ready_solver([*overrides, *micro, *EXACT])
     assert solver.adversarial is not None
-    plain = plain_step(solver)
+    plain = PlainStep(solver)
     wav = 0.3 * torch.randn(2, 1, 4000, dtype=torch.float64)
     for step in range(2):  # the second depends on all that the first changed
         ours_d: dict[str, Tensor] = {}

@@ -1,11 +1,24 @@
-"""Base class of discriminators, and several families of them as one."""
+"""Base class of discriminators, several families of them as one, and what their parts share.
+
+All sub-discriminators take audio `[B, in_channels, T]`, T >= 1, and these arguments:
+
+- in_channels, out_channels: channels of the audio and of the logits.
+- filters, max_filters: filters of the first convolution, and the most that a later one may have.
+- norm: normalization of the convolutions, see `modules.norm`.
+- activation, activation_params: activation of torch.nn and its arguments. None stands for
+  `{'negative_slope': 0.2}` with LeakyReLU and for no arguments with the others.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
+from typing import Any
 
 from torch import Tensor, nn
+
+from adversarial_trainer.modules.activation import get_activation
 
 FeatureMapType = list[Tensor]
 LogitsType = Tensor
@@ -59,29 +72,23 @@ class JointDiscriminator(MultiDiscriminator):
         super().__init__()
         if not families:
             raise ValueError("JointDiscriminator needs at least one discriminator, got none.")
-        for name, family in families.items():
-            if not isinstance(family, MultiDiscriminator):
-                raise ValueError(
-                    f"Discriminator {name!r} must be a MultiDiscriminator, "
-                    f"got {type(family).__name__}."
-                )
         self.families = nn.ModuleDict(families)
-        self._order = [
-            (family, index)
-            for family in families.values()
-            for index in range(family.num_discriminators)
+        self._parts = [
+            (f"{name}.{part}", family, index)
+            for name, family in families.items()
+            for index, part in enumerate(family.names)
         ]
 
     @property
     def num_discriminators(self) -> int:
-        return len(self._order)
+        return len(self._parts)
 
     @property
     def names(self) -> list[str]:
-        return [f"{name}.{sub}" for name, family in self.families.items() for sub in family.names]  # type: ignore[union-attr]
+        return [name for name, _, _ in self._parts]
 
     def forward_one(self, index: int, x: Tensor) -> tuple[LogitsType, FeatureMapType]:
-        family, local = self._order[index]
+        _, family, local = self._parts[index]
         return family.forward_one(local, x)
 
 
@@ -93,3 +100,35 @@ def distinct(names: Iterable[str]) -> list[str]:
         seen[name] += 1
         result.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
     return result
+
+
+def check_sizes(least: int = 1, length: int | None = None, **values: Any) -> None:
+    """Raise ValueError naming the first of `values` that is not a whole number >= `least` or a list
+    of such, with `length` given a list of so many."""
+    for key, value in values.items():
+        is_list = isinstance(value, Sequence) and not isinstance(value, str)
+        items = value if is_list else [value] if length is None else []
+        whole = all(isinstance(item, Integral) and item >= least for item in items)
+        if not items or not whole or len(items) != (length or len(items)):
+            kind = "a whole number or a list of them" if length is None else f"a list of {length}"
+            raise ValueError(f"{key} must be {kind}, each >= {least}, got {value!r}.")
+
+
+def check_waveform(x: Tensor, channels: int) -> None:
+    """Raise ValueError unless `x` is [B, channels, T] with T >= 1."""
+    if x.dim() != 3 or x.shape[1] != channels or x.shape[2] < 1:
+        raise ValueError(
+            f"Expected audio of shape [batch, {channels}, time >= 1] "
+            f"(in_channels={channels}), got {list(x.shape)}."
+        )
+
+
+def build_activation(name: str, params: Mapping[str, Any] | None) -> nn.Module:
+    """Return the activation that the arguments of a sub-discriminator describe.
+
+    LeakyReLU works in place unless `params` say otherwise, so that a feature map is in memory once:
+    the backward of the convolution before it does not need its output.
+    """
+    if name != "LeakyReLU":
+        return get_activation(name, params)
+    return get_activation(name, {"inplace": True, **(params or {"negative_slope": 0.2})})

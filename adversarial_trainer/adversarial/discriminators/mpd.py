@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from adversarial_trainer.adversarial.discriminators.base import MultiDiscriminator, distinct
-from adversarial_trainer.adversarial.discriminators.checks import (
+from adversarial_trainer.adversarial.discriminators.base import (
+    MultiDiscriminator,
     build_activation,
-    check_ints,
-    check_positive,
+    check_sizes,
     check_waveform,
+    distinct,
 )
 from adversarial_trainer.modules.conv import NormConv2d, pad1d
 from adversarial_trainer.registry import register
@@ -22,20 +22,16 @@ class PeriodDiscriminator(nn.Module):
     """Convolutions along time on audio folded to rows of `period` samples: column p holds every
     `period`-th sample from p on, and columns are never mixed.
 
-    Args:
+    Args: see `base`, and
         period: Samples a row.
-        in_channels, out_channels: Channels of the audio and of the logits.
         n_layers: Number of convolutions before the last.
-        kernel_sizes: Kernel of these convolutions and of the last, in rows, odd.
+        kernel_sizes: Kernel of these convolutions and of the last, in rows.
         stride: Stride in rows of all but the last two convolutions.
         filters, filters_scale, max_filters: Layer i (from 0) has
             min(filters * filters_scale^(i + 1), max_filters) filters.
-        norm: Normalization of the convolutions (see `modules.conv`).
-        activation, activation_params: Activation of torch.nn and its arguments; None stands for
-            `{'negative_slope': 0.2}` with LeakyReLU.
 
     Shape:
-        - input: [B, in_channels, T], T >= 1; reflected at the end up to a whole row
+        - input: [B, in_channels, T], reflected at the end up to a whole row
         - logits: [B, out_channels, rows, period]
         - feature maps: `n_layers` activations, then the logits
     """
@@ -56,27 +52,26 @@ class PeriodDiscriminator(nn.Module):
         activation_params: Mapping[str, Any] | None = None,
     ):
         super().__init__()
-        inner, last = check_ints("kernel_sizes", kernel_sizes, 2, odd=True)
-        check_positive(period=period, in_channels=in_channels, out_channels=out_channels)
-        check_positive(n_layers=n_layers, stride=stride, filters=filters)
-        check_positive(filters_scale=filters_scale, max_filters=max_filters)
+        check_sizes(length=2, kernel_sizes=kernel_sizes)
+        check_sizes(period=period, in_channels=in_channels, out_channels=out_channels)
+        check_sizes(n_layers=n_layers, stride=stride, filters=filters)
+        check_sizes(filters_scale=filters_scale, max_filters=max_filters)
         self.period = period
         self.in_channels = in_channels
         self.activation = build_activation(activation, activation_params)
-        self.convs = nn.ModuleList()
-        channels = in_channels
-        for i in range(n_layers):
-            wider = min(filters * filters_scale ** (i + 1), max_filters)
-            steps = 1 if i == n_layers - 1 else stride
-            self.convs.append(
-                NormConv2d(
-                    channels, wider, (inner, 1), (steps, 1), padding=(inner // 2, 0), norm=norm
-                )
-            )
-            channels = wider
-        self.conv_post = NormConv2d(
-            channels, out_channels, (last, 1), padding=(last // 2, 0), norm=norm
+
+        def conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> NormConv2d:
+            padding = ((kernel - 1) // 2, 0)
+            return NormConv2d(inputs, outputs, (kernel, 1), (stride, 1), padding, norm=norm)
+
+        inner, last = kernel_sizes
+        scales = [filters_scale ** (i + 1) for i in range(n_layers)]
+        widths = [in_channels, *(min(filters * scale, max_filters) for scale in scales)]
+        strides = [stride] * (n_layers - 1) + [1]
+        self.convs = nn.ModuleList(
+            conv(widths[i], widths[i + 1], inner, strides[i]) for i in range(n_layers)
         )
+        self.conv_post = conv(widths[-1], out_channels, last)
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         check_waveform(x, self.in_channels)
@@ -111,10 +106,10 @@ class MultiPeriodDiscriminator(MultiDiscriminator):
         **kwargs: Any,
     ):
         super().__init__()
-        self.periods = check_ints("periods", periods)
+        check_sizes(periods=periods)
+        self.periods = periods
         self.discriminators = nn.ModuleList(
-            PeriodDiscriminator(period, in_channels, out_channels, **kwargs)
-            for period in self.periods
+            PeriodDiscriminator(period, in_channels, out_channels, **kwargs) for period in periods
         )
 
     @property

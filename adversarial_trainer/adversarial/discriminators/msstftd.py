@@ -10,12 +10,12 @@ import torchaudio
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adversarial_trainer.adversarial.discriminators.base import MultiDiscriminator, distinct
-from adversarial_trainer.adversarial.discriminators.checks import (
+from adversarial_trainer.adversarial.discriminators.base import (
+    MultiDiscriminator,
     build_activation,
-    check_ints,
-    check_positive,
+    check_sizes,
     check_waveform,
+    distinct,
 )
 from adversarial_trainer.modules.conv import NormConv2d
 from adversarial_trainer.modules.spectral import no_autocast
@@ -29,23 +29,17 @@ class DiscriminatorSTFT(nn.Module):
     convolution has no normalization, and the feature maps do not include the logits (the other
     families' do).
 
-    Args:
-        filters: Filters of the first convolution.
-        in_channels, out_channels: Channels of the audio and of the logits.
+    Args: see `base`, and
         n_fft, hop_length, win_length: STFT, in samples.
-        max_filters: Most filters a later layer may have.
         filters_scale: Convolution i (from 1, after the first) has
             min(filters * filters_scale^i, max_filters) filters.
-        kernel_size: (frames, bins), odd; the last two convolutions are (frames, frames).
+        kernel_size: (frames, bins); the last two convolutions are (frames, frames).
         dilations: Dilation in frames, one inner convolution each.
         stride: (frames, bins) of the inner convolutions.
         normalized: Divide the STFT by the window's root energy.
-        norm: Normalization of the convolutions but the first (see `modules.conv`).
-        activation, activation_params: Activation of torch.nn and its arguments; None stands for
-            `{'negative_slope': 0.2}` with LeakyReLU.
 
     Shape:
-        - input: [B, in_channels, T], T >= 1; zero-padded on both sides up to one window
+        - input: [B, in_channels, T], zero-padded on both sides up to one window
         - logits: [B, out_channels, frames', bins']
         - feature maps: len(dilations) + 2 activations
     """
@@ -69,46 +63,39 @@ class DiscriminatorSTFT(nn.Module):
         activation_params: Mapping[str, Any] | None = None,
     ):
         super().__init__()
-        frames, bins = check_ints("kernel_size", kernel_size, 2, odd=True)
-        stride = check_ints("stride", stride, 2)
-        check_positive(filters=filters, in_channels=in_channels, out_channels=out_channels)
-        check_positive(n_fft=n_fft, hop_length=hop_length, win_length=win_length)
-        check_positive(max_filters=max_filters, filters_scale=filters_scale)
+        check_sizes(length=2, kernel_size=kernel_size, stride=stride)
+        check_sizes(filters=filters, in_channels=in_channels, out_channels=out_channels)
+        check_sizes(n_fft=n_fft, hop_length=hop_length, win_length=win_length)
+        check_sizes(max_filters=max_filters, filters_scale=filters_scale, dilations=dilations)
         if win_length > n_fft:
             raise ValueError(f"win_length must be at most n_fft={n_fft}, got {win_length}.")
         self.in_channels = in_channels
         self.n_fft = n_fft
         self.activation = build_activation(activation, activation_params)
         self.spec_transform = torchaudio.transforms.Spectrogram(
-            n_fft,
-            win_length,
-            hop_length,
-            window_fn=torch.hann_window,
-            power=None,
-            normalized=normalized,
-            center=False,
+            n_fft, win_length, hop_length, power=None, normalized=normalized, center=False
         )
-        same = (frames // 2, bins // 2)
-        first = NormConv2d(2 * in_channels, filters, (frames, bins), padding=same)
-        self.convs = nn.ModuleList([first])
-        channels = filters
-        for i, dilation in enumerate(check_ints("dilations", dilations), start=1):
-            wider = min(filters * filters_scale**i, max_filters)
-            self.convs.append(
-                NormConv2d(
-                    channels,
-                    wider,
-                    (frames, bins),
-                    stride,
-                    dilation=(dilation, 1),
-                    padding=(frames // 2 * dilation, bins // 2),
-                    norm=norm,
-                )
-            )
-            channels = wider
-        wider = min(filters * filters_scale ** len(self.convs), max_filters)
-        self.convs.append(NormConv2d(channels, wider, frames, padding=frames // 2, norm=norm))
-        self.conv_post = NormConv2d(wider, out_channels, frames, padding=frames // 2, norm=norm)
+        frames, bins = kernel_size
+
+        def conv(
+            inputs: int,
+            outputs: int,
+            kernel: tuple[int, int] = (frames, frames),
+            stride: Sequence[int] = (1, 1),
+            dilation: int = 1,
+            norm: str = norm,
+        ) -> NormConv2d:
+            padding = ((kernel[0] - 1) * dilation // 2, (kernel[1] - 1) // 2)
+            return NormConv2d(inputs, outputs, kernel, stride, padding, (dilation, 1), norm=norm)
+
+        count = len(dilations)
+        scales = [filters_scale ** (i + 1) for i in range(count + 1)]
+        widths = [filters, *(min(filters * scale, max_filters) for scale in scales)]
+        self.convs = nn.ModuleList([conv(2 * in_channels, filters, (frames, bins), norm="none")])
+        for i, dilation in enumerate(dilations):
+            self.convs.append(conv(widths[i], widths[i + 1], (frames, bins), stride, dilation))
+        self.convs.append(conv(widths[count], widths[count + 1]))
+        self.conv_post = conv(widths[count + 1], out_channels)
 
     def spectrogram(self, x: Tensor) -> Tensor:
         """Return the STFT of `x` [B, C, T] as [B, 2 C, frames, bins], all real parts before all
@@ -161,14 +148,14 @@ class MultiScaleSTFTDiscriminator(MultiDiscriminator):
         **kwargs: Any,
     ):
         super().__init__()
-        self.n_ffts = check_ints("n_ffts", n_ffts)
-        hops = check_ints("hop_lengths", hop_lengths, len(self.n_ffts), like="n_ffts")
-        windows = check_ints("win_lengths", win_lengths, len(self.n_ffts), like="n_ffts")
+        check_sizes(n_ffts=n_ffts)
+        check_sizes(length=len(n_ffts), hop_lengths=hop_lengths, win_lengths=win_lengths)
+        self.n_ffts = n_ffts
         self.sep_channels = sep_channels
         heard = 1 if sep_channels else in_channels
         self.discriminators = nn.ModuleList(
-            DiscriminatorSTFT(filters, heard, out_channels, n_fft, hop_length, win_length, **kwargs)
-            for n_fft, hop_length, win_length in zip(self.n_ffts, hops, windows, strict=True)
+            DiscriminatorSTFT(filters, heard, out_channels, *stft, **kwargs)
+            for stft in zip(n_ffts, hop_lengths, win_lengths, strict=True)
         )
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any, NamedTuple
 
@@ -17,10 +16,13 @@ from adversarial_trainer.adversarial.adversary import (
     read_only,
     sub_discriminators,
 )
-from adversarial_trainer.adversarial.criteria import AdvLossType, decision_threshold
-from adversarial_trainer.adversarial.discriminator_metrics import discriminator_metrics
+from adversarial_trainer.adversarial.criteria import *  # noqa: F403 (as AudioCraft's `losses`)
+from adversarial_trainer.adversarial.criteria import AdvLossType, discriminator_metrics
 from adversarial_trainer.adversarial.discriminators.base import MultiDiscriminatorOutputType
 from adversarial_trainer.adversarial.feature_matching import FeatLossType
+from adversarial_trainer.adversarial.feature_matching import (
+    FeatureMatchingLoss as FeatureMatchingLoss,
+)
 from adversarial_trainer.adversarial.update_schedule import UpdateSchedule
 
 logger = logging.getLogger(__name__)
@@ -105,7 +107,6 @@ class AdversarialLoss(nn.Module):
         self.max_norm = max_norm
         self.schedule = UpdateSchedule(every, probability, start_step, generator)
         self.scheduler = scheduler
-        self.threshold = decision_threshold(loss_real)
         self.metrics: dict[str, Tensor] = {}
         self.updated = False
         self.num_updates = 0
@@ -170,7 +171,7 @@ class AdversarialLoss(nn.Module):
         self.metrics = {"d_loss": loss, "d_grad_norm": norm, **self._logit_metrics(logits)}
         return loss
 
-    def _discriminator_loss(self, logits: Sequence[LogitPair], num_calls: int) -> Tensor:
+    def _discriminator_loss(self, logits: list[LogitPair], num_calls: int) -> Tensor:
         losses = [self.loss_fake(on_fake) + self.loss_real(on_real) for on_fake, on_real in logits]
         return self._combine(losses, num_calls)
 
@@ -180,9 +181,9 @@ class AdversarialLoss(nn.Module):
         total = torch.stack(losses).sum()
         return total / (num_calls * len(losses)) if self.normalize else total
 
-    def _logit_metrics(self, logits: Sequence[LogitPair]) -> dict[str, Tensor]:
+    def _logit_metrics(self, logits: list[LogitPair]) -> dict[str, Tensor]:
         names = getattr(self.adversary, "names", [f"sub{i + 1}" for i in range(len(logits))])
-        return discriminator_metrics(names, logits, self.threshold)
+        return discriminator_metrics(names, logits, self.loss_real)
 
     # -- the generator's side
 
@@ -228,22 +229,21 @@ class AdversarialLoss(nn.Module):
             fake, real: As in `forward`.
         """
         adv = feat = fake.new_zeros(())
-        adv_grad = feat_grad = None
         if not self.active:
             return GeneratorLosses(adv, feat, None, None)
+        adv_grad = feat_grad = torch.zeros_like(fake)
         subs = sub_discriminators(self.adversary)
         with torch.enable_grad(), read_only(self.adversary):
             for sub in subs:
                 x = fake.detach().requires_grad_()
                 sub_adv, sub_feat, _ = self._judge(sub, x, real, len(subs))
                 adv = adv + sub_adv.detach()
-                (grad,) = torch.autograd.grad(sub_adv, x, retain_graph=sub_feat is not None)
-                adv_grad = grad if adv_grad is None else adv_grad + grad
+                retain = sub_feat is not None
+                adv_grad = adv_grad + torch.autograd.grad(sub_adv, x, retain_graph=retain)[0]
                 if sub_feat is not None:
                     feat = feat + sub_feat.detach()
-                    (grad,) = torch.autograd.grad(sub_feat, x)
-                    feat_grad = grad if feat_grad is None else feat_grad + grad
-        return GeneratorLosses(adv, feat, adv_grad, feat_grad)
+                    feat_grad = feat_grad + torch.autograd.grad(sub_feat, x)[0]
+        return GeneratorLosses(adv, feat, adv_grad, None if self.loss_feat is None else feat_grad)
 
     def _judge(
         self, sub: SubDiscriminator, fake: Tensor, real: Tensor, num_calls: int
@@ -276,16 +276,13 @@ class AdversarialLoss(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Also loads AudioCraft's states, which have no 'progress': counters then stay."""
-        _, strict, missing_keys, _, error_msgs = args
+        _, strict, missing_keys, *_ = args
         optimizer = state_dict.pop(prefix + "optimizer", None)
         progress = state_dict.pop(prefix + "progress", None)
         super()._load_from_state_dict(state_dict, prefix, *args)
         if optimizer is not None:
-            try:
-                # Copied, as torch's optimizers update the tensors that they are given in place.
-                self.optimizer.load_state_dict(deepcopy(optimizer))
-            except ValueError as error:
-                error_msgs.append(f"{prefix}optimizer: {error}")
+            # Copied, as torch's optimizers update the tensors that they are given in place.
+            self.optimizer.load_state_dict(deepcopy(optimizer))
         elif strict:
             missing_keys.append(prefix + "optimizer")
         if progress is not None:
