@@ -21,15 +21,13 @@ from adversarial_trainer.audio import (
 )
 from adversarial_trainer.models.streaming import (
     EncodedStream,
-    SegmentedDecoder,
-    SegmentedEncoder,
     decode_signal,
     decode_stream,
     encode_signal,
     reconstruct_file,
     reconstruct_stream,
 )
-from adversarial_trainer.models.streaming.pipeline import reblock, resample_blocks
+from adversarial_trainer.models.streaming.pipeline import resample_blocks
 
 SMALL = ["model.seanet.n_filters=2", "model.seanet.dimension=8"]
 MONO = ["tiny", *SMALL]
@@ -95,19 +93,6 @@ def test_chunks_and_lengths():
             length(length=wrong)
     with pytest.raises(ValueError, match="wrong length, or chunks are missing"):
         list(decode_stream(model, chunks[:-1], length=12_094))
-
-
-def test_segments_of_choice():
-    model = codec(*MONO)
-    x = audio(1, 20_000, 16_000)
-    chunks = list(EncodedStream(model, [x], 16_000, SegmentedEncoder(model, 0.5, 0.1)))
-    assert len(chunks) == 3
-    decoder = SegmentedDecoder(model, 0.5, 0.1)
-    y = torch.cat(list(decode_stream(model, chunks, length=20_000, decoder=decoder)), -1)
-    assert y.shape == x.shape
-    # Where only the first segment is, it is that segment's.
-    first = whole(model, x[:, :8000], 16_000)[:, :7200]
-    torch.testing.assert_close(y[:, :7200], first)
 
 
 def test_what_is_refused():
@@ -188,10 +173,3 @@ def test_rates_with_hardly_a_common_divisor():
     x = torch.randn(1, 100_000)
     got = torch.cat(list(resample_blocks(pieces(x, 70_000), 44_101, 24_000)), -1)
     torch.testing.assert_close(got, resample(x, 44_101, 24_000), rtol=0, atol=1e-5)
-
-
-def test_blocks_of_one_length():
-    x = torch.arange(1000.0)[None]
-    blocks = list(reblock(pieces(x, 90, 1), 64))
-    assert {block.shape[-1] for block in blocks[:-1]} == {64}
-    assert torch.equal(torch.cat(blocks, -1), x) and blocks[-1].shape[-1] == 1000 % 64
