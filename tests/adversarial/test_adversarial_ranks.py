@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import torch
+from adversaries import build, wrap
 from ranks import run_ranks
 
-from adversarial_trainer.adversarial import (
-    AdversarialLoss,
-    FeatureMatchingLoss,
-    MultiScaleDiscriminator,
-    get_adv_criterion,
-    get_fake_criterion,
-    get_real_criterion,
-)
+from adversarial_trainer.adversarial import FeatureMatchingLoss
 
 SHARES = (slice(0, 3), slice(3, 5))
 
@@ -20,20 +14,10 @@ SHARES = (slice(0, 3), slice(3, 5))
 def play(rank: int | None) -> dict:
     """Some steps on this rank's share of each batch (None: alone, with all of it)."""
     torch.manual_seed(rank or 0)  # other weights, buffers and global RNG on each rank
-    norms = ["spectral_norm", "weight_norm"]
-    adversary = MultiScaleDiscriminator(
-        filters=4, max_filters=8, groups=[1] * 4, scale_norms=norms
-    ).double()
-    adv_loss = AdversarialLoss(
-        adversary,
-        torch.optim.Adam(adversary.parameters(), 1e-2),
-        get_adv_criterion("hinge"),
-        get_real_criterion("hinge"),
-        get_fake_criterion("hinge"),
-        FeatureMatchingLoss(relative=True),  # sums over the ranks
-        max_norm=0.05,
-        probability=0.6,
-    )
+    adversary = build("msd").double()
+    adv_loss = wrap(adversary, max_norm=0.05, probability=0.6)
+    adv_loss.optimizer = torch.optim.Adam(adversary.parameters(), 1e-2)
+    adv_loss.loss_feat = FeatureMatchingLoss(relative=True)  # sums over the ranks
     generator = torch.Generator().manual_seed(7)
     updates, gradients = [], []
     for step in range(8):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import flashy.utils
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import _SpectralNorm
@@ -62,13 +63,8 @@ class PlainAdversarialLoss(nn.Module):
 def read_only(module: nn.Module) -> Iterator[None]:
     """No parameter requires a gradient, and spectral norm stays as it is (in AudioCraft it does
     not, which would make the two steps different mathematics)."""
-    normed = [child for child in module.modules() if isinstance(child, _SpectralNorm)]
-    module.requires_grad_(False)
-    for child in normed:
-        child.eval()
-    try:
+    normed = nn.ModuleList(child for child in module.modules() if isinstance(child, _SpectralNorm))
+    with flashy.utils.readonly(module):
+        normed.eval()
         yield
-    finally:
-        module.requires_grad_(True)
-        for child in normed:
-            child.train()
+        normed.train()

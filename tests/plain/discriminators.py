@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .layers import NormConv
+from .generator import NormConv
 
 Output = tuple[list[Tensor], list[list[Tensor]]]
 

@@ -1,7 +1,7 @@
 """SEANet encoder and decoder of the EnCodec recipes with weight norm.
 
-What makes them plain: one module after the other, no fused or in-place activations, padding as a
-copy of its own before each convolution.
+What makes them plain: torch's parametrizations, which compute the weight anew at each forward, one
+module after the other, no in-place activations, padding as a copy before each convolution.
 """
 
 from __future__ import annotations
@@ -12,8 +12,24 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrizations
 
-from .layers import NormConv, NormConvTranspose
+
+class NormConv(nn.Module):
+    """A convolution in `conv`, a transposed one in `convtr`."""
+
+    def __init__(self, conv: nn.Module, norm: str) -> None:
+        super().__init__()
+        norms = {
+            "weight_norm": parametrizations.weight_norm,
+            "spectral_norm": parametrizations.spectral_norm,
+            "none": nn.Identity(),
+        }
+        self.name = "convtr" if isinstance(conv, nn.ConvTranspose1d) else "conv"
+        self.add_module(self.name, norms[norm](conv))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return getattr(self, self.name)(x)
 
 
 class Conv(nn.Module):
@@ -50,7 +66,7 @@ class ConvTranspose(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int, o: Mapping[str, Any]) -> None:
         super().__init__()
         conv = nn.ConvTranspose1d(inputs, outputs, 2 * stride, stride)
-        self.convtr = NormConvTranspose(conv, o["norm"])
+        self.convtr = NormConv(conv, o["norm"])
         right = math.ceil(stride * o["trim_right_ratio"]) if o["causal"] else stride // 2
         self.trims = stride - right, right
 

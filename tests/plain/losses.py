@@ -79,23 +79,20 @@ class MultiScaleMel(nn.Module):
 
 Criterion = Callable[[Tensor], Tensor]
 
+
+def mse(target: float) -> Criterion:
+    return lambda x: F.mse_loss(x, torch.full_like(x, target))
+
+
+def hinge(sign: float) -> Criterion:
+    return lambda x: -torch.mean(torch.min(sign * x - 1, torch.zeros_like(x)))
+
+
 # Generator's on D(fake), discriminators' on D(real) and on D(fake).
 CRITERIA: dict[str, tuple[Criterion, Criterion, Criterion]] = {
-    "mse": (
-        lambda x: F.mse_loss(x, torch.ones_like(x)),
-        lambda x: F.mse_loss(x, torch.ones_like(x)),
-        lambda x: F.mse_loss(x, torch.zeros_like(x)),
-    ),
-    "hinge": (
-        lambda x: -x.mean(),
-        lambda x: -torch.mean(torch.min(x - 1, torch.zeros_like(x))),
-        lambda x: -torch.mean(torch.min(-x - 1, torch.zeros_like(x))),
-    ),
-    "hinge2": (
-        lambda x: -torch.mean(torch.min(x - 1, torch.zeros_like(x))),
-        lambda x: -torch.mean(torch.min(x - 1, torch.zeros_like(x))),
-        lambda x: -torch.mean(torch.min(-x - 1, torch.zeros_like(x))),
-    ),
+    "mse": (mse(1), mse(1), mse(0)),
+    "hinge": (lambda x: -x.mean(), hinge(1), hinge(-1)),
+    "hinge2": (hinge(1), hinge(1), hinge(-1)),
 }
 
 

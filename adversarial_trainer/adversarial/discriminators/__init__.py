@@ -1,11 +1,8 @@
 """Discriminators, each a set of sub-discriminators that judge the audio at different scales."""
 
 from adversarial_trainer.adversarial.discriminators.base import (
-    FeatureMapType,
     JointDiscriminator,
-    LogitsType,
     MultiDiscriminator,
-    MultiDiscriminatorOutputType,
 )
 from adversarial_trainer.adversarial.discriminators.mpd import (
     MultiPeriodDiscriminator,
@@ -27,11 +24,8 @@ DISCRIMINATORS = get_registry("discriminator")
 __all__ = [
     "DISCRIMINATORS",
     "DiscriminatorSTFT",
-    "FeatureMapType",
     "JointDiscriminator",
-    "LogitsType",
     "MultiDiscriminator",
-    "MultiDiscriminatorOutputType",
     "MultiPeriodDiscriminator",
     "MultiScaleDiscriminator",
     "MultiScaleSTFTDiscriminator",

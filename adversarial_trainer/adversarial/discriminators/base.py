@@ -11,10 +11,9 @@ All sub-discriminators take audio `[B, in_channels, T]`, T >= 1, and these argum
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from numbers import Integral
-from typing import Any
+from operator import index
+from typing import Any, SupportsIndex
 
 from torch import Tensor, nn
 
@@ -94,11 +93,10 @@ class JointDiscriminator(MultiDiscriminator):
 
 def distinct(names: Iterable[str]) -> list[str]:
     """Return the names with repeated ones numbered: a, b, a -> a, b, a_2."""
-    seen: Counter[str] = Counter()
-    result = []
-    for name in names:
-        seen[name] += 1
-        result.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+    result: list[str] = []
+    for name in (names := list(names)):
+        count = names[: len(result) + 1].count(name)
+        result.append(name if count == 1 else f"{name}_{count}")
     return result
 
 
@@ -108,7 +106,7 @@ def check_sizes(least: int = 1, length: int | None = None, **values: Any) -> Non
     for key, value in values.items():
         is_list = isinstance(value, Sequence) and not isinstance(value, str)
         items = value if is_list else [value] if length is None else []
-        whole = all(isinstance(item, Integral) and item >= least for item in items)
+        whole = all(isinstance(item, SupportsIndex) and index(item) >= least for item in items)
         if not items or not whole or len(items) != (length or len(items)):
             kind = "a whole number or a list of them" if length is None else f"a list of {length}"
             raise ValueError(f"{key} must be {kind}, each >= {least}, got {value!r}.")
