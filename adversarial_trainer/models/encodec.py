@@ -151,11 +151,6 @@ class EncodecModel(nn.Module):
         audio, scale = self.preprocess(x)
         result = self.quantizer(self.encoder(audio), self.frame_rate)
         out = self.decoder(result.x)
-        if out.shape[-1] < x.shape[-1]:
-            raise ValueError(
-                f"the decoder gave {out.shape[-1]} samples for an input of "
-                f"{x.shape[-1]}: its hop length is not the encoder's"
-            )
         # Encoder and decoder work on whole hops; under autocast the result may be half precision.
         result.x = self.postprocess(out[..., : x.shape[-1]].to(x.dtype), scale)
         return result
@@ -181,12 +176,8 @@ class EncodecModel(nn.Module):
         return self.quantizer.decode(codes)
 
     def _check_audio(self, x: torch.Tensor) -> None:
-        if (
-            x.dim() != 3
-            or x.shape[1] != self.channels
-            or x.shape[2] == 0
-            or not x.is_floating_point()
-        ):
+        valid = x.dim() == 3 and x.shape[1] == self.channels and x.shape[2] > 0
+        if not valid or not x.is_floating_point():
             raise ValueError(
                 f"audio must be floats of shape [B, C, T], with C={self.channels} channels in "
                 f"this model and T >= 1; got {x.dtype} {list(x.shape)}"

@@ -77,12 +77,9 @@ def get_norm_module(
         )
     if norm == "layer_norm" and module.out_channels == 1:
         raise ValueError(f"norm 'layer_norm' over a single channel erases the signal; got {module}")
-    try:
-        if norm == "layer_norm":
-            return ConvLayerNorm(module.out_channels, **norm_kwargs)
-        return nn.GroupNorm(1, module.out_channels, **norm_kwargs)
-    except TypeError as error:
-        raise ValueError(f"norm {norm!r}: {error}") from error
+    if norm == "layer_norm":
+        return ConvLayerNorm(module.out_channels, **norm_kwargs)
+    return nn.GroupNorm(1, module.out_channels, **norm_kwargs)
 
 
 class _NormConv(nn.Module):

@@ -78,7 +78,7 @@ def test_errors():
         get_norm_module(nn.Conv1d(1, 1, 1), norm="group")
     with pytest.raises(ValueError, match="time_group_norm.*causal"):
         get_norm_module(nn.Conv1d(1, 1, 1), causal=True, norm="time_group_norm")
-    with pytest.raises(ValueError, match="epsilon"):
+    with pytest.raises(TypeError, match="epsilon"):
         get_norm_module(nn.Conv1d(1, 1, 1), norm="time_group_norm", epsilon=1e-3)
     with pytest.raises(ValueError, match="eps"):
         get_norm_module(nn.Conv1d(1, 1, 1), norm="weight_norm", eps=1e-3)
