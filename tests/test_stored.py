@@ -43,15 +43,12 @@ def decode(stream: Path, model: str, out: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", BITSTREAMS)
-def test_bitstreams_decode_to_the_same_audio(name: str, tmp_path: Path) -> None:
-    model, expected, _ = BITSTREAMS[name]
-    audio = decode(STORED / f"{name}.atc", model, tmp_path / "out.wav")
-    np.testing.assert_allclose(audio[:, ::7], EXPECTED[f"{expected}_audio"], atol=1e-5)
-
-
-@pytest.mark.parametrize("name", BITSTREAMS)
-def test_encoding_gives_the_same_bitstream(name: str, tmp_path: Path) -> None:
+def test_bitstreams_decode_to_the_same_audio_and_are_written_again(
+    name: str, tmp_path: Path
+) -> None:
     model, expected, options = BITSTREAMS[name]
+    decoded = decode(STORED / f"{name}.atc", model, tmp_path / "out.wav")
+    np.testing.assert_allclose(decoded[:, ::7], EXPECTED[f"{expected}_audio"], atol=1e-5)
     audio = mono()
     if model == "segments":
         audio = np.tile(audio, 3)[:19200]
@@ -61,7 +58,7 @@ def test_encoding_gives_the_same_bitstream(name: str, tmp_path: Path) -> None:
     argv = ["encode", str(tmp_path / "in.wav"), str(out), "--model", str(STORED / model), *options]
     assert main(argv) == 0
     if model == "segments":  # the last bit of a block's scale is a matter of rounding
-        decoded = decode(out, model, tmp_path / "out.wav")
+        decoded = decode(out, model, tmp_path / "again.wav")
         np.testing.assert_allclose(decoded[:, ::7], EXPECTED[f"{expected}_audio"], atol=1e-5)
     else:
         assert out.read_bytes() == (STORED / f"{name}.atc").read_bytes()

@@ -21,8 +21,16 @@ from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.modules.norm import convert_old_keys, fold_weight_norm
 from adversarial_trainer.modules.streaming import StreamingModule
 
-from . import audiocraft, encodec_package, exported, hf
-from .weights import CHECKPOINT, Weights, find_run, from_checkpoint, runs_folder
+from . import audiocraft, encodec_package, hf
+from .weights import (
+    CHECKPOINT,
+    WEIGHTS,
+    Weights,
+    find_run,
+    from_checkpoint,
+    from_export,
+    runs_folder,
+)
 
 _HF = "hf:"
 
@@ -103,21 +111,21 @@ def read_weights(source: str, folder: Path | None = None) -> Weights:
     if run is not None:
         return from_checkpoint(run / CHECKPOINT, checkpoint.load(run / CHECKPOINT))
     if path.is_dir():
-        if exported.is_export(path / exported.WEIGHTS):
-            return exported.read_file(path / exported.WEIGHTS)
         if (path / hf.CONFIG).is_file():
             return hf.read_folder(path)
+        if (path / WEIGHTS).is_file():
+            return from_export(path / WEIGHTS)
         if (path / audiocraft.FILE).is_file():
             return _read_torch_file(path / audiocraft.FILE)
         raise FileNotFoundError(
-            f"{source} is no run and no export: it has no {CHECKPOINT}, {exported.WEIGHTS}, "
+            f"{source} is no run and no export: it has no {CHECKPOINT}, {WEIGHTS}, "
             f"{hf.CONFIG} or {audiocraft.FILE}."
         )
     if not path.is_file():
         where = folder or runs_folder()
         raise FileNotFoundError(f"{source}: no such file or folder, and no such run in {where}.")
     if path.suffix == ".safetensors":
-        return exported.read_file(path)
+        return from_export(path)
     return _read_torch_file(path)
 
 

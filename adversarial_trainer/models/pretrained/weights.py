@@ -1,4 +1,4 @@
-"""Weights with their configuration: from runs, and helpers for files of other formats."""
+"""Weights with their configuration: from runs and exports, and helpers for other formats."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ from adversarial_trainer.models.builders import check_yaml
 
 CHECKPOINT = "checkpoint.th"
 PROVENANCE = "provenance.json"
+# Files of `export --format safetensors`.
+WEIGHTS = "model.safetensors"
+DISCRIMINATORS = "discriminators.safetensors"
+FORMAT, VERSION = "adversarial_trainer", "1"
 _PREFIX = "adversary."  # of the discriminators in an `AdversarialLoss`
 
 
@@ -88,10 +92,13 @@ def checked_config(path: Path, values: Any) -> DictConfig:
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object from a file; ValueError names the file if it has none."""
+    return parse_json(path, path.read_bytes())
+
+
+def parse_json(path: Path, text: str | bytes) -> dict[str, Any]:
+    """Parse a JSON object that was in the file `path`."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such file.") from None
+        value = json.loads(text)
     except (ValueError, RecursionError) as exc:
         raise ValueError(f"{path}: not JSON ({exc}).") from exc
     if not isinstance(value, dict):
@@ -166,3 +173,33 @@ def from_checkpoint(path: Path, state: dict) -> Weights:
     }
     cfg = parse_config(path, state.get("config_text"))
     return Weights(model, cfg, discriminators or None, info)
+
+
+# -- exports
+
+
+def from_export(path: Path) -> Weights:
+    """Read the codec of a file, and the discriminators from the file beside it, if any."""
+    tensors, metadata = read_safetensors(path)
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"{path}: no configuration in it; name the folder it was in instead.")
+    if metadata.get("version") != VERSION:
+        raise ValueError(
+            f"{path}: version {metadata.get('version')!r} of the format; this is for {VERSION!r}."
+        )
+    beside = path.with_name(DISCRIMINATORS)
+    discriminators = read_safetensors(beside)[0] if beside.is_file() else None
+    info = parse_json(path, metadata.get("info", "{}"))
+    cfg = parse_config(path, metadata.get("config"))
+    return Weights(tensors, cfg, discriminators, {**info, "kind": "safetensors", "path": path})
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Return the tensors and the metadata of a safetensors file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+    except SafetensorError as exc:
+        raise ValueError(f"{path}: not a safetensors file, or damaged ({exc}).") from exc

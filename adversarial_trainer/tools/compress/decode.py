@@ -11,10 +11,7 @@ import torch
 from adversarial_trainer.audio import choose_format, mix_channels, write_blocks
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.models.pretrained import Codec, load_codec
-from adversarial_trainer.models.streaming import (
-    EncodedChunk,
-    get_decoder,
-)
+from adversarial_trainer.models.streaming import EncodedChunk, get_decoder
 from adversarial_trainer.models.streaming.pipeline import restore
 from adversarial_trainer.tools.arguments import add_device_argument, add_model_argument
 from adversarial_trainer.training.devices import get_device
@@ -23,7 +20,7 @@ from .bitstream import BitstreamReader, Block, EntropyCoder, FormatError, read_c
 from .encode import get_coder
 from .info import describe_damage
 from .jobs import PIPE, Job, list_jobs, open_input, run_jobs
-from .wav_pipe import check_subtype, write_wav
+from .wav_pipe import SUBTYPES, write_wav
 
 EPILOG = """\
 The audio has the rate and the length of the original, and the model's channels, or one if the
@@ -64,10 +61,11 @@ def run(args: argparse.Namespace) -> int:
     """Decode and return the exit status; ValueError and OSError for wrong arguments."""
     jobs = list_jobs(args.input, args.output, {".atc"}, ".wav", args.force)
     # Before the model is loaded.
-    if args.output == PIPE:
-        check_subtype(args.subtype or "PCM_16")
-    else:
+    if args.output != PIPE:
         choose_format(jobs[0].target, args.subtype)
+    elif args.subtype not in (None, *SUBTYPES):
+        choices = ", ".join(SUBTYPES)
+        raise ValueError(f"cannot write {args.subtype} to stdout. Choices: {choices}")
     codec = load_codec(args.model, get_device(args.device)).prepare()
 
     def work(job: Job) -> int:

@@ -89,7 +89,8 @@ class Audio(NamedTuple):
 def open_source(source: str) -> Iterator[Audio]:
     """Open a file, or stdin for `-`: a WAV is read as it comes in, other formats from a copy."""
     if source != PIPE:
-        yield _open_file(source)
+        about = info(source)
+        yield Audio(read_blocks(source), about.sample_rate, about.channels)
         return
     pipe = sys.stdin.buffer
     wav, head = read_format(pipe)
@@ -102,12 +103,8 @@ def open_source(source: str) -> Iterator[Audio]:
         file.write(head)
         shutil.copyfileobj(pipe, file)
         file.flush()
-        yield _open_file(file.name)
-
-
-def _open_file(path: str) -> Audio:
-    about = info(path)
-    return Audio(read_blocks(path), about.sample_rate, about.channels)
+        with open_source(file.name) as audio:
+            yield audio
 
 
 def encode_audio(

@@ -10,8 +10,6 @@ from typing import Any, BinaryIO
 from .bitstream import BitstreamReader
 from .jobs import open_input
 
-_GAPS_LISTED = 20
-
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `info` to a command line."""
@@ -68,10 +66,8 @@ def describe_damage(reader: BitstreamReader) -> list[str]:
     rate = reader.header.model_rate
     lines = [
         f"lost: {gap.start / rate:.3f} s to {(gap.start + gap.samples) / rate:.3f} s"
-        for gap in reader.gaps[:_GAPS_LISTED]
+        for gap in reader.gaps
     ]
-    if len(reader.gaps) > _GAPS_LISTED:
-        lines.append(f"and {len(reader.gaps) - _GAPS_LISTED} more gaps")
     if reader.damaged_bytes:
         lines.append(f"{reader.damaged_bytes} bytes belong to no undamaged block")
     if reader.length is None:

@@ -17,26 +17,15 @@ from adversarial_trainer.audio import to_subtype
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = struct.Struct("<HHIIHH")  # tag, channels, rate, bytes per second and frame, bits
-_PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
-_SUBTYPES = {
-    "PCM_16": (_PCM, 16),
-    "PCM_24": (_PCM, 24),
-    "PCM_32": (_PCM, 32),
-    "FLOAT": (_FLOAT, 32),
-}
+# WAV's format tag and the bits of a sample, by soundfile's names.
+SUBTYPES = {"PCM_16": (1, 16), "PCM_24": (1, 24), "PCM_32": (1, 32), "FLOAT": (3, 32)}
 _MAX_CHUNK = 1 << 20  # bytes, of a chunk before the samples
 _OPEN_SIZE = 0x7FFF0000  # programs that do not know the length write 0, or at least this
-_UNKNOWN = 0xFFFFFFFF
+_UNKNOWN = b"\xff\xff\xff\xff"
 
 
 class WavFormat(NamedTuple):
-    """Format of samples in a pipe.
-
-    Attributes:
-        subtype: soundfile's name for it.
-        size: bytes, or None: up to the end.
-    """
+    """Format of samples in a pipe; `size` in bytes, None if they go on to the end."""
 
     subtype: str
     sample_rate: int
@@ -53,41 +42,29 @@ def read_format(file: BinaryIO) -> tuple[WavFormat | None, bytes]:
     head = file.read(12)
     if head[:4] != b"RIFF" or head[8:] != b"WAVE":
         return None, head
-    found: tuple[str, int, int] | None = None
-    while len(chunk := file.read(8)) == 8:
-        head += chunk
-        name, size = chunk[:4], int.from_bytes(chunk[4:], "little")
-        if name == b"data":
-            open_end = size == 0 or size >= _OPEN_SIZE
-            return found and WavFormat(*found, None if open_end else size), head
-        if size > _MAX_CHUNK:
-            return None, head
+    name, size, align = b"", 0, 0
+    while name != b"data":
         body = file.read(size + size % 2)
-        head += body
         if name == b"fmt ":
-            found = _parse_format(body)
-            if found is None:
-                return None, head
-    return None, head + chunk
-
-
-def _parse_format(body: bytes) -> tuple[str, int, int] | None:
-    """Return subtype, sample rate and channels of a `fmt ` chunk; None for other formats."""
-    if len(body) < _FORMAT.size:
-        return None
-    tag, channels, rate, _, align, bits = _FORMAT.unpack_from(body)
-    if tag == _EXTENSIBLE and len(body) >= 26:
-        tag = int.from_bytes(body[24:26], "little")
-    for subtype, known in _SUBTYPES.items():
-        valid = align == channels * bits // 8 and 1 <= channels <= 1024 and rate >= 1
-        if known == (tag, bits) and valid:
-            return subtype, rate, channels
-    return None
+            align = int.from_bytes(body[12:14], "little")  # bytes of a sample in all channels
+        chunk = file.read(8)
+        head += body + chunk
+        name, size = chunk[:4], int.from_bytes(chunk[4:], "little")
+        if len(chunk) < 8 or name != b"data" and size > _MAX_CHUNK:
+            return None, head
+    try:
+        about = soundfile.info(io.BytesIO(head))
+    except soundfile.SoundFileError:
+        return None, head
+    if about.subtype not in SUBTYPES or align != about.channels * SUBTYPES[about.subtype][1] // 8:
+        return None, head
+    left = None if size == 0 or size >= _OPEN_SIZE else size
+    return WavFormat(about.subtype, about.samplerate, about.channels, left), head
 
 
 def read_samples(file: BinaryIO, wav: WavFormat, seconds: float = 1.0) -> Iterator[torch.Tensor]:
     """Yield the samples as float32 blocks `[C, T]`; an incomplete last frame is left out."""
-    frame = wav.channels * _SUBTYPES[wav.subtype][1] // 8
+    frame = wav.channels * SUBTYPES[wav.subtype][1] // 8
     step, left = max(1, round(seconds * wav.sample_rate)) * frame, wav.size
     while data := file.read(step if left is None else min(step, left)):
         left = None if left is None else left - len(data)
@@ -113,16 +90,15 @@ def write_wav(
     """
     blocks = iter(blocks)
     first = next(blocks)
-    channels, (tag, bits) = len(first), _SUBTYPES[subtype]
-    align = channels * bits // 8
-    fmt = _FORMAT.pack(tag, channels, sample_rate, sample_rate * align, align, bits)
-    unknown = struct.pack("<I", _UNKNOWN)
-    file.write(b"RIFF" + unknown + b"WAVEfmt " + struct.pack("<I", len(fmt)) + fmt)
-    file.write(b"data" + unknown)
+    tag, bits = SUBTYPES[subtype]
+    align = len(first) * bits // 8
+    fmt = (16, tag, len(first), sample_rate, sample_rate * align, align, bits)
+    file.write(b"RIFF" + _UNKNOWN + b"WAVEfmt " + struct.pack("<IHHIIHH", *fmt))
+    file.write(b"data" + _UNKNOWN)
     max_abs = 0.0
     for block in itertools.chain([first], blocks):
         data = block.detach().to("cpu", torch.float64).numpy().T  # [C, T] -> [T, C]
-        if tag == _PCM:
+        if subtype != "FLOAT":
             max_abs = max(max_abs, float(np.abs(data).max(initial=0.0)))
             data = to_subtype(data.clip(-1, 1), subtype)
         raw = io.BytesIO()
@@ -132,10 +108,3 @@ def write_wav(
         file.flush()
     if max_abs > 1:
         logger.warning("stdout: samples beyond [-1, 1] were clipped, peak %.3f", max_abs)
-
-
-def check_subtype(subtype: str) -> None:
-    """Raise ValueError for a subtype that `write_wav` cannot write."""
-    if subtype not in _SUBTYPES:
-        choices = ", ".join(_SUBTYPES)
-        raise ValueError(f"cannot write {subtype} to stdout. Choices: {choices}")

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
-import sys
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from adversarial_trainer.models.pretrained import Codec, load_codec
 from adversarial_trainer.tools.arguments import add_model_argument
 
 from . import hf, onnx, weights
-from .folder import check_folder, replacing_folder
 from .model_card import UNKNOWN_LICENSE, model_card
 
 FORMATS = ("hf", "safetensors", "onnx")
 CARD = "README.md"
+# All files that exports have: those of an earlier one belong to another codec.
+NAMES = {*hf.NAMES, *weights.NAMES, *onnx.NAMES, CARD}
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -60,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         bandwidth=args.bandwidth,
         force=args.force,
     )
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    print("\n".join(lines))
     return 0
 
 
@@ -94,22 +99,50 @@ def export(
         raise ValueError(f"--bandwidth is for --format onnx; {format} exports have all of them.")
     if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]{0,63}", license):
         raise ValueError(f"--license {license!r}: an identifier like mit or cc-by-4.0 is needed.")
-    name, lines, library = out.resolve().name, [], None
-    names = {"hf": hf.NAMES, "safetensors": weights.NAMES, "onnx": onnx.NAMES}[format]
-    with replacing_folder(out, force, names) as folder:
+    name, lines = out.resolve().name, []
+    with replacing_folder(out, force) as folder:
         if format == "hf":
             hf.write(codec, folder)
-            usage, library = [hf.usage(codec, name)], hf.LIBRARY
         elif format == "safetensors":
             weights.write(codec, folder, with_discriminators)
-            usage = [weights.usage(codec, name)]
-            if with_discriminators:
-                usage.append(weights.discriminators_usage(name))
         else:
             lines = onnx.write(codec, folder, bandwidth)
-            usage = [onnx.usage(codec, name)]
-        card = model_card(codec, name, license, library, usage)
+        card = model_card(codec, name, license, format, with_discriminators)
         (folder / CARD).write_text(card, encoding="utf-8")
         sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     wrote = [f"{out / file}  {size / 1e6:.3g} MB" for file, size in sizes.items()]
     return [*wrote, f"licence: {license}", *lines]
+
+
+def check_folder(out: Path, force: bool) -> None:
+    """Raise FileExistsError if `out` has something that must not be overwritten."""
+    if os.path.lexists(out) and not out.is_dir():
+        raise FileExistsError(f"{out} exists and is not a folder.")
+    if out.is_dir() and not force and any(out.iterdir()):
+        raise FileExistsError(f"{out} is not empty; --force replaces what an export writes there.")
+
+
+@contextmanager
+def replacing_folder(out: Path, force: bool) -> Iterator[Path]:
+    """Yield an empty folder beside `out` whose files are moved to `out` if the block succeeds.
+
+    With `force`, files of an earlier export in `out` are replaced or removed; others are kept.
+    """
+    check_folder(out, force)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.parent / f".{uuid.uuid4().hex}.tmp"
+    temporary.mkdir()
+    try:
+        yield temporary
+        # safetensors makes files that only their owner can read: follow the umask instead.
+        for path in temporary.iterdir():
+            path.chmod(temporary.stat().st_mode & 0o666)
+        if not os.path.lexists(out):
+            os.rename(temporary, out)
+            return
+        for name in NAMES:
+            (out / name).unlink(missing_ok=True)
+        for path in temporary.iterdir():
+            os.replace(path, out / path.name)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

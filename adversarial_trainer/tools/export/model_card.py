@@ -21,19 +21,20 @@ from adversarial_trainer.models.pretrained.weights import epoch_folders, read_js
 UNKNOWN_LICENSE = "unknown"
 
 
-def model_card(codec: Codec, name: str, license: str, library: str | None, usage: list[str]) -> str:
+def model_card(
+    codec: Codec, name: str, license: str, format: str, with_discriminators: bool
+) -> str:
     """Return the text of the card.
 
     Args:
         name: of the codec.
         license: an identifier of the hub, such as mit, cc-by-4.0 or other.
-        library: the library that loads the files, as the hub names it.
-        usage: Python code.
+        format: of the export.
     """
     model, facts = codec.model, facts_of(codec)
     front: dict[str, Any] = {"license": license}
-    if library is not None:
-        front["library_name"] = library
+    if format == "hf":
+        front["library_name"] = "transformers"
     front |= {
         "pipeline_tag": "audio-to-audio",
         "tags": ["audio", "neural-audio-codec", "encodec", "adversarial_trainer"],
@@ -46,7 +47,8 @@ def model_card(codec: Codec, name: str, license: str, library: str | None, usage
     return environment.get_template("model_card.md.j2").render(
         name=name,
         license=license,
-        usage=usage,
+        format=format,
+        with_discriminators=with_discriminators,
         model=model,
         facts=facts,
         hash=codec.hash,

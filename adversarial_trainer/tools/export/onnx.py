@@ -6,8 +6,6 @@ import copy
 import importlib.util
 import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +18,8 @@ from adversarial_trainer.models.pretrained import Codec
 from adversarial_trainer.modules.norm import fold_weight_norm
 
 ENCODER, DECODER = "encoder.onnx", "decoder.onnx"
-NAMES = (ENCODER, DECODER, "README.md")
+NAMES = (ENCODER, DECODER)
 OPSET = 20
-_PACKAGES = ("onnx", "onnxscript")
 TOLERANCE = 1e-4  # of audio, full scale being 1
 SAME_CODES = 0.99  # least share; rounding decides between entries that are equally near
 
@@ -74,42 +71,20 @@ def write(codec: Codec, folder: Path, bandwidth: float | None = None) -> list[st
     Returns:
         Lines for the user.
     """
-    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(f"--format onnx needs {', '.join(missing)}: pip install onnx onnxscript")
-    _tables(codec.model)  # before the work
-    count = codec.model.total_codebooks
-    if bandwidth is not None:
-        count = codec.model.codebooks_of(bandwidth)
-    model = fold_weight_norm(copy.deepcopy(codec.model))
-    _export(model, count, folder, _metadata(codec, count))
-    told = f"encoder: {count} codebooks, {codec.model.bandwidth_of(count):g} kb/s; opset {OPSET}"
+    model = codec.model
+    count = model.total_codebooks if bandwidth is None else model.codebooks_of(bandwidth)
+    _export(codec, count, folder)
+    told = f"encoder: {count} codebooks, {model.bandwidth_of(count):g} kb/s; opset {OPSET}"
     if importlib.util.find_spec("onnxruntime") is None:
         return [told, "not checked: pip install onnxruntime"]
-    difference, share = largest_difference(codec.model, folder / ENCODER, folder / DECODER, count)
+    difference, share = largest_difference(model, folder, count)
     return [
         told,
         f"onnxruntime: audio differs by at most {difference:.2g}, {share:.4%} of codes are equal",
     ]
-
-
-def usage(codec: Codec, name: str) -> str:
-    """Return example code for the model card."""
-    rate, channels = codec.model.sample_rate, codec.model.channels
-    scale = ", scale" if codec.model.renormalize else ""
-    feed = '{"codes": codes, "scale": scale}' if scale else '{"codes": codes}'
-    left = f"codes{scale}" if scale else "(codes,)"
-    return f"""\
-import numpy as np
-import onnxruntime
-
-encoder = onnxruntime.InferenceSession("{name}/{ENCODER}")
-decoder = onnxruntime.InferenceSession("{name}/{DECODER}")
-# [B, {channels}, T] at {rate} Hz, any B and T: yours here
-audio = 0.1 * np.random.randn(1, {channels}, {rate}).astype("float32")
-{left} = encoder.run(None, {{"audio": audio}})  # [B, K, F]; the first k of K are a lower bandwidth
-(decoded,) = decoder.run(None, {feed})
-decoded = decoded[..., : audio.shape[-1]]  # it comes in whole frames"""
 
 
 def _tables(model: EncodecModel) -> list[torch.Tensor]:
@@ -123,36 +98,30 @@ def _tables(model: EncodecModel) -> list[torch.Tensor]:
     return tables
 
 
-def _metadata(codec: Codec, num_codebooks: int) -> dict[str, str]:
-    model = codec.model
-    values = {
-        "sample_rate": model.sample_rate,
-        "channels": model.channels,
-        "frame_rate": model.frame_rate,
-        "num_codebooks": num_codebooks,
-        "cardinality": model.cardinality,
+def _export(codec: Codec, num_codebooks: int, folder: Path) -> None:
+    model = fold_weight_norm(copy.deepcopy(codec.model))
+    encoder, decoder = OnnxEncoder(model, num_codebooks).eval(), OnnxDecoder(model).eval()
+    metadata = {
+        "sample_rate": str(model.sample_rate),
+        "channels": str(model.channels),
+        "frame_rate": str(model.frame_rate),
+        "num_codebooks": str(num_codebooks),
+        "cardinality": str(model.cardinality),
         "hash": codec.hash,
     }
-    return {key: str(value) for key, value in values.items()}
-
-
-def _export(
-    model: EncodecModel, num_codebooks: int, folder: Path, metadata: dict[str, str]
-) -> None:
     # torch takes sizes of 1 for constants.
     audio = torch.zeros(2, model.channels, 5 * model.hop_length + 3)
-    codes = torch.zeros(2, 2, 6, dtype=torch.long)
+    codes = torch.zeros(2, min(2, model.total_codebooks), 6, dtype=torch.long)
     waves = {"audio": {0: "batch", 2: "length"}}
     coded: dict[str, dict[int, str]] = {"codes": {0: "batch", 2: "frames"}}
-    scale: dict[str, dict[int, str]] = {"scale": {0: "batch"}} if model.renormalize else {}
-    if model.total_codebooks == 1:
-        codes = codes[:, :1]
-    else:
+    if model.total_codebooks > 1:
         coded["codes"][1] = "codebooks"
-    encoder, decoder = OnnxEncoder(model, num_codebooks).eval(), OnnxDecoder(model).eval()
-    decoded = (codes, torch.ones(2, 1)) if scale else (codes,)
-    _export_one(encoder, (audio,), folder / ENCODER, waves, {**coded, **scale}, metadata)
-    _export_one(decoder, decoded, folder / DECODER, {**coded, **scale}, waves, metadata)
+    inputs: tuple[torch.Tensor, ...] = (codes,)
+    if model.renormalize:
+        coded["scale"] = {0: "batch"}
+        inputs = (codes, torch.ones(2, 1))
+    _export_one(encoder, (audio,), folder / ENCODER, waves, coded, metadata)
+    _export_one(decoder, inputs, folder / DECODER, coded, waves, metadata)
 
 
 def _export_one(
@@ -166,7 +135,10 @@ def _export_one(
     import onnx
 
     shapes = [dict.fromkeys(dims, torch.export.Dim.DYNAMIC) for dims in inputs.values()]
-    with _quiet():
+    # The exporter's log lines and warnings are about itself and torchvision.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         program: Any = torch.onnx.export(
             module,
             args,
@@ -193,23 +165,9 @@ def _export_one(
     onnx.save(proto, path)
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the exporter's log lines and warnings about itself and torchvision."""
-    log = logging.getLogger("torch.onnx")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.setLevel(level)
-
-
 @torch.no_grad()
 def largest_difference(
-    model: EncodecModel, encoder: Path, decoder: Path, num_codebooks: int
+    model: EncodecModel, folder: Path, num_codebooks: int
 ) -> tuple[float, float]:
     """Return the largest difference of audio decoded from the same codes, and the share of equal
     codes, over batches of 1 and 2 and lengths that are no whole hops.
@@ -219,16 +177,14 @@ def largest_difference(
     """
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
     encode, decode = (
-        onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        for path in (encoder, decoder)
+        onnxruntime.InferenceSession(folder / name, providers=["CPUExecutionProvider"])
+        for name in NAMES
     )
     hop = model.hop_length
     generator = torch.Generator().manual_seed(0)
     difference, same, total = 0.0, 0, 0
-    for batch, length in ((1, 1), (1, hop), (2, 7 * hop + 1), (1, 20 * hop - 1)):
+    for batch, length in ((1, 1), (2, 7 * hop + 1), (1, 20 * hop - 1)):
         audio = 0.1 * torch.randn(batch, model.channels, length, generator=generator)
         codes, scale = model.encode(audio)
         found = encode.run(None, {"audio": audio.numpy()})

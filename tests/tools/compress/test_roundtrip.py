@@ -1,7 +1,6 @@
 """Bitstreams hold the codes of the streaming encoder, and decode to the same audio."""
 
 import io
-import math
 
 import pytest
 import torch
@@ -18,8 +17,7 @@ from adversarial_trainer.tools.compress.bitstream import (
     read_codes,
 )
 from adversarial_trainer.tools.compress.decode import decode_audio
-from adversarial_trainer.tools.compress.encode import encode_audio, get_coder, set_bandwidth
-from adversarial_trainer.tools.compress.info import examine
+from adversarial_trainer.tools.compress.encode import encode_audio, get_coder
 
 SMALL = ["model.seanet.n_filters=2", "model.seanet.dimension=8"]
 SEGMENTS = ["encodec_48khz", *SMALL, "quantizer.n_q=2", "quantizer.dropout_choices=null"]
@@ -85,23 +83,6 @@ def test_codes_and_audio_are_those_of_the_stream(recipe: str, channels, rate, le
     assert reader.header.channels == channels
 
 
-@pytest.mark.parametrize("codebooks", [1, 3])
-def test_the_bitrate_is_the_nominal_one(codebooks: int) -> None:
-    """10 s: to the bit in the codes; with all within header, blocks and end."""
-    coded = make("mono")
-    model = coded.model
-    set_bandwidth(model, codebooks * 0.8)
-    try:
-        data = encode(coded, audio(1, 441_000, 44_100), 44_100)
-    finally:
-        set_bandwidth(model, None)
-    facts = examine(io.BytesIO(data))
-    assert facts["kbps"]["nominal"] == facts["kbps"]["payload"] == pytest.approx(0.8 * codebooks)
-    assert facts["total_bytes"] == blocks_at(data)[0] + facts["payload_bytes"] + 17 * 10 + 25
-    assert facts["kbps"]["total"] == pytest.approx(0.8 * codebooks + 0.136, abs=0.4)
-    assert not facts["damage"]
-
-
 def test_entropy_coding_follows_the_counts() -> None:
     """What training saw most often takes the fewest bits; the tables are part of the stream."""
     coded = make("mono")
@@ -142,13 +123,9 @@ def test_salvage_keeps_the_time() -> None:
     with torch.no_grad():
         expected = coded.model.decode(after)[0, :, :32_077]
     torch.testing.assert_close(y[:, 48_000:], expected, rtol=0, atol=1e-5)
-    # No end: what there is, to the end of its last frame.
-    assert torch.equal(decode(coded, data[: starts[4]], True)[:, :60_000], whole[:, :60_000])
-    assert decode(coded, data[: starts[4]], True).shape == (1, 64_000)
-    with pytest.raises(FormatError, match="no undamaged block"):
-        decode(coded, data[: starts[0]], salvage=True)
-    with pytest.raises(FormatError, match="no undamaged block"):
-        decode(coded, data[: starts[0]] + data[starts[-2] :], salvage=True)
+    for cut in (data[: starts[0]], data[: starts[0]] + data[starts[-2] :]):
+        with pytest.raises(FormatError, match="no undamaged block"):
+            decode(coded, cut, salvage=True)
 
 
 def test_salvage_of_segments() -> None:
@@ -165,33 +142,10 @@ def test_salvage_of_segments() -> None:
     torch.testing.assert_close(y[:, 96_000:], whole[:, 96_000:], rtol=0, atol=1e-5)
 
 
-def test_of_another_model() -> None:
-    coded, other = make("mono"), make("odd cardinality")
-    data = encode(coded, audio(1, 100, 16_000), 16_000)
-    with pytest.raises(
-        ValueError, match=f"with the model {coded.hash}, and this one is {other.hash}"
-    ):
-        decode(other, data)
-
-
-def test_bandwidths() -> None:
-    model = make("mono").model
-    set_bandwidth(model, 1.6)
-    assert model.num_codebooks == 2
-    with pytest.raises(ValueError, match=r"no bandwidth of 6.0 kb/s. Choices: 0.8, 1.6"):
-        set_bandwidth(model, 6.0)
-    set_bandwidth(model, None)
-    assert model.num_codebooks == 8
-    with pytest.raises(ValueError, match="does not quantize"):
-        set_bandwidth(codec("tiny", "quantizer=none"), None)
-
-
-def test_blocks_are_a_second() -> None:
-    head = BitstreamReader(io.BytesIO(encode(make("mono"), audio(1, 9, 16_000), 16_000))).header
-    assert head.segment == 16_000 and not head.separate
+def test_a_block_is_a_second_or_a_segment() -> None:
     coded = make("not a whole frame rate")
     head = BitstreamReader(io.BytesIO(encode(coded, audio(1, 9, 22_050), 22_050))).header
-    assert head.frames == round(22_050 / 160) and math.isclose(head.frame_rate, 22_050 / 160)
+    assert head.frames == round(22_050 / 160) and not head.separate
     coded = make("stereo 48 kHz")
     reader = BitstreamReader(io.BytesIO(encode(coded, audio(2, 96_000, 48_000), 48_000)))
     assert (reader.header.segment, reader.header.stride) == (48_000, 47_520)

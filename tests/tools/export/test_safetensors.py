@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from adversarial_trainer import checkpoint
 from adversarial_trainer.cli import main
 from adversarial_trainer.models.pretrained import load_codec
+from adversarial_trainer.tools.export import export
 from solvers.builders import get_discriminators
 
 
@@ -42,9 +43,29 @@ def test_bit_for_bit_the_averaged_weights_of_the_run(run: Path, exported: Path) 
     assert again.info["evaluation"]["rows"] and again.info["data"].startswith("Audio files of")
 
 
-def test_files_are_readable_as_the_umask_says(exported: Path) -> None:
-    modes = {path.name: path.stat().st_mode & 0o777 for path in exported.iterdir()}
-    assert set(modes.values()) == {exported.stat().st_mode & 0o666}, modes
+def test_force_replaces_an_earlier_export_and_nothing_else(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "link"
+    (tmp_path / "real").mkdir()
+    out.symlink_to("real")
+    codec = load_codec(run)
+    export(codec, out, "hf")
+    (out / "mine").write_text("kept")
+    with pytest.raises(FileExistsError, match="not empty; --force"):
+        export(codec, out, "safetensors")
+    export(codec, out, "safetensors", force=True)
+    names = {"README.md", "config.yaml", "mine", "model.safetensors"}
+    assert {path.name for path in out.iterdir()} == names and out.is_symlink()
+    assert load_codec(out).info["kind"] == "safetensors"
+    # A failure changes nothing.
+    codec.discriminators = None
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(ValueError, match="has none"):
+        export(codec, out, "safetensors", with_discriminators=True, force=True)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]
+    # Readable as the umask says.
+    modes = {path.stat().st_mode & 0o777 for path in out.iterdir()}
+    assert modes == {out.stat().st_mode & 0o666}
 
 
 def test_the_card_says_the_commit_and_that_files_differed(run: Path, tmp_path: Path) -> None:
@@ -54,7 +75,7 @@ def test_the_card_says_the_commit_and_that_files_differed(run: Path, tmp_path: P
     (copy / "provenance.json").write_text(json.dumps({"starts": [{"commit": "old"}, start]}))
     assert load_codec(copy).info["commit"] == "0123abcd"
     for source, out in ((copy, tmp_path / "one"), (tmp_path / "one", tmp_path / "two")):
-        assert main(["export", str(source), str(out), "--format", "safetensors"]) == 0
+        export(load_codec(source), out, "safetensors")
         assert "`0123abcd, changed`" in (out / "README.md").read_text()
 
 
@@ -82,14 +103,13 @@ def test_discriminators_load_strictly(run: Path, exported: Path) -> None:
         assert torch.equal(value, stored[f"adversary.{key}"])
 
 
-def test_nothing_private_goes_along(run: Path, exported: Path) -> None:
+def test_nothing_private_goes_along_and_the_cards_code_runs(
+    run: Path, exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cfg = OmegaConf.load(exported / "config.yaml")
     assert not {"dset", "slurm", "logging", "dora", "continue_from"} & cfg.keys()
     everything = b"".join(path.read_bytes() for path in exported.iterdir())
     assert b"jane.doe" not in everything and str(run.parent).encode() not in everything
-
-
-def test_the_cards_code_runs(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(exported.parent)
     names: dict = {}
     card = (exported / "README.md").read_text()
@@ -99,15 +119,9 @@ def test_the_cards_code_runs(exported: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert names["decoded"].shape == (1, 1, 16000) and names["discriminators"] is not None
 
 
-def test_from_another_format_without_discriminators(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_export_of_an_export(run: Path, tmp_path: Path) -> None:
     """Any source can be exported, to any format."""
-    assert main(["export", str(run), str(tmp_path / "hf"), "--format", "hf"]) == 0
-    argv = ["export", f"hf:{tmp_path / 'hf'}", str(tmp_path / "st"), "--format", "safetensors"]
-    assert main([*argv, "--with-discriminators"]) == 2
-    assert "--with-discriminators: hf:" in capsys.readouterr().err
-    assert not (tmp_path / "st").exists()
-    assert main(argv) == 0
+    export(load_codec(run), tmp_path / "hf", "hf")
+    export(load_codec(tmp_path / "hf"), tmp_path / "st", "safetensors")
     assert load_codec(tmp_path / "st").hash == load_codec(run).hash
     assert "## Training data\n\nNot known." in (tmp_path / "st" / "README.md").read_text()

@@ -1,9 +1,8 @@
 """Container of encoded audio, described byte by byte in docs/bitstream.md; knows no models."""
 
 from .entropy import EntropyCoder, make_table
-from .format import Block, FormatError, Header, read_codes
+from .format import BitstreamWriter, Block, FormatError, Header, read_codes
 from .reader import BitstreamReader, Gap
-from .writer import BitstreamWriter
 
 __all__ = [
     "BitstreamReader",

@@ -1,4 +1,4 @@
-"""Header and blocks of a bitstream, and the bytes of both."""
+"""Header and blocks of a bitstream, the bytes of both, and writing them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import struct
 import zlib
 from dataclasses import asdict, dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -15,17 +15,14 @@ from .entropy import EntropyCoder
 # Like PNG's signature: not text, and damaged by transfers that change line ends or drop bit 8.
 MAGIC = b"\x89ATC\r\n\x1a\n"
 VERSION = 1
-_START = struct.Struct("<8sHH")  # magic, version, length of the JSON
-START = _START.size
-_CRC = struct.Struct("<I")
-_MAX_JSON = 4096  # bytes
+START = struct.Struct("<8sHH")  # magic, version, length of the JSON
+CRC = struct.Struct("<I")
 MAX_PAYLOAD = 0xFFFF  # bytes of a block
 MAX_CODES = 0xFFFF  # of a block
 
 SYNC = b"\xf5ATB"  # 0xF5 occurs in no UTF-8 text
-_FIELDS = struct.Struct("<BIHH")  # kind, sequence, frames, bytes of the payload
-PREFIX = len(SYNC) + _CRC.size + _FIELDS.size  # bytes before the payload
-_SCALE, _LENGTH = struct.Struct("<f"), struct.Struct("<Q")
+FIELDS = struct.Struct("<BIHH")  # kind, sequence, frames, bytes of the payload
+SCALE, LENGTH = struct.Struct("<f"), struct.Struct("<Q")
 PACKED, CODED, END = 0, 1, 2  # kinds
 
 
@@ -105,7 +102,7 @@ class Header:
 
     def payload_bytes(self, frames: int) -> int:
         """Bytes of a block of packed codes, its scale included."""
-        return -(-frames * self.codebooks * self.bits // 8) + _SCALE.size * self.scaled
+        return -(-frames * self.codebooks * self.bits // 8) + SCALE.size * self.scaled
 
     def model_samples(self, length: int) -> int:
         """Samples at the model's rate for original audio of `length` samples."""
@@ -125,43 +122,22 @@ class Header:
         }
 
     def to_bytes(self) -> bytes:
-        """Encode the header; `read_header` is the inverse."""
+        """Encode the header, with its CRC at the end."""
         text = json.dumps(asdict(self), separators=(",", ":")).encode()
-        data = _START.pack(MAGIC, VERSION, len(text)) + text
-        return data + _CRC.pack(zlib.crc32(data))
+        data = START.pack(MAGIC, VERSION, len(text)) + text
+        return data + CRC.pack(zlib.crc32(data))
 
-
-def header_size(data: bytes) -> int:
-    """Return the length of the header that begins with `data`, its first `START` bytes."""
-    if data[: len(MAGIC)] != MAGIC[: len(data)] or not data:
-        raise FormatError(f"not an .atc file: it begins with {data[: len(MAGIC)]!r}")
-    if len(data) < START:
-        raise FormatError(f"it ends after {len(data)} bytes, inside the header")
-    _, version, length = _START.unpack(data)
-    if version != VERSION:
-        raise FormatError(f"version {version}; this program reads version {VERSION}")
-    if length > _MAX_JSON:
-        raise FormatError(f"a header of {length} bytes; at most {_MAX_JSON} are allowed")
-    return START + int(length) + _CRC.size
-
-
-def read_header(data: bytes) -> Header:
-    """Decode a whole header; FormatError if it is damaged."""
-    if header_crc(data) != _CRC.unpack_from(data, len(data) - _CRC.size)[0]:
-        raise FormatError("the header is damaged: wrong CRC")
-    names = [field.name for field in fields(Header)]
-    try:
-        values = json.loads(data[START : -_CRC.size])
-        return Header(**{name: values[name] for name in names})  # later versions may add keys
-    except FormatError:
-        raise
-    except (LookupError, RecursionError, TypeError, ValueError) as error:
-        raise FormatError(f"the header is no JSON object with {', '.join(names)}") from error
-
-
-def header_crc(header: bytes) -> int:
-    """Return the CRC32 of a header, without its last field: the initial value for blocks' CRCs."""
-    return zlib.crc32(header[: -_CRC.size])
+    @classmethod
+    def from_json(cls, text: bytes) -> Header:
+        """Decode the JSON in a header; FormatError if anything is missing in it."""
+        names = [field.name for field in fields(cls)]
+        try:
+            values = json.loads(text)
+            return cls(**{name: values[name] for name in names})  # later versions may add keys
+        except FormatError:
+            raise
+        except (LookupError, RecursionError, TypeError, ValueError) as error:
+            raise FormatError(f"the header is no JSON object with {', '.join(names)}") from error
 
 
 class Block(NamedTuple):
@@ -171,7 +147,7 @@ class Block(NamedTuple):
         kind: PACKED, CODED (entropy coded) or END.
         sequence: number of the block, from 0; of the END block, the number of blocks before it.
         frames: number of frames.
-        payload: the bytes after the fields.
+        payload: codes, behind their scale if there is one; of the END block, the original's length.
     """
 
     kind: int
@@ -179,37 +155,74 @@ class Block(NamedTuple):
     frames: int
     payload: bytes
 
-    def to_bytes(self, header_crc: int) -> bytes:
-        """Encode the block; `read_block` is the inverse."""
-        fields = _FIELDS.pack(self.kind, self.sequence, self.frames, len(self.payload))
-        body = fields + self.payload
-        return SYNC + _CRC.pack(zlib.crc32(body, header_crc)) + body
 
-    @property
-    def length(self) -> int:
-        """Samples per channel of the original audio, stored in the END block."""
-        return int(_LENGTH.unpack(self.payload)[0])
+class BitstreamWriter:
+    """Write codes that come in pieces of any length as a bitstream, block by block.
 
+    Args:
+        file: written to in order, also one that cannot seek.
+        coder: entropy coder with the tables `header.tables`; None to pack codes.
 
-def end_block(header: Header, length: int) -> Block:
-    """Return the END block for original audio of `length` samples."""
-    return Block(END, header.blocks(length), 0, _LENGTH.pack(length))
+    Attributes:
+        length: samples per channel of the original audio, once finished.
+        payload_bytes: bytes of codes and scales so far.
+        total_bytes: all bytes so far.
+    """
 
+    def __init__(self, file: BinaryIO, header: Header, coder: EntropyCoder | None = None) -> None:
+        self.header = header
+        self.length = 0
+        self.payload_bytes = self.total_bytes = 0
+        self._file, self._coder = file, coder
+        self._sequence = 0
+        self._pending = np.zeros((header.codebooks, 0), np.int64)
+        data = header.to_bytes()
+        self._crc = zlib.crc32(data[: -CRC.size])
+        self._write(data)
 
-def write_codes(
-    header: Header,
-    sequence: int,
-    codes: np.ndarray,
-    scale: float | None,
-    coder: EntropyCoder | None,
-) -> Block:
-    """Return a block of codes `[K, F]`, entropy coded if there is a coder and that is smaller."""
-    kind, payload = PACKED, pack(codes, header.bits)
-    if coder is not None and len(coded := coder.encode(codes)) < len(payload):
-        kind, payload = CODED, coded
-    if scale is not None:
-        payload = _SCALE.pack(scale) + payload
-    return Block(kind, sequence, codes.shape[1], payload)
+    def write(self, codes: np.ndarray, scale: float | None = None) -> None:
+        """Append codes `[K, F]`: any number of frames, or one block where they are separate."""
+        if self.header.separate:
+            self._write_codes(codes, scale)
+            return
+        frames = self.header.frames
+        self._pending = np.concatenate([self._pending, codes], 1)
+        while self._pending.shape[1] >= frames:
+            self._write_codes(self._pending[:, :frames])
+            self._pending = self._pending[:, frames:].copy()
+
+    def finish(self, length: int) -> None:
+        """Write the last frames and the end, for original audio of `length` samples."""
+        if self._pending.shape[1]:
+            self._write_codes(self._pending)
+        blocks = self.header.blocks(length)
+        if blocks != self._sequence:
+            raise ValueError(
+                f"{length} samples need {blocks} blocks, but {self._sequence} were written"
+            )
+        self._write_block(END, 0, LENGTH.pack(length))
+        self._file.flush()
+        self.length = length
+
+    def _write_codes(self, codes: np.ndarray, scale: float | None = None) -> None:
+        """Write a block of codes `[K, F]`, entropy coded if there is a coder and that is
+        smaller."""
+        kind, payload = PACKED, pack(codes, self.header.bits)
+        if self._coder is not None and len(coded := self._coder.encode(codes)) < len(payload):
+            kind, payload = CODED, coded
+        if scale is not None:
+            payload = SCALE.pack(scale) + payload
+        self._write_block(kind, codes.shape[1], payload)
+        self.payload_bytes += len(payload)
+        self._sequence += 1
+
+    def _write_block(self, kind: int, frames: int, payload: bytes) -> None:
+        body = FIELDS.pack(kind, self._sequence, frames, len(payload)) + payload
+        self._write(SYNC + CRC.pack(zlib.crc32(body, self._crc)) + body)
+
+    def _write(self, data: bytes) -> None:
+        self._file.write(data)
+        self.total_bytes += len(data)
 
 
 def read_codes(
@@ -222,33 +235,13 @@ def read_codes(
     """
     payload, scale = block.payload, None
     if header.scaled:
-        scale = float(_SCALE.unpack_from(payload)[0])
-        payload = payload[_SCALE.size :]
+        scale = float(SCALE.unpack_from(payload)[0])
+        payload = payload[SCALE.size :]
     if block.kind == PACKED:
         return unpack(payload, header.codebooks, block.frames, header.bits), scale
     if coder is None:
         raise ValueError(f"an entropy coder with the tables {header.tables} is needed")
     return coder.decode(payload, block.frames), scale
-
-
-def block_size(data: bytes | bytearray) -> int:
-    """Return the length of the block that begins with `data`, its first `PREFIX` bytes."""
-    if data[: len(SYNC)] != SYNC:
-        raise FormatError("no block begins here")
-    return PREFIX + int(_FIELDS.unpack_from(data, PREFIX - _FIELDS.size)[-1])
-
-
-def read_block(data: bytes | bytearray, header: Header, header_crc: int) -> Block:
-    """Decode a whole block; FormatError if it is damaged."""
-    body = data[len(SYNC) + _CRC.size :]
-    if zlib.crc32(body, header_crc) != _CRC.unpack_from(data, len(SYNC))[0]:
-        raise FormatError("wrong CRC")
-    kind, sequence, frames, size = _FIELDS.unpack_from(body)
-    full = header.payload_bytes(frames)
-    sizes = {PACKED: full, CODED: min(size, full - 1), END: _LENGTH.size}
-    if sizes.get(kind) != size or frames > header.frames or (kind == END) != (frames == 0):
-        raise FormatError(f"no block is of kind {kind} with {frames} frames in {size} bytes")
-    return Block(kind, sequence, frames, bytes(body[_FIELDS.size :]))
 
 
 def pack(codes: np.ndarray, bits: int) -> bytes:

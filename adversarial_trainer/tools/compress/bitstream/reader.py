@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 from .format import (
     CODED,
+    CRC,
     END,
-    PREFIX,
+    FIELDS,
+    LENGTH,
+    MAGIC,
+    PACKED,
     START,
     SYNC,
+    VERSION,
     Block,
     FormatError,
-    block_size,
-    header_crc,
-    header_size,
-    read_block,
-    read_header,
+    Header,
 )
 
+_MAX_JSON = 4096  # bytes of the header's JSON
+_PREFIX = len(SYNC) + CRC.size + FIELDS.size  # bytes of a block before the payload
 _READ = 1 << 16  # bytes
 
 
@@ -61,20 +65,13 @@ class BitstreamReader:
         self._get = getattr(file, "read1", file.read)
         self._salvage = salvage
         self._buffer = bytearray()
-        self._fill(START)
-        size = header_size(bytes(self._buffer[:START]))
-        if not self._fill(size):
-            raise FormatError(f"it ends after {len(self._buffer)} bytes, inside the header")
-        data = bytes(self._buffer[:size])
-        self.header = read_header(data)
-        self._crc = header_crc(data)
         self.length: int | None = None
         self.end = 0
         self.blocks = self.frames = self.coded = 0
         self.payload_bytes = self.total_bytes = self.damaged_bytes = 0
         self.gaps: list[Gap] = []
         self._next = 0  # expected number of the next block
-        self._skip(len(data))
+        self.header = self._read_header()
 
     @property
     def complete(self) -> bool:
@@ -93,8 +90,9 @@ class BitstreamReader:
             if block is None:
                 return
             if block.kind == END:
-                yield from self._gap_before(self.header.model_samples(block.length))
-                self.length = block.length
+                (length,) = LENGTH.unpack(block.payload)
+                yield from self._gap_before(self.header.model_samples(length))
+                self.length = length
                 self._read_rest()
                 return
             start = block.sequence * self.header.stride
@@ -107,20 +105,49 @@ class BitstreamReader:
             self.payload_bytes += len(block.payload)
             yield block
 
+    def _read_header(self) -> Header:
+        whole, data = self._fill(START.size), bytes(self._buffer[: START.size])
+        if not data or data[: len(MAGIC)] != MAGIC[: len(data)]:
+            raise FormatError(f"not an .atc file: it begins with {data[: len(MAGIC)]!r}")
+        size = 0
+        if whole:
+            _, version, length = START.unpack(data)
+            if version != VERSION:
+                raise FormatError(f"version {version}; this program reads version {VERSION}")
+            if length > _MAX_JSON:
+                raise FormatError(f"a header of {length} bytes; at most {_MAX_JSON} are allowed")
+            size = START.size + length + CRC.size
+        if not whole or not self._fill(size):
+            raise FormatError(f"it ends after {len(self._buffer)} bytes, inside the header")
+        data = bytes(self._buffer[: size - CRC.size])
+        self._crc = zlib.crc32(data)  # with which blocks' CRCs begin
+        if CRC.unpack_from(self._buffer, len(data))[0] != self._crc:
+            raise FormatError("the header is damaged: wrong CRC")
+        self._skip(size)
+        return Header.from_json(data[START.size :])
+
     def _read(self) -> Block | None:
         """Read the next block; None at the end of a file that is salvaged."""
-        if not self._fill(PREFIX):
+        if not self._fill(_PREFIX):
             if not self._buffer and self._salvage:
                 return None
             raise FormatError("the file is truncated")
-        size = block_size(self._buffer[:PREFIX])
-        if not self._fill(size):
+        if self._buffer[: len(SYNC)] != SYNC:
+            raise FormatError("no block begins here")
+        kind, sequence, frames, size = FIELDS.unpack_from(self._buffer, _PREFIX - FIELDS.size)
+        if not self._fill(_PREFIX + size):
             raise FormatError("the file is truncated")
-        block = read_block(self._buffer[:size], self.header, self._crc)
-        if block.sequence < self._next or not self._salvage and block.sequence > self._next:
-            raise FormatError(f"block {self._next} expected, found block {block.sequence}")
-        self._skip(size)
-        return block
+        body = self._buffer[len(SYNC) + CRC.size : _PREFIX + size]
+        if zlib.crc32(body, self._crc) != CRC.unpack_from(self._buffer, len(SYNC))[0]:
+            raise FormatError("wrong CRC")
+        packed = self.header.payload_bytes(frames)
+        sizes = {PACKED: packed, CODED: min(size, packed - 1), END: LENGTH.size}
+        if sizes.get(kind) != size or frames > self.header.frames or (kind == END) != (frames == 0):
+            raise FormatError(f"no block is of kind {kind} with {frames} frames in {size} bytes")
+        if sequence < self._next or not self._salvage and sequence > self._next:
+            raise FormatError(f"block {self._next} expected, found block {sequence}")
+        self._skip(_PREFIX + size)
+        return Block(kind, sequence, frames, bytes(body[FIELDS.size :]))
 
     def _gap_before(self, start: int) -> Iterator[Gap]:
         """Yield the gap between the blocks so far and sample `start`, if there is one."""

@@ -1,16 +1,21 @@
-"""Damage is noticed, and with `salvage` costs no more than the blocks it is in."""
+"""Damage is noticed, and with `salvage` costs no more than the blocks it is in.
 
+Whatever the bytes are: they give their codes or a FormatError, soon, and in little memory.
+"""
+
+import collections
 import io
+import json
+import random
+import time
+import tracemalloc
 
 import numpy as np
 import pytest
 from bitstreams import KINDS, blocks_at, codes_of, header, read, write
 
-from adversarial_trainer.tools.compress.bitstream import (
-    BitstreamReader,
-    FormatError,
-    Gap,
-)
+from adversarial_trainer.tools.compress.bitstream import BitstreamReader, FormatError, Gap
+from adversarial_trainer.tools.compress.info import examine
 
 LENGTH = 100_000  # 54422 samples at the model's rate, seven blocks
 
@@ -120,3 +125,76 @@ def test_gaps_in_overlapping_blocks() -> None:
 def test_other_files(data: bytes, match: str) -> None:
     with pytest.raises(FormatError, match=match):
         BitstreamReader(io.BytesIO(data))
+
+
+MEMORY = 4 << 20  # bytes at most; the inputs are some 2 KB
+SECONDS = 1.0  # for one input
+
+
+def mutate(data: bytearray, random: random.Random) -> bytearray:
+    """Flip bits, put in extreme numbers or other parts, cut out, cut off, move blocks."""
+    at, other = random.randrange(len(data)), random.randrange(len(data))
+    size = random.choice([1, 2, 4, 8, 17, 100, 1000])
+    kind = random.randrange(6)
+    if kind == 0:
+        for _ in range(random.choice([1, 1, 8, 64])):
+            data[random.randrange(len(data))] ^= 1 << random.randrange(8)
+    elif kind == 1:
+        data[at : at + 4] = random.choice([b"\xff" * 4, bytes(4), b"\xff\xff\xff\x7f"])
+    elif kind == 2:
+        part = data[other : other + size] if random.random() < 0.7 else random.randbytes(size)
+        data[at : at + random.choice([0, len(part)])] = part
+    elif kind == 3:
+        del data[at : at + size]
+    elif kind == 4:
+        del data[at:]
+    elif starts := blocks_at(bytes(data))[:-1]:
+        blocks = [data[a:b] for a, b in zip(starts, [*starts[1:], len(data)], strict=True)]
+        data = data[: starts[0]] + b"".join(random.choices(blocks, k=random.randrange(12)))
+    return data
+
+
+def consume(data: bytes, kind: str, salvage: bool) -> str:
+    """Read all: "whole", "damaged", or "refused" by a FormatError."""
+    try:
+        reader, blocks, gaps = read(data, kind, salvage)
+    except FormatError as error:
+        assert len(str(error)) < 500
+        return "refused"
+    for _, codes, _ in blocks:
+        assert codes.shape[0] == reader.header.codebooks
+        assert 0 <= codes.min() <= codes.max() < reader.header.cardinality
+    assert sum(gap.samples for gap in gaps) < 40_000  # at the model's rate
+    assert reader.total_bytes == len(data)
+    assert salvage or reader.complete
+    return "whole" if reader.complete else "damaged"
+
+
+def test_mutated_files() -> None:
+    originals = {kind: write(kind, 60_000 + 41 * n) for n, kind in enumerate(KINDS)}
+    outcomes: collections.Counter = collections.Counter()
+    tracemalloc.start()
+    try:
+        for number in range(200):
+            rng = random.Random(number)
+            kind = rng.choice(KINDS)
+            changed = bytearray(originals[kind])
+            for _ in range(rng.randrange(1, 4)):
+                changed = mutate(changed, rng) if changed else changed
+            data = bytes(changed)
+            tracemalloc.reset_peak()
+            before, start = tracemalloc.get_traced_memory()[0], time.process_time()
+            results = consume(data, kind, False), consume(data, kind, True)
+            try:
+                json.dumps(examine(io.BytesIO(data)), allow_nan=False)
+            except FormatError:
+                assert results == ("refused", "refused")
+            assert time.process_time() - start < SECONDS
+            assert tracemalloc.get_traced_memory()[1] - before < MEMORY
+            if data == originals[kind]:
+                assert results == ("whole", "whole")
+            outcomes[results] += 1
+    finally:
+        tracemalloc.stop()
+    for results in [("refused", "damaged"), ("refused", "refused")]:
+        assert outcomes[results] > 1, outcomes
