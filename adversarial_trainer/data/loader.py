@@ -186,15 +186,15 @@ def _loader(dataset: SegmentDataset, keys: Iterable[Keys], num_workers: int) -> 
         # An item that a worker cannot send (no room in /dev/shm) never arrives.
         timeout=600 if num_workers else 0,
         persistent_workers=num_workers > 0,
-        worker_init_fn=_ignore_job_signals,
+        worker_init_fn=_await_sigterm,
         # Its base seed would otherwise be drawn from the global generator.
         generator=torch.Generator(),
     )
 
 
 def _started(loader: DataLoader) -> Iterator[Batch]:
-    """Start the workers. They inherit a mask that holds the job's signals back until they handle
-    them, see `_ignore_job_signals`."""
+    """Start the workers. They inherit a mask that leaves Ctrl-C and SLURM's signals, which go to
+    all processes of a job, to the trainer: it may need more batches to finish its step."""
     job_signals = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, job_signals)
     try:
@@ -219,18 +219,12 @@ def _place(batch_size: int, rank: int | None, world_size: int | None) -> tuple[i
     return rank, world_size
 
 
-def _ignore_job_signals(worker: int) -> None:
-    """Leave Ctrl-C and SLURM's signals, which go to all processes of a job, to the trainer.
+def _await_sigterm(worker: int) -> None:
+    """Let a SIGTERM end this worker if its parent sent it."""
 
-    It may need more batches to finish its step. A SIGTERM ends the worker if its parent sent it.
-    """
-    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    threading.Thread(target=_await_sigterm, args=(os.getppid(),), daemon=True).start()
+    def wait(parent: int) -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+            pass
+        os._exit(0)
 
-
-def _await_sigterm(parent: int) -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
-        pass
-    os._exit(0)
+    threading.Thread(target=wait, args=(os.getppid(),), daemon=True).start()
