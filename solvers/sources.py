@@ -55,8 +55,7 @@ class StageData:
             self.valid = None
             if cfg.valid.every:
                 self.valid = FixedBatches(
-                    SegmentDataset(metas["valid"], num_samples=data.valid_samples, **segments),
-                    **loading,
+                    SegmentDataset(metas["valid"], **segments), data.valid_samples, **loading
                 )
         self.evaluate, self.generate = (
             FileDataset(
@@ -68,5 +67,3 @@ class StageData:
     def close(self) -> None:
         """End the loader's workers; garbage collection would take ten seconds for it."""
         self.train.close()
-        if self.valid is not None:
-            self.valid.close()

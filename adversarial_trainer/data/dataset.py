@@ -56,7 +56,6 @@ class SegmentDataset:
         segment_duration: in seconds.
         sample_rate, channels: of the result.
         seed: >= 0. The draws of different (seed, epoch, index) never coincide.
-        num_samples: `len(dataset)`, needed for a validation set.
 
     Indexing raises RuntimeError if `MAX_TRIES` files, or all there are, could not be read.
     """
@@ -68,19 +67,15 @@ class SegmentDataset:
         sample_rate: int,
         channels: int,
         seed: int = 0,
-        num_samples: int | None = None,
     ) -> None:
         self.length = round(segment_duration * sample_rate)
         if self.length < 1:
             raise ValueError(
                 f"segment_duration={segment_duration} s is less than a sample at {sample_rate} Hz"
             )
-        if seed < 0:
-            raise ValueError(f"seed must be >= 0, got {seed}")
         self.sample_rate = sample_rate
         self.channels = channels
         self.seed = seed
-        self.num_samples = num_samples
         self._weights = np.array(
             [meta.duration * (1.0 if meta.weight is None else meta.weight) for meta in metas]
         )
@@ -91,11 +86,6 @@ class SegmentDataset:
         # An array, because the reference counts of a list of strings change when they are used,
         # which would copy the list into every worker, page by page.
         self._paths = np.array([os.fsencode(meta.path) for meta in metas])
-
-    def __len__(self) -> int:
-        if self.num_samples is None:
-            raise TypeError("this dataset is endless: num_samples was not given")
-        return self.num_samples
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, SegmentInfo]:
         epoch, index = key
@@ -194,8 +184,6 @@ class FileDataset:
         channels: int,
         max_duration: float | None = None,
     ) -> None:
-        if max_duration is not None and not max_duration > 0:
-            raise ValueError(f"max_duration must be > 0 seconds or null, got {max_duration}")
         self.metas = list(metas)
         self.sample_rate = sample_rate
         self.channels = channels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import threading
@@ -69,8 +70,6 @@ class TrainBatches:
         world_size: int | None = None,
     ) -> None:
         self.rank, self.world_size = _place(batch_size, rank, world_size)
-        if updates_per_epoch < 1:
-            raise ValueError(f"updates_per_epoch must be >= 1, got {updates_per_epoch}")
         self.dataset = dataset
         self.batch_size = batch_size
         self.updates_per_epoch = updates_per_epoch
@@ -126,7 +125,7 @@ class TrainBatches:
 
 
 class FixedBatches:
-    """The same `len(dataset)` segments each time: a validation set.
+    """The same `total` segments each time: a validation set.
 
     The items `dataset[0, n]` are cut into batches of nearly equal size; process r gets the items r,
     r + world_size, ... of each. Every process gets the same number of batches, none of them empty,
@@ -140,40 +139,33 @@ class FixedBatches:
     def __init__(
         self,
         dataset: SegmentDataset,
+        total: int,
         batch_size: int,
         num_workers: int = 0,
         rank: int | None = None,
         world_size: int | None = None,
     ) -> None:
-        self.rank, self.world_size = _place(batch_size, rank, world_size)
-        total = len(dataset)
-        if total < self.world_size:
-            raise ValueError(f"{total} segments are too few for {self.world_size} processes")
+        rank, world_size = _place(batch_size, rank, world_size)
+        if total < world_size:
+            raise ValueError(f"{total} segments are too few for {world_size} processes")
         self.dataset = dataset
         self.num_workers = num_workers
         self.skips = SkipLog()
-        count = min(-(-total // batch_size), total // self.world_size)
+        count = min(-(-total // batch_size), total // world_size)
         bounds = [total * n // count for n in range(count + 1)]
         self._keys: list[Keys] = [
-            [(0, index) for index in range(first + self.rank, end, self.world_size)]
-            for first, end in zip(bounds, bounds[1:], strict=False)
+            [(0, index) for index in range(first + rank, end, world_size)]
+            for first, end in itertools.pairwise(bounds)
         ]
-        self._batches: DataLoader | None = None
 
     def __len__(self) -> int:
         return len(self._keys)
 
     def __iter__(self) -> Iterator[Batch]:
-        if self._batches is None:
-            self._batches = _loader(self.dataset, self._keys, self.num_workers)
-        for batch in _started(self._batches):
+        for batch in _started(_loader(self.dataset, self._keys, self.num_workers)):
             for info in batch.infos:
                 self.skips.add(info.skipped)
             yield batch
-
-    def close(self) -> None:
-        """End the workers."""
-        self._batches = None
 
 
 def _loader(dataset: SegmentDataset, keys: Iterable[Keys], num_workers: int) -> DataLoader:
@@ -185,7 +177,6 @@ def _loader(dataset: SegmentDataset, keys: Iterable[Keys], num_workers: int) -> 
         pin_memory=torch.cuda.is_available(),
         # An item that a worker cannot send (no room in /dev/shm) never arrives.
         timeout=600 if num_workers else 0,
-        persistent_workers=num_workers > 0,
         worker_init_fn=_await_sigterm,
         # Its base seed would otherwise be drawn from the global generator.
         generator=torch.Generator(),

@@ -7,7 +7,7 @@ import logging
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -26,32 +26,10 @@ logger = logging.getLogger(__name__)
 # Audio that libsndfile cannot read: these are reported as skipped, other files are not.
 UNSUPPORTED = frozenset(".m4a .mp4 .aac .wma .ape .mka .webm .amr .ac3 .dsf .wv".split())
 # Part of the cache's name; raised when the checks change, so that old results are not used.
-VERSION = 3
+VERSION = 4
 
 Stamp = tuple[int, int]  # size in bytes and modification time in ns: change with the contents
 T = TypeVar("T")
-
-
-@dataclass
-class Listing:
-    """The contents of a folder.
-
-    Attributes:
-        files: paths and stamps of the files to be checked.
-        skipped: those with an audio file's extension that cannot be used.
-        others: number of files of each other extension.
-    """
-
-    files: dict[str, Stamp] = field(default_factory=dict)
-    skipped: list[Skipped] = field(default_factory=list)
-    others: Counter[str] = field(default_factory=Counter)
-
-    def describe_empty(self) -> str:
-        """Return the message for a folder without audio files."""
-        line = "no audio file in the folder"
-        if self.others:
-            line += f", but {self.others.total()} others ({', '.join(sorted(self.others)[:8])})"
-        return f"{line}. Valid extensions: {', '.join(sorted(EXTENSIONS))}"
 
 
 @dataclass
@@ -106,34 +84,30 @@ def scan(
         ValueError: it has no usable file.
     """
     root = os.path.abspath(folder)
-    listing = list_files(str(folder), name)
+    files, left_out = list_files(str(folder), name)
     cache = None if cache_dir is None else cache_path(root, cache_dir)
     known = {} if cache is None else _load(cache)
-    found = {
-        path: result for path, (stamp, result) in known.items() if listing.files.get(path) == stamp
-    }
-    todo = [path for path in listing.files if path not in found]
+    found = {path: result for path, (stamp, result) in known.items() if files.get(path) == stamp}
+    todo = [path for path in files if path not in found]
     try:
         for result in map_files(check, todo, "scan", workers, progress):
             found[result.path] = result
     finally:
         # Saved even if interrupted: the next scan continues from here.
-        if cache is not None and (todo or listing.skipped or found.keys() != known.keys()):
-            _save(cache, listing, found)
+        if cache is not None and (todo or left_out or found.keys() != known.keys()):
+            _save(cache, files, left_out, found)
     results = [found[path] for path in sorted(found)]
     report = ScanReport(
         files=[result for result in results if isinstance(result, AudioMeta)],
-        skipped=sorted(listing.skipped + [r for r in results if isinstance(r, Skipped)]),
+        skipped=sorted(left_out + [r for r in results if isinstance(r, Skipped)]),
         report_path=None if cache is None else skipped_path(cache),
     )
     where = f"; see {report.report_path}" if report.report_path and report.skipped else ""
     logger.info("%s: %s%s", root, report.summary(), where)
     if not report.files:
-        reason = listing.describe_empty()
-        if report.skipped:
-            count = len(report.skipped)
-            reason = f"none of {count} audio files is usable: {report.reasons()}"
-        raise ValueError(f"{name}={str(folder)!r}: {reason}{where}")
+        count = len(report.skipped)
+        reason = f"none of {count} audio files is usable: {report.reasons()}{where}"
+        raise ValueError(f"{name}={str(folder)!r}: {reason}")
     return report
 
 
@@ -172,10 +146,15 @@ def skipped_path(cache: Path) -> Path:
     return cache.with_suffix(".skipped.jsonl")
 
 
-def _save(cache: Path, listing: Listing, found: dict[str, AudioMeta | Skipped]) -> None:
-    used, left_out = [], [skipped._asdict() for skipped in sorted(listing.skipped)]
+def _save(
+    cache: Path,
+    files: Mapping[str, Stamp],
+    skipped: Iterable[Skipped],
+    found: Mapping[str, AudioMeta | Skipped],
+) -> None:
+    used, left_out = [], [result._asdict() for result in sorted(skipped)]
     for path, result in sorted(found.items(), key=lambda item: item[0]):
-        size, mtime_ns = listing.files[path]
+        size, mtime_ns = files[path]
         stamp = {"size": size, "mtime_ns": mtime_ns}
         if isinstance(result, AudioMeta):
             used.append(asdict(result) | stamp)
@@ -205,22 +184,27 @@ def _load(cache: Path) -> dict[str, tuple[Stamp, AudioMeta | Skipped]]:
     return known
 
 
-def list_files(folder: str, name: str) -> Listing:
-    """List the files below `folder`, following links, each once.
+def list_files(folder: str, name: str) -> tuple[dict[str, Stamp], list[Skipped]]:
+    """List the audio files below `folder`, following links, each once.
 
-    Raises FileNotFoundError or ValueError, with the configuration key `name`, if it is no folder.
+    Returns:
+        The files to be checked with their stamps, and those that cannot be used.
+    Raises:
+        FileNotFoundError, ValueError: it is no folder, or has no such file; with the configuration
+            key `name`.
     """
     if not os.path.exists(folder):
         raise FileNotFoundError(f"{name}={folder!r}: no such folder")
     if not os.path.isdir(folder):
         raise ValueError(f"{name}={folder!r}: a file; give a folder or a manifest (.jsonl)")
-    listing = Listing()
+    files: dict[str, Stamp] = {}
+    skipped: list[Skipped] = []
     paths: list[str] = []
     seen: set[tuple[int, int]] = set()  # device and inode
 
     def failed(error: OSError) -> None:
         reason = f"folder cannot be listed: {error.strerror}"
-        listing.skipped.append(Skipped(str(error.filename), reason))
+        skipped.append(Skipped(str(error.filename), reason))
 
     # Real files and folders come before links, so that a link never takes its target's place.
     for current, folders, names in os.walk(os.path.abspath(folder), True, failed, True):
@@ -234,7 +218,6 @@ def list_files(folder: str, name: str) -> Listing:
     for path in sorted(paths, key=lambda path: (os.path.islink(path), path)):
         suffix = os.path.splitext(path)[1].lower()
         if suffix not in EXTENSIONS | UNSUPPORTED:
-            listing.others[suffix or os.path.basename(path)] += 1
             continue
         try:
             info = os.stat(path)
@@ -246,9 +229,13 @@ def list_files(folder: str, name: str) -> Listing:
                 reason = "second name of a file: link"
             else:
                 seen.add((info.st_dev, info.st_ino))
-                listing.files[path] = info.st_size, info.st_mtime_ns
+                files[path] = info.st_size, info.st_mtime_ns
                 continue
         except OSError as error:  # a link to nowhere or to itself
             reason = f"unreadable: {error.strerror}"
-        listing.skipped.append(Skipped(path, reason))
-    return listing
+        skipped.append(Skipped(path, reason))
+    if not files and not skipped:
+        valid = ", ".join(sorted(EXTENSIONS))
+        line = f"no audio file in the folder, but {len(paths)} others. Valid extensions: {valid}"
+        raise ValueError(f"{name}={folder!r}: {line}")
+    return files, skipped

@@ -32,7 +32,7 @@ def metas(tmp_path_factory: pytest.TempPathFactory) -> list[AudioMeta]:
 
 @pytest.fixture
 def dataset(metas: list[AudioMeta]) -> SegmentDataset:
-    return SegmentDataset(metas, 0.05, RATE, 1, seed=7, num_samples=10)
+    return SegmentDataset(metas, 0.05, RATE, 1, seed=7)
 
 
 def keys(batches: list[Batch]) -> list[list[tuple[int, int]]]:
@@ -45,25 +45,14 @@ def assert_equal(one: list[Batch], other: list[Batch]) -> None:
         assert torch.equal(a.wav, b.wav) and a.infos == b.infos
 
 
-def test_same_batches_for_any_number_of_workers(dataset: SegmentDataset) -> None:
-    before = torch.get_rng_state()
-    loaders = [TrainBatches(dataset, 4, 5, workers) for workers in (0, 1, 2)]
-    epochs = [[list(loader) for _ in range(2)] for loader in loaders]
-    for other in epochs[1:]:
-        for one, two in zip(epochs[0], other, strict=True):
-            assert_equal(one, two)
-    assert torch.equal(torch.get_rng_state(), before)  # the global generator is left alone
-    assert keys(epochs[0][1]) == [[(1, 4 * u + j) for j in range(4)] for u in range(5)]
-    assert not torch.equal(epochs[0][0][0].wav, epochs[0][1][0].wav)  # epochs differ
-    for loader in loaders:
-        loader.close()
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 def test_going_on_from_the_very_next_batch(dataset: SegmentDataset, workers: int) -> None:
-    """A resumed epoch must not replay data."""
+    """A resumed epoch must not replay data; any number of workers gives the same batches."""
     whole = TrainBatches(dataset, 3, 6, 0)
     first, second = list(whole), list(whole)
+    assert keys(second) == [[(1, 3 * u + j) for j in range(3)] for u in range(6)]
+    assert not torch.equal(first[0].wav, second[0].wav)
+    before = torch.get_rng_state()
     loader = TrainBatches(dataset, 3, 6, workers)
     taken = []
     for batch in loader:
@@ -80,10 +69,11 @@ def test_going_on_from_the_very_next_batch(dataset: SegmentDataset, workers: int
     assert_equal(list(loader), first[4:])
     loader.set_position(0, 6)
     assert loader.position == (1, 0)
+    assert torch.equal(torch.get_rng_state(), before)  # the global generator is left alone
     loader.close(), again.close()
 
 
-@pytest.mark.parametrize("world_size, size", [(1, 3), (2, 4), (3, 3), (4, 7)])
+@pytest.mark.parametrize("world_size, size", [(1, 3), (3, 3), (4, 7)])
 def test_ranks_together_are_one_process(metas: list[AudioMeta], world_size: int, size: int) -> None:
     dataset = SegmentDataset(metas, 0.01, RATE, 1)
     one = list(TrainBatches(dataset, size, 2, rank=0, world_size=1))
@@ -105,9 +95,9 @@ def test_fixed_batches_over_ranks(
     metas: list[AudioMeta], world_size: int, size: int, total: int
 ) -> None:
     """An unshuffled loader that gives ranks different numbers of batches hangs collectives."""
-    dataset = SegmentDataset(metas, 1 / RATE, RATE, 1, num_samples=total)
+    dataset = SegmentDataset(metas, 1 / RATE, RATE, 1)
     loaders = [
-        FixedBatches(dataset, size, rank=r, world_size=world_size) for r in range(world_size)
+        FixedBatches(dataset, total, size, rank=r, world_size=world_size) for r in range(world_size)
     ]
     ranks = [list(loader) for loader in loaders]
     assert {len(batches) for batches in ranks} == {len(loaders[0])}
@@ -119,14 +109,12 @@ def test_fixed_batches_over_ranks(
         assert sum(sizes) <= max(size, 2 * world_size - 1)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_fixed_batches_are_the_same_each_time(dataset: SegmentDataset, workers: int) -> None:
-    loader = FixedBatches(dataset, 4, workers)
-    first = list(loader)
+def test_fixed_batches_are_the_same_each_time(dataset: SegmentDataset) -> None:
+    first = list(FixedBatches(dataset, 10, 4))
+    loader = FixedBatches(dataset, 10, 4, num_workers=2)
     next(iter(loader))  # left in the middle
     assert_equal(list(loader), first)
     assert [len(batch) for batch in first] == [3, 3, 4] and len(loader) == 3
-    loader.close()
 
 
 def test_a_file_that_breaks_is_reported_once_by_the_main_process(
@@ -140,26 +128,17 @@ def test_a_file_that_breaks_is_reported_once_by_the_main_process(
     skipped = sum(len(info.skipped) for batch in batches for info in batch.infos)
     assert loader.skips.counts == {missing.path: skipped} and skipped > 10
     assert caplog.text.count("gone.wav") == 1
-    assert_equal(list(TrainBatches(dataset, 8, 4)), batches)
+    loader = TrainBatches(SegmentDataset([missing], 0.1, RATE, 1), 1, 1, 1)
+    with pytest.raises(RuntimeError, match="gone.wav"):
+        next(iter(loader))
+    loader.close()
 
 
-def test_errors(dataset: SegmentDataset, metas: list[AudioMeta]) -> None:
+def test_fewer_items_than_processes(dataset: SegmentDataset) -> None:
     with pytest.raises(ValueError, match="batch_size=3 .*number, 4"):
         TrainBatches(dataset, 3, 5, rank=0, world_size=4)
     with pytest.raises(ValueError, match="10 segments are too few for 11"):
-        FixedBatches(dataset, 16, rank=0, world_size=11)
-    with pytest.raises(ValueError, match="updates_per_epoch"):
-        TrainBatches(dataset, 3, 0)
-    with pytest.raises(ValueError, match="update must be"):
-        TrainBatches(dataset, 3, 5).set_position(0, 6)
-    with pytest.raises(TypeError, match="num_samples"):
-        FixedBatches(SegmentDataset(metas, 0.1, RATE, 1), 4)
-    gone = SegmentDataset([AudioMeta("/gone.wav", 1.0, RATE)], 0.1, RATE, 1)
-    for workers in (0, 1):
-        loader = TrainBatches(gone, 1, 1, workers)
-        with pytest.raises(RuntimeError, match="gone.wav"):
-            next(iter(loader))
-        loader.close()
+        FixedBatches(dataset, 10, 16, rank=0, world_size=11)
 
 
 SIGNALS = [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT]
@@ -185,7 +164,7 @@ def test_workers_outlive_signals_to_the_whole_job(metas: list[AudioMeta], tmp_pa
     save_manifest(tmp_path / "m.jsonl", metas)
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(tmp_path / "m.jsonl"), *(str(int(s)) for s in SIGNALS)],
-        env=os.environ | {"PYTHONPATH": str(Path(audio.__file__).parents[1])},
+        env=os.environ | {"PYTHONPATH": str(Path(audio.__file__).parents[2])},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
     assert process.stdout is not None and process.stdout.readline() == "batch\n"

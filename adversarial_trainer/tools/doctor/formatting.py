@@ -33,7 +33,6 @@ def to_json(report: Report, problems: Sequence[Problem]) -> dict[str, Any]:
             "skipped": len(report.skipped),
             "seconds": _seconds(report.files),
             "silence": _silence(report.files),
-            "other_files": dict(sorted(report.others.items())),
             **_tables(report.files),
         },
         "files": [asdict(file) for file in report.files],
@@ -91,17 +90,14 @@ def _summary(report: Report) -> list[str]:
         lines.append("")
     levels = sorted(decibels(file.rms) for file in report.files)
     times = sorted(file.seconds for file in report.files)
-    lines += [
+    return [
+        *lines,
         f"  duration      {_time(times[0])} to {_time(times[-1])}, "
         f"median {_time(statistics.median(times))}",
         f"  level         RMS {levels[0]:.1f} to {levels[-1]:.1f} dBFS, "
         f"median {statistics.median(levels):.1f}",
         f"  silence       {100 * _silence(report.files):.1f} % of the time",
     ]
-    if report.others:
-        kinds = ", ".join(f"{n:,} {_name(kind)}" for kind, n in report.others.most_common(8))
-        lines.append(f"  other files   {kinds}")
-    return lines
 
 
 def _tables(files: Sequence[AudioFile]) -> dict[str, Table]:

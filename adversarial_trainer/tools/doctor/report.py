@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from adversarial_trainer.data import AudioMeta, Skipped, is_manifest, load_manifest, split
-from adversarial_trainer.data.scanning import Listing, list_files, map_files
+from adversarial_trainer.data.scanning import list_files, map_files
 
 from .stats import AudioFile, examine_file
 
@@ -21,14 +20,12 @@ class Report:
         source: folder or manifest; `root` is the folder that paths are shown relative to.
         files: the usable ones, sorted by path (in a manifest's order).
         skipped: those that training leaves out, with the reason; sorted by path.
-        others: number of files of each extension that is no audio.
     """
 
     source: str
     root: str
     files: list[AudioFile]
     skipped: list[Skipped]
-    others: Counter[str]
 
 
 def examine(source: str | Path, workers: int | None = None, progress: bool = True) -> Report:
@@ -44,16 +41,14 @@ def examine(source: str | Path, workers: int | None = None, progress: bool = Tru
     """
     source = str(source)
     declared: dict[str, float] = {}
+    skipped: list[Skipped] = []
     if is_manifest(source) and not os.path.isdir(source):
         declared = {meta.path: meta.duration for meta in load_manifest(source, "FOLDER")}
-        root, listing, paths = os.path.dirname(os.path.abspath(source)), Listing(), list(declared)
+        root, paths = os.path.dirname(os.path.abspath(source)), list(declared)
     else:
-        root, listing = os.path.abspath(source), list_files(source, "FOLDER")
-        paths = sorted(listing.files)
-        if not paths and not listing.skipped:
-            raise ValueError(f"{source!r}: {listing.describe_empty()}")
+        listed, skipped = list_files(source, "FOLDER")
+        root, paths = os.path.abspath(source), sorted(listed)
     files: dict[str, AudioFile] = {}
-    skipped = listing.skipped
     for result in map_files(examine_file, paths, "doctor", workers, progress):
         if isinstance(result, Skipped):
             skipped.append(result)
@@ -64,4 +59,4 @@ def examine(source: str | Path, workers: int | None = None, progress: bool = Tru
     for stage, members in (split(metas, root) if metas else {}).items():
         for meta in members:
             files[meta.path].stages.append(stage)
-    return Report(source, root, list(files.values()), sorted(skipped), listing.others)
+    return Report(source, root, list(files.values()), sorted(skipped))

@@ -118,7 +118,7 @@ def test_small_folders_and_wrong_calls(tmp_path: Path, capsys: pytest.CaptureFix
     (tmp_path / "notes.txt").write_text("")
     for argv, said in [
         ((tmp_path / "nowhere",), "no such folder"),
-        ((tmp_path,), "no audio file in the folder, but 1 others (.txt)"),
+        ((tmp_path,), "no audio file in the folder, but 1 others"),
         ((tmp_path / "notes.txt",), "a file; give a folder"),
     ]:
         assert main(["doctor", *map(str, argv)]) == 2
