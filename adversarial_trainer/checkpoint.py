@@ -7,17 +7,13 @@ checksums of the archive, which torch does not, and runs no code of the file (`w
 
 from __future__ import annotations
 
-import errno
 import glob
 import io
 import logging
 import os
 import re
 import shutil
-import stat
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -25,8 +21,6 @@ from typing import Any
 import torch
 
 logger = logging.getLogger(__name__)
-
-_WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 
 def previous_path(path: Path) -> Path:
@@ -51,63 +45,59 @@ def save(state: dict[str, Any], path: Path) -> None:
     torch.save(state, buffer)
     for leftover in path.parent.glob(f"{glob.escape(path.stem)}*.tmp"):
         leftover.unlink()
-    with _explained(path, buffer.getbuffer().nbytes), _temporary(path) as temporary:
+    temporary = path.with_name(path.name + ".tmp")
+    try:
         with open(temporary, "wb") as file:
             file.write(buffer.getbuffer())
             file.flush()
             os.fsync(file.fileno())
-        try:
-            torch.load(temporary, map_location="cpu", weights_only=True, mmap=True)
-        except UnpicklingError as exc:
-            raise ValueError(f"Can't save {path}: {_refusal(exc)}.") from exc
+        torch.load(temporary, map_location="cpu", weights_only=True, mmap=True)
         if path.is_file():
             _link(path, previous_path(path))
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        folder = os.open(path.parent, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+    except UnpicklingError as exc:
+        raise ValueError(f"Can't save {path}: {_refusal(exc)}.") from exc
+    except OSError as exc:
+        needed, free = buffer.getbuffer().nbytes, shutil.disk_usage(path.parent).free
+        raise OSError(
+            exc.errno,
+            f"Can't save {path}: {exc.strerror or exc} (needs {needed / 1e6:,.1f} MB, "
+            f"{free / 1e6:,.1f} MB free)",
+        ) from exc
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def keep_copy(path: Path, epoch: int, keep_last: int, keep_every: int = 0) -> None:
     """Keep `path` as `<stem>_<epoch><suffix>`: of the `keep_last` last epochs, and of each epoch
     that `keep_every` divides (0: of none) for ever.
 
-    The latter are made read-only, and read-only copies are never removed: they stay when
-    `keep_every` changes. A copy is a hard link where the file system has them.
+    A copy is a hard link where the file system has them.
     """
-    for name, value in (("keep_last", keep_last), ("keep_every", keep_every)):
-        if value < 0:
-            raise ValueError(f"checkpoint.{name} must be >= 0, got {value}.")
-    for_ever = keep_every > 0 and epoch % keep_every == 0
-    if keep_last > 0 or for_ever:
-        copy = path.with_name(f"{path.stem}_{epoch}{path.suffix}")
-        with _explained(copy, path.stat().st_size):
-            _link(path, copy)
-            if for_ever:
-                copy.chmod(stat.S_IMODE(copy.stat().st_mode) & ~_WRITABLE)
-    for old in copies(path)[: -keep_last or None]:
-        if old.stat().st_mode & _WRITABLE:
-            old.unlink()
-    _sync_folder(path.parent)
+
+    def for_ever(number: int) -> bool:
+        return keep_every > 0 and number % keep_every == 0
+
+    old = epoch - keep_last
+    if not for_ever(old):
+        path.with_name(f"{path.stem}_{old}{path.suffix}").unlink(missing_ok=True)
+    if keep_last > 0 or for_ever(epoch):
+        keep_as(path, str(epoch))
 
 
 def keep_as(path: Path, name: str) -> None:
     """Keep `path` as `<stem>_<name><suffix>`, in place of what has that name, as in `best`."""
-    if not re.fullmatch(r"[a-z]+", name) or name == "previous":
-        raise ValueError(f"A checkpoint cannot be kept as {name!r}: use a word in small letters.")
-    copy = path.with_name(f"{path.stem}_{name}{path.suffix}")
-    with _explained(copy, path.stat().st_size):
-        _link(path, copy)
-        _sync_folder(path.parent)
+    _link(path, path.with_name(f"{path.stem}_{name}{path.suffix}"))
 
 
 def copies(path: Path) -> list[Path]:
     """Return the numbered copies of `path`, oldest epoch first."""
     pattern = re.compile(rf"{re.escape(path.stem)}_(\d+){re.escape(path.suffix)}")
-    found = [
-        (int(match.group(1)), other)
-        for other in path.parent.iterdir()
-        if (match := pattern.fullmatch(other.name))
-    ]
-    return [other for _, other in sorted(found)]
+    found = [(pattern.fullmatch(other.name), other) for other in path.parent.iterdir()]
+    return [other for _, other in sorted((int(m[1]), other) for m, other in found if m)]
 
 
 def _link(path: Path, other: Path) -> None:
@@ -115,54 +105,17 @@ def _link(path: Path, other: Path) -> None:
 
     `save` replaces the name and does not write into the file, so `other` stays as it is.
     """
-    with _temporary(other) as temporary:
+    temporary = other.with_name(other.name + ".tmp")
+    temporary.unlink(missing_ok=True)
+    try:
         try:
             os.link(path, temporary)
         except OSError:
-            with open(path, "rb") as source, open(temporary, "wb") as target:
-                shutil.copyfileobj(source, target, 1 << 20)
-                target.flush()
-                os.fsync(target.fileno())
+            shutil.copyfile(path, temporary)
         os.replace(temporary, other)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Flush the folder's entries to disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _temporary(path: Path) -> Iterator[Path]:
-    """A name beside `path`, free before and after."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.unlink(missing_ok=True)
-    try:
-        yield temporary
     finally:
         # Renaming one link of a file to another leaves both.
         temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def _explained(path: Path, needed: int) -> Iterator[None]:
-    """Name the file in an OSError, the `needed` bytes and the room there is."""
-    try:
-        yield
-    except OSError as exc:
-        try:
-            free = f", {_megabytes(shutil.disk_usage(path.parent).free)} free"
-        except OSError:  # the folder is gone
-            free = ""
-        message = f"Can't save {path}: {exc.strerror or exc} (needs {_megabytes(needed)}{free})"
-        raise OSError(exc.errno, message) from exc
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB" if size < 10e6 else f"{size / 1e6:,.0f} MB"
 
 
 # -- reading
@@ -183,23 +136,18 @@ def load(path: Path, map_location: str | torch.device = "cpu") -> dict[str, Any]
             raise ValueError("not a file")
         with zipfile.ZipFile(path) as archive:
             if damaged := archive.testzip():
-                raise ValueError(f"damaged (wrong checksum of {damaged})")
+                raise ValueError(f"wrong checksum of {damaged}")
         state = torch.load(path, map_location=map_location, weights_only=True)
-        if not isinstance(state, dict):
-            raise ValueError(f"it holds a {type(state).__name__}, not a dictionary")
     except UnpicklingError as exc:
         raise ValueError(f"Can't read checkpoint {path}: {_refusal(exc)}.") from exc
-    except ValueError as exc:
-        raise ValueError(f"Can't read checkpoint {path}: {exc}.") from exc
-    except OSError as exc:
-        if exc.errno != errno.EIO:  # of a file that is good, maybe
-            raise
-        raise ValueError(f"Can't read checkpoint {path}: the disk fails ({exc}).") from exc
-    except MemoryError:
+    except (OSError, MemoryError):
         raise
     except Exception as exc:  # a damaged file makes zipfile and torch raise nearly anything
         reason = " ".join(str(exc).partition("\n")[0].split())
         raise ValueError(f"Can't read checkpoint {path}: damaged ({reason}).") from exc
+    if not isinstance(state, dict):
+        kind = type(state).__name__
+        raise ValueError(f"Can't read checkpoint {path}: it holds a {kind}, not a dictionary.")
     return state
 
 
@@ -219,11 +167,13 @@ def load_newest(path: Path) -> tuple[Path, dict[str, Any]] | None:
             continue
         try:
             state = load(candidate)
-        except (ValueError, FileNotFoundError) as exc:
+        except ValueError as exc:
             damaged[candidate] = str(exc)
             continue
         for other, reason in damaged.items():
-            logger.error("%s It is now called %s.", reason, _set_aside(other).name)
+            # It is evidence, and no longer in the way.
+            renamed = other.replace(other.with_name(f"{other.name}.damaged"))
+            logger.error("%s It is now called %s.", reason, renamed.name)
         if candidate != path:
             logger.warning("Resuming from an older checkpoint, %s.", candidate)
         return candidate, state
@@ -237,18 +187,6 @@ def load_newest(path: Path) -> tuple[Path, dict[str, Any]] | None:
 
 def _refusal(exc: UnpicklingError) -> str:
     """Return in short what torch.load(weights_only=True) refuses."""
-    found = re.search(r"GLOBAL ([\w.]+)", str(exc))
-    if found:
+    if found := re.search(r"GLOBAL ([\w.]+)", str(exc)):
         return f"it holds {found.group(1)}, and only tensors and plain containers are allowed"
     return "damaged, or it holds more than tensors and plain containers"
-
-
-def _set_aside(path: Path) -> Path:
-    """Rename a damaged file: it is evidence, and no longer in the way."""
-    number = 1
-    other = path.with_name(f"{path.name}.damaged")
-    while os.path.lexists(other):
-        number += 1
-        other = path.with_name(f"{path.name}.damaged{number}")
-    os.rename(path, other)
-    return other

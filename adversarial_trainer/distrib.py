@@ -16,34 +16,26 @@ from typing import Any, TypeVar
 
 import flashy.distrib
 import torch
+from flashy.distrib import is_distributed, is_rank_zero, rank, world_size
 from torch import Tensor, distributed, nn
 
+__all__ = [
+    "RankError",
+    "all_reduce",
+    "any_true",
+    "average_gradients",
+    "broadcast_module",
+    "broadcast_object",
+    "gather_objects",
+    "gather_rows",
+    "is_distributed",
+    "is_rank_zero",
+    "rank",
+    "shared_generator",
+    "world_size",
+]
+
 T = TypeVar("T")
-
-
-def rank() -> int:
-    """Index of this process, 0 when alone."""
-    return flashy.distrib.rank()
-
-
-def world_size() -> int:
-    """Number of processes, 1 when alone."""
-    return flashy.distrib.world_size()
-
-
-def is_distributed() -> bool:
-    """Whether there are several processes."""
-    return world_size() > 1
-
-
-def is_rank_zero() -> bool:
-    """Whether this process is the one that writes files."""
-    return rank() == 0
-
-
-def barrier() -> None:
-    """Wait for all ranks."""
-    flashy.distrib.barrier()
 
 
 def all_reduce(tensor: Tensor) -> Tensor:
@@ -73,71 +65,63 @@ def average_gradients(parameters: Iterable[nn.Parameter], items: int) -> None:
 
     To be called after the backward. A parameter without a gradient on this rank counts as zeros;
     one that has none on any rank keeps none, so that an optimizer leaves it alone as it would in a
-    single process. One message for each type and device of parameters.
+    single process. One message: the gradients times `items`, a 1 for each that is there, `items`.
 
     Args:
-        parameters: the same on every rank.
+        parameters: on one device; the same on every rank.
         items: number of items behind the mean loss of this rank.
     """
-    if not is_distributed():
+    learning = [param for param in parameters if param.requires_grad]
+    if not is_distributed() or not learning:
         return
-    groups: dict[tuple[torch.dtype, torch.device], list[nn.Parameter]] = defaultdict(list)
-    for param in dict.fromkeys(parameters):
-        if param.requires_grad:
-            groups[param.dtype, param.device].append(param)
-    for group in groups.values():
-        _average_group(group, items)
-
-
-def _average_group(parameters: list[nn.Parameter], items: int) -> None:
-    """Average gradients of one type: a message of the gradients times `items`, a 1 for each that
-    is there, and `items`."""
-    present = [param.grad is not None for param in parameters]
-    sizes = [param.numel() for param in parameters]
-    first = parameters[0]
-    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-    counts = first.new_tensor([*present, items])
+    present = [param.grad is not None for param in learning]
+    sizes = [param.numel() for param in learning]
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in learning]
+    counts = learning[0].new_tensor([*present, items])
     message = torch.cat([*(gradient.detach().reshape(-1) for gradient in gradients), counts])
-    sums, holders, total = message.split([sum(sizes), len(parameters), 1])
+    sums, holders, total = message.split([sum(sizes), len(learning), 1])
     sums.mul_(items)
     all_reduce(message)
     # Read only where this rank lacks a gradient: reading waits for the device.
     anywhere = present if all(present) else (holders > 0).tolist()
-    for param, held, mean in zip(parameters, anywhere, (sums / total).split(sizes), strict=True):
+    for param, held, mean in zip(learning, anywhere, (sums / total).split(sizes), strict=True):
         if param.grad is not None:
             param.grad.copy_(mean.view_as(param))
         elif held:
-            param.grad = mean.view_as(param).clone()
+            param.grad = mean.view_as(param).to(param.dtype, copy=True)
 
 
-def broadcast(tensors: Iterable[Tensor]) -> None:
-    """Overwrite `tensors`, of any types, with those of rank 0; one message for each type."""
-    if not is_distributed():
-        return
-    groups: dict[torch.dtype, list[Tensor]] = defaultdict(list)
-    for tensor in tensors:
-        groups[tensor.dtype].append(tensor)
-    for group in groups.values():
-        flat = torch.cat([tensor.detach().reshape(-1) for tensor in group])
-        distributed.broadcast(flat, src=0)
-        for tensor, part in zip(group, flat.split([t.numel() for t in group]), strict=True):
-            tensor.detach().copy_(part.view_as(tensor))
+class RankError(ValueError):
+    """Ranks that should be alike are not."""
 
 
 def broadcast_module(module: nn.Module) -> None:
-    """Make parameters and all buffers, integer ones too, those of rank 0.
+    """Make parameters and all buffers, integer ones too, those of rank 0; one message a type.
 
     Raises:
-        RankError: if names, shapes or types are not the same on all ranks.
+        RankError: on all ranks, if names, shapes or types are not the same on each, which would
+            otherwise hang or crash the backend later on.
     """
     if not is_distributed():
         return
-    tensors = [*module.named_parameters(), *module.named_buffers()]
-    layout = [(name, tuple(t.shape), str(t.dtype)) for name, t in tensors]
+    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    layout = [(name, tuple(t.shape), str(t.dtype)) for name, t in tensors.items()]
     digest = hashlib.sha256(repr(layout).encode()).hexdigest()[:12]
     count = sum(p.numel() for p in module.parameters())
-    require_same(type(module).__name__, f"{count} parameters in {len(tensors)} tensors ({digest})")
-    broadcast([*module.parameters(), *module.buffers()])
+    found = gather_objects(f"{count} parameters in {len(tensors)} tensors ({digest})")
+    if other := [index for index, text in enumerate(found) if text != found[0]]:
+        raise RankError(
+            f"{type(module).__name__} differs between processes: rank {other[0]} has "
+            f"{found[other[0]]}, rank 0 has {found[0]}."
+        )
+    groups: dict[torch.dtype, list[Tensor]] = defaultdict(list)
+    for tensor in tensors.values():
+        groups[tensor.dtype].append(tensor.detach())
+    for group in groups.values():
+        flat = torch.cat([tensor.reshape(-1) for tensor in group])
+        distributed.broadcast(flat, src=0)
+        for tensor, part in zip(group, flat.split([t.numel() for t in group]), strict=True):
+            tensor.copy_(part.view_as(tensor))
 
 
 def gather_rows(x: Tensor) -> Tensor:
@@ -169,27 +153,6 @@ def gather_objects(value: T) -> list[T]:
 def broadcast_object(value: T) -> T:
     """Return the `value` of rank 0; anything that can be pickled."""
     return flashy.distrib.broadcast_object(value, device=_message_device())
-
-
-class RankError(ValueError):
-    """Ranks that should be alike are not."""
-
-
-def require_same(what: str, value: object) -> None:
-    """Raise a `RankError` on all ranks if `value` is not the same on each.
-
-    For what would otherwise hang or crash the backend later on. The message names the ranks that
-    differ from rank 0, with both values.
-    """
-    values = gather_objects(value)
-    different = [index for index, other in enumerate(values) if other != values[0]]
-    if different:
-        first = different[0]
-        others = f" (ranks {', '.join(map(str, different))} differ)" if different[1:] else ""
-        raise RankError(
-            f"{what} differs between processes: rank {first} has {values[first]}, rank 0 has "
-            f"{values[0]}{others}."
-        )
 
 
 def shared_generator(seed: int) -> torch.Generator:

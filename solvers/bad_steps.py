@@ -28,27 +28,25 @@ def report_skipped(update: int, in_row: int, batch: Batch, metrics: Mapping[str,
         batch: this rank's part of the batch.
         metrics: 0-dim values of the step, in the order of computation.
     """
-    names = list(metrics)
-    first = next((i for i, v in enumerate(metrics.values()) if not math.isfinite(v)), len(names))
     # If items of the input are not finite, only their files are named; otherwise all of the batch.
     finite = batch.wav.flatten(1).isfinite().all(1).tolist()
     bad_items = [info for info, ok in zip(batch.infos, finite, strict=True) if not ok]
-    first = -1 if bad_items else first
-    files = sorted({str(info.path) for info in bad_items or batch.infos})
+    values: dict[str, Tensor | float] = {"the input": math.nan if bad_items else 0.0}
+    values |= {**metrics, "an unlisted value": math.nan}
+    first = next(i for i, value in enumerate(values.values()) if not math.isfinite(value))
+    files = {str(info.path) for info in bad_items or batch.infos}
     gathered = distrib.gather_objects((first, files))
     earliest = min(index for index, _ in gathered)
     ranks = [rank for rank, (index, _) in enumerate(gathered) if index == earliest]
-    shown = sorted({path for rank in ranks for path in gathered[rank][1]})
-    named = [path if path.isprintable() else ascii(path) for path in shown[:SHOWN_FILES]]
-    if len(shown) > SHOWN_FILES:
-        named.append(f"and {len(shown) - SHOWN_FILES} more")
-    value = "the input" if earliest < 0 else (*names, "an unlisted value")[earliest]
+    paths = sorted(set.union(*(gathered[rank][1] for rank in ranks)))
+    shown = [path if path.isprintable() else ascii(path) for path in paths]
+    more = [f"and {len(shown) - SHOWN_FILES} more"] if len(shown) > SHOWN_FILES else []
     where = f" on rank {', '.join(map(str, ranks))}" if distrib.is_distributed() else ""
     row = f" ({in_row} in a row)" if in_row > 1 else ""
     if distrib.is_rank_zero() and (in_row <= SHOWN_IN_FULL or in_row & (in_row - 1) == 0):
         logger.warning(
             "Skipping update %d%s: %s was the first value that is not finite%s; files: %s",
-            *(update, row, value, where, ", ".join(named)),
+            *(update, row, list(values)[earliest], where, ", ".join(shown[:SHOWN_FILES] + more)),
         )
 
 

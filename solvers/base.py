@@ -19,16 +19,12 @@ from adversarial_trainer import checkpoint, distrib
 from adversarial_trainer.data import Batch, TrainBatches
 from adversarial_trainer.training.devices import get_device
 
-from .averager import Averager
 from .bad_steps import diverged
-from .best import is_best
 from .changes import check_changes
 from .interruption import Interrupted, Interruption
 from .loggers import RunLogger
-from .precision import STORED, check_precision
-from .state import GeneratorState, RankStates, UnfinishedEpoch
+from .state import Averager, UnfinishedEpoch, gather_ranks, is_best, load_ranks
 from .summary import Progress
-from .waiting import track_data_wait
 
 logger = logging.getLogger(__name__)
 
@@ -54,21 +50,20 @@ class BaseSolver(flashy.BaseSolver):
         self._start_epoch()
         self.cfg = cfg
         self.device = get_device(cfg.device)
-        check_precision(cfg.precision, self.device)
-        # For `.to(like)`: the device and type of training.
-        self.like = torch.zeros(0, device=self.device, dtype=STORED[cfg.precision])
+        # For `.to(like)`: device and type of weights, optimizers and losses.
+        stored = torch.float64 if cfg.precision == "float64" else torch.float32
+        self.like = torch.zeros(0, device=self.device, dtype=stored)
         self.config_text = OmegaConf.to_yaml(cfg, resolve=True)
         self.sig = self.xp.sig
         self.shared_generator = distrib.shared_generator(cfg.seed)
-        self.shared_state = GeneratorState(self.shared_generator)
         self.updates = 0
         self.bad_steps_in_row = 0
         self.unfinished = UnfinishedEpoch()
         self.averager = Averager()
-        self.ranks = RankStates(self.averager)
         self.register_stateful("config_text", "sig", write_only=True)
-        self.register_stateful("history", "shared_state", "updates", "bad_steps_in_row")
-        self.register_stateful("unfinished", "ranks")
+        self.register_stateful(
+            "history", "shared_state", "updates", "bad_steps_in_row", "unfinished"
+        )
         self.interruption = Interruption()
         self.logger = logger
         self.result_logger = RunLogger(logger)
@@ -138,36 +133,36 @@ class BaseSolver(flashy.BaseSolver):
         return f"epoch {self.epoch}, update {self.updates} ({done} of the {total} in this epoch)"
 
     def train_updates(self, batches: TrainBatches) -> dict[str, float]:
-        """Run `train_step` from where the epoch stands to its end; return the epoch's averages."""
+        """Run `train_step` from where the epoch stands to its end; return the epoch's averages.
+
+        After each update the state is saved if that is due, and the run ends if it diverges or a
+        signal asks for it.
+        """
         epoch, total = self.unfinished, len(batches)
         epoch.before = dict(self._pending_metrics)
-        progress = self.progress("train", total, epoch.done)
+        progress = Progress(self.logger, self.epoch, total, self.formatter, epoch.done)
         recent = Averager()
         began = time.monotonic() - epoch.seconds
         if epoch.done < total:
             batches.set_position(self.epoch, epoch.done)
-            for batch in track_data_wait(batches, epoch):
+            for batch in epoch.timed(batches):
                 metrics = self.train_step(batch)
                 self.averager.update(metrics, len(batch))
                 recent.update(metrics, len(batch))
                 epoch.bad_steps += not metrics
                 epoch.done += 1
                 epoch.seconds = time.monotonic() - began
-                if progress.step():
-                    progress.log(recent.averages)
+                if epoch.done % self.cfg.logging.every == 0 and epoch.done < total:
+                    progress.log(epoch.done, recent.averages)
                     recent = Averager()
-                self.after_update()
+                if self.bad_steps_in_row >= self.cfg.optim.max_bad_steps:
+                    raise diverged(self.bad_steps_in_row)
+                self.agree_to_stop()
+                every = self.cfg.checkpoint.every_updates
+                if every and self.updates % every == 0:
+                    self.save()
         averages = self.averager.over_ranks()
         return {**averages, "bad_steps": epoch.bad_steps, "duration": epoch.seconds}
-
-    def after_update(self) -> None:
-        """Save if that is due, and end the run if it diverges or all ranks agree to stop."""
-        if self.bad_steps_in_row >= self.cfg.optim.max_bad_steps:
-            raise diverged(self.bad_steps_in_row)
-        self.agree_to_stop()
-        every = self.cfg.checkpoint.every_updates
-        if every and self.updates % every == 0:
-            self.save()
 
     @property
     def history_so_far(self) -> list[dict[str, Any]]:
@@ -219,13 +214,16 @@ class BaseSolver(flashy.BaseSolver):
         with self.optional(f"Metrics of {stage_name}"):
             super().log_metrics(stage_name, *args, **kwargs)
 
-    def progress(self, stage_name: str, total: int, done: int = 0) -> Progress:
-        """Return the progress lines of a stage of `total` updates, of which `done` are done."""
-        title = f"{stage_name.capitalize()} | Epoch {self.epoch}"
-        every = self.cfg.logging.every
-        return Progress(self.logger, title, total, every, self.get_formatter(stage_name), done)
-
     # -- state
+
+    @property
+    def shared_state(self) -> torch.Tensor:
+        """State of the generator that all ranks share."""
+        return self.shared_generator.get_state()
+
+    @shared_state.setter
+    def shared_state(self, state: torch.Tensor) -> None:
+        self.shared_generator.set_state(state)
 
     def commit(self, save_checkpoint: bool = True) -> bool:
         """End the epoch: add its metrics to the history and save; return whether that worked."""
@@ -250,11 +248,11 @@ class BaseSolver(flashy.BaseSolver):
         Args:
             epoch: one that has just ended, whose checkpoint may be kept.
         """
-        self.ranks.gather()
+        ranks = gather_ranks(self.averager)
         error = None
         if distrib.is_rank_zero():
             try:
-                checkpoint.save(self.state_dict(), self.checkpoint_path)
+                checkpoint.save({**self.state_dict(), "ranks": ranks}, self.checkpoint_path)
             except OSError as exc:
                 error = str(exc)
             if error is None and epoch is not None:
@@ -290,11 +288,13 @@ class BaseSolver(flashy.BaseSolver):
         state = checkpoint.load(path) if found is None else found[1]
         for line in check_changes(state["config_text"], self.cfg, path):
             self.logger.warning("Changed, as resume.allow_changes allows: %s", line)
+        ranks = state.pop("ranks")
         different = state.keys() ^ self.stateful.sources.keys()
         if different:
             raise ValueError(f"{path} does not fit this version: {', '.join(sorted(different))}.")
         self.load_state_dict(state)
         self._pending_metrics.update(self.unfinished.before)
+        load_ranks(ranks, self.averager)
         if distrib.is_rank_zero() and self.history and not self.unfinished.done:
             self._end_epoch(len(self.history))  # a kill may have come before it
         return True

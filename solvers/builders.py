@@ -24,6 +24,7 @@ from adversarial_trainer.losses import LOSSES, Balancer
 from adversarial_trainer.models.builders import naming, to_params
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.registry import format_value, parameter_names
+from adversarial_trainer.tools.evaluate import codebook_counts
 from adversarial_trainer.training import OPTIMIZERS, SCHEDULES, ModuleEMA, Schedule, keep_options
 from adversarial_trainer.training.schema import Loop
 
@@ -127,18 +128,12 @@ def get_discriminators(cfg: DictConfig) -> MultiDiscriminator | None:
 def get_adversarial(
     cfg: DictConfig, like: torch.Tensor, generator: torch.Generator
 ) -> AdversarialLoss | None:
-    """Return an `AdversarialLoss` with the discriminators that are listed; None for none."""
+    """Return the discriminators that are listed in an `AdversarialLoss`, with an optimizer and a
+    schedule of its own; None for none."""
     adversary = get_discriminators(cfg)
     if adversary is None:
         return None
-    return get_adversarial_loss(cfg, adversary.to(like), generator).to(like)
-
-
-def get_adversarial_loss(
-    cfg: DictConfig, adversary: nn.Module, generator: torch.Generator
-) -> AdversarialLoss:
-    """Return `adversary` in an `AdversarialLoss`, with an optimizer and a schedule of its own."""
-    adv = cfg.adversarial
+    adversary, adv = adversary.to(like), cfg.adversarial
     names = set(parameter_names(AdversarialLoss)) - {"loss"}  # that one names three criteria
     options = {key: value for key, value in adv.items() if key in names}
     with naming("adversarial", {"loss": adv.loss}):
@@ -152,16 +147,9 @@ def get_adversarial_loss(
         feat = FeatureMatchingLoss(**to_params(adv.feature_matching))
     optimizer = get_optimizer(adversary.parameters(), adv.optim, "adversarial.optim")
     scheduler = get_schedule(optimizer, adv.schedule, "adversarial.schedule")
+    built = {"loss_feat": feat, "scheduler": scheduler, "generator": generator}
     with naming("adversarial", options):
-        return AdversarialLoss(
-            adversary,
-            optimizer,
-            *criteria,
-            loss_feat=feat,
-            scheduler=scheduler,
-            generator=generator,
-            **options,
-        )
+        return AdversarialLoss(adversary, optimizer, *criteria, **built, **options).to(like)
 
 
 def get_ema(model: nn.Module, cfg: DictConfig) -> ModuleEMA | None:
@@ -169,6 +157,16 @@ def get_ema(model: nn.Module, cfg: DictConfig) -> ModuleEMA | None:
     params = to_params(cfg)
     with naming("optim.ema", params):
         return ModuleEMA(model, **params) if cfg.decay else None
+
+
+def get_counts(cfg: DictConfig, model: EncodecModel) -> dict[str, list[int]]:
+    """Return the numbers of codebooks to evaluate with, the highest among them, and to generate
+    with; ValueError where the model has fewer."""
+    evaluate = codebook_counts(model, cfg.evaluate.bandwidths, "evaluate.bandwidths")
+    return {
+        "evaluate": sorted({*evaluate, model.num_codebooks}),
+        "generate": codebook_counts(model, cfg.generate.bandwidths),
+    }
 
 
 def compile_parts(model: EncodecModel, adversarial: AdversarialLoss | None, **options: Any) -> None:

@@ -20,48 +20,36 @@ def matches(key: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(key, p) or key.startswith(f"{p}.") for p in patterns)
 
 
-def config_differences(stored: str, cfg: DictConfig, exclude: Sequence[str]) -> dict[str, str]:
-    """Return 'key: stored -> current' for the keys that differ. A key that is not in the stored
-    configuration is new in the code, and no difference.
-
-    Args:
-        stored: a configuration as YAML.
-        cfg: the current one.
-        exclude: patterns of keys that may differ; see `matches`.
-    """
-    old, new = flatten(yaml.safe_load(stored)), flatten(to_params(cfg))
-    missing = "(not there)"
-    return {
-        key: f"{key}: {value} -> {new.get(key, missing)}"
-        for key, value in sorted(old.items())
-        if value != new.get(key, missing) and not matches(key, exclude)
-    }
-
-
 def check_changes(stored: str, cfg: DictConfig, where: object) -> list[str]:
-    """Return the changes that `resume.allow_changes` allows, as lines; ValueError for others.
+    """Return the changes that `resume.allow_changes` allows, as lines 'key: stored -> current';
+    ValueError for others.
+
+    A key that is not in the stored configuration is new in the code, and no change.
 
     Args:
         stored: the configuration of the run so far, as YAML.
         cfg: the current one.
         where: it was stored, for the message.
     """
+    old, new = flatten(yaml.safe_load(stored)), flatten(to_params(cfg))
     allowed = list(cfg.resume.allow_changes)
-    known = [*flatten(to_params(cfg)), *flatten(yaml.safe_load(stored))]
     for pattern in allowed:
-        if not any(matches(key, [pattern]) for key in known):
+        if not any(matches(key, [pattern]) for key in (*new, *old)):
             raise ValueError(
                 f"resume.allow_changes: {pattern!r} is no key of the configuration. Keys look like "
                 "optim.lr; a group's name stands for all its keys, * for any text."
             )
-    changes = config_differences(stored, cfg, [*cfg.dora.exclude, *NEUTRAL])
+    changes = {
+        key: f"{key}: {value} -> {new.get(key, '(not there)')}"
+        for key, value in sorted(old.items())
+        if (key not in new or value != new[key]) and not matches(key, [*cfg.dora.exclude, *NEUTRAL])
+    }
     refused = {key: line for key, line in changes.items() if not matches(key, allowed)}
     if refused:
-        keys = ",".join(refused)
         raise ValueError(
             f"{where} was made with another configuration ({'; '.join(refused.values())}). The "
             "run's signature is the same, so a default has changed: undo that, publish the new "
             "recipe as a file of its own, start anew with `dora run --clear`, or, to go on with "
-            f"the change, say 'resume.allow_changes=[{keys}]'."
+            f"the change, say 'resume.allow_changes=[{','.join(refused)}]'."
         )
     return list(changes.values())

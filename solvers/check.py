@@ -10,7 +10,6 @@ import torch
 from dora.conf import DoraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from torch import nn
 
 from adversarial_trainer.adversarial import AdversarialLoss, FeatureMatchingLoss
 from adversarial_trainer.adversarial.discriminators import DISCRIMINATORS
@@ -24,7 +23,8 @@ from adversarial_trainer.registry import (
     get_registry,
     parameters,
 )
-from adversarial_trainer.tools.evaluate import codebook_counts
+from adversarial_trainer.tools.evaluate import Scorer
+from adversarial_trainer.tools.evaluate.settings import wanted_metrics
 from adversarial_trainer.training import OPTIMIZERS, SCHEDULES, ModuleEMA, schema
 from adversarial_trainer.training.devices import parse_device
 from adversarial_trainer.training.schema import check_group
@@ -34,16 +34,15 @@ from .builders import (
     ADVERSARIAL_LOSSES,
     PENALTY,
     discriminator_names,
-    get_adversarial_loss,
+    get_adversarial,
     get_balancer,
-    get_discriminators,
+    get_counts,
     get_ema,
     get_losses,
     get_optimizer,
     get_schedule,
 )
-from .evaluation import Evaluation
-from .freezing import check_freeze
+from .finetuning import check_freeze
 
 # Stages with metrics, which `checkpoint.best` can name.
 MEASURING = ("train", "valid", "evaluate")
@@ -55,8 +54,7 @@ def check_config(cfg: DictConfig) -> None:
     """Raise ValueError with one line that names the key, its value and what would be right.
 
     Checked are each key by itself (does anything read it, its type and range, is one missing), what
-    keys say together, and what only constructors know: all parts are built, without memory for
-    their weights.
+    keys say together, and what only constructors know: all parts are built, and thrown away.
     """
     try:
         config: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
@@ -65,7 +63,7 @@ def check_config(cfg: DictConfig) -> None:
     _check_solver(config)
     check_group("", config, schema.Run)
     _check_groups(cfg, config)
-    _check_relations(config)
+    _check_relations(cfg)
     _build_all(cfg)
 
 
@@ -171,48 +169,44 @@ def _check_model(given: Mapping[str, Any]) -> None:
         check_group(f"model.{group}", given.get(group, {}), optional=hints)
 
 
-def _check_relations(config: Mapping[str, Any]) -> None:
+def _check_relations(cfg: DictConfig) -> None:
     """Check what keys say together; each key by itself is right."""
-    parse_device(config["device"])
-    check_freeze(config["freeze"], config["continue_from"])
-    duration, rate = config["dataset"]["segment_duration"], config["sample_rate"]
-    if round(duration * rate) < 1:
+    parse_device(cfg.device)
+    check_freeze(cfg)
+    duration = cfg.dataset.segment_duration
+    if round(duration * cfg.sample_rate) < 1:
         raise ValueError(
-            f"dataset.segment_duration={format_value(duration)}: less than a sample at {rate} Hz."
+            f"dataset.segment_duration={format_value(duration)}: less than a sample at "
+            f"{cfg.sample_rate} Hz."
         )
-    dset = config["dset"]
-    if dset["path"] is not None and dset["manifest"] is not None:
+    if cfg.dset.path is not None and cfg.dset.manifest is not None:
         raise ValueError(
-            f"dset.manifest={format_value(dset['manifest'])}: dset.path is given as well; one is "
+            f"dset.manifest={format_value(cfg.dset.manifest)}: dset.path is given as well; one is "
             "enough."
         )
-    _check_best(config)
+    if cfg.checkpoint.best is not None:
+        _check_best(cfg, cfg.checkpoint.best)
 
 
-def _check_best(config: Mapping[str, Any]) -> None:
-    best = config["checkpoint"]["best"]
-    if best is None:
-        return
+def _check_best(cfg: DictConfig, best: str) -> None:
     given = f"checkpoint.best={format_value(best)}"
     stage, _, metric = best.partition(".")
     if stage not in MEASURING or not metric:
         choices = ", ".join(f"{name}.<metric>" for name in MEASURING)
         raise ValueError(f"{given}: it must be null or one of {choices}, as in valid.msspec.")
-    if stage != "train" and config[stage]["every"] == 0:
+    if stage != "train" and cfg[stage].every == 0:
         raise ValueError(f"{given}: {stage} never runs; set {stage}.every above 0.")
-    if stage == "evaluate" and metric in METRICS and metric not in config["evaluate"]["metrics"]:
+    if stage == "evaluate" and metric in METRICS and metric not in cfg.evaluate.metrics:
         raise ValueError(f"{given}: set evaluate.metrics.{metric}=true as well.")
 
 
 def _build_all(cfg: DictConfig) -> None:
     """Build all parts and throw them away, for what only their constructors refuse."""
     model = get_model(cfg, torch.Generator())
-    adversary = get_discriminators(cfg)
     get_losses(cfg)
-    get_balancer(cfg, adversarial=adversary is not None)
-    stub = nn.Linear(1, 1)
-    get_schedule(get_optimizer(stub.parameters(), cfg.optim), cfg.schedule)
-    get_adversarial_loss(cfg, stub, torch.Generator())
-    get_ema(stub, cfg.optim.ema)
-    codebook_counts(model, cfg.generate.bandwidths)
-    Evaluation(cfg).counts(model)
+    get_schedule(get_optimizer(model.parameters(), cfg.optim), cfg.schedule)
+    adversarial = get_adversarial(cfg, torch.zeros(0), torch.Generator())
+    get_balancer(cfg, adversarial is not None)
+    get_ema(model, cfg.optim.ema)
+    get_counts(cfg, model)
+    Scorer(wanted_metrics(cfg), cfg.sample_rate)

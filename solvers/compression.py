@@ -15,15 +15,14 @@ from adversarial_trainer import distrib
 from adversarial_trainer.data import Batch
 from adversarial_trainer.models.builders import get_model
 from adversarial_trainer.registry import register
-from adversarial_trainer.tools.evaluate import codebook_counts
+from adversarial_trainer.tools.evaluate import Scorer
+from adversarial_trainer.tools.evaluate.settings import wanted_metrics
+from adversarial_trainer.training.devices import autocast
 
 from . import builders, stages
 from .bad_steps import report_skipped
 from .base import BaseSolver
-from .continue_from import load_weights
-from .evaluation import Evaluation
-from .freezing import freeze, set_frozen_eval, trainable_parameters
-from .precision import autocast
+from .finetuning import load_weights
 from .sources import StageData
 from .starting import initialise
 from .summary import LineFormatter, describe
@@ -37,16 +36,21 @@ class CompressionSolver(BaseSolver):
         super().__init__(cfg)
         self.autocast = autocast(cfg.precision, self.device)  # of the forwards in training
         self.model = get_model(cfg, self.shared_generator).to(self.like)
-        freeze(self.model, cfg.freeze)
+        # A frozen quantizer, which has no weights, gets no update.
+        self.frozen = [getattr(self.model, part) for part in cfg.freeze if part != "quantizer"]
+        for part in self.frozen:
+            part.requires_grad_(False)
         distrib.broadcast_module(self.model)
         self.adversarial = builders.get_adversarial(cfg, self.like, self.shared_generator)
         self.losses = builders.get_losses(cfg).to(self.like)
         self.weights = builders.get_weights(cfg.losses, self.adversarial is not None)
         self.balancer = builders.get_balancer(cfg, self.adversarial is not None)
-        self.parameters = trainable_parameters(self.model)
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = builders.get_optimizer(self.parameters, cfg.optim)
         self.schedule = builders.get_schedule(self.optimizer, cfg.schedule)
         self.ema = builders.get_ema(self.model, cfg.optim.ema)
+        self.scorer = Scorer(wanted_metrics(cfg), cfg.sample_rate)
+        self.counts = builders.get_counts(cfg, self.model)
         self.register_stateful("model", "optimizer", "schedule", "balancer")
         for optional in ("adversarial", "ema"):
             if getattr(self, optional) is not None:
@@ -72,8 +76,10 @@ class CompressionSolver(BaseSolver):
         with self.autocast, torch.set_grad_enabled(generator_learns):
             out = self.model(real)  # audio, codes, penalty, codebook metrics
         metrics = {"bandwidth": out.bandwidth, **out.metrics}
+        penalty = None  # of the quantizer; it is added to the balanced losses
         if out.penalty is not None:
             metrics["penalty"] = out.penalty.detach()
+            penalty = self.weights.get("penalty", 0.0) * out.penalty
         if self.adversarial is not None:
             with self.autocast:
                 self.adversarial.train_adv(out.x, real)
@@ -81,7 +87,7 @@ class CompressionSolver(BaseSolver):
         if generator_learns:
             losses, gradients = self.generator_losses(out.x, real)
             self.optimizer.zero_grad()
-            self.balancer.backward(losses, out.x, self.weighted(out.penalty), gradients=gradients)
+            self.balancer.backward(losses, out.x, penalty, gradients=gradients)
             distrib.average_gradients(self.parameters, len(real))
             norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
             metrics.update({name: loss.detach() for name, loss in losses.items()})
@@ -120,10 +126,6 @@ class CompressionSolver(BaseSolver):
                 losses[name] = criterion(fake, real)
         return losses, gradients
 
-    def weighted(self, penalty: Tensor | None) -> Tensor | None:
-        """Return the quantizer's penalty times its weight; it is added to the balanced losses."""
-        return None if penalty is None else self.weights.get("penalty", 0.0) * penalty
-
     def update_generator(self, out: Any, norm: Tensor) -> dict[str, Tensor]:
         """Apply the gradients, of total `norm`; return metrics of the codebooks' update."""
         if self.cfg.optim.max_norm:
@@ -149,9 +151,6 @@ class CompressionSolver(BaseSolver):
 
     def prepare(self) -> None:
         self.data = StageData(self.cfg)
-        self.evaluation = Evaluation(self.cfg)
-        self.evaluation.counts(self.model)  # ValueError if the model lacks a bandwidth
-        self.generate_counts = codebook_counts(self.model, self.cfg.generate.bandwidths)
         super().prepare()
         stages.record_provenance(self)
         self.adversary_loaded = False
@@ -174,7 +173,8 @@ class CompressionSolver(BaseSolver):
 
     def run_epoch(self) -> None:
         self.model.train()
-        set_frozen_eval(self.model, self.cfg.freeze)
+        for part in self.frozen:
+            part.eval()  # no buffer of theirs moves
         if self.adversarial is not None:
             self.adversarial.train()
         self.run_stage("train", stages.train, self)
@@ -196,4 +196,4 @@ class CompressionSolver(BaseSolver):
             yield
 
     def get_formatter(self, stage_name: str) -> flashy.Formatter:
-        return LineFormatter(self.weights, self.evaluation.metrics)
+        return LineFormatter(self.weights, self.scorer.metrics)

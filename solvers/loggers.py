@@ -19,6 +19,8 @@ from adversarial_trainer import distrib
 from adversarial_trainer.models.builders import flatten, to_params
 from adversarial_trainer.tools.report import panel
 
+from .generation import Sample
+
 # Charts of several metrics in TensorBoard's Custom Scalars tab: title -> pattern of names.
 CHARTS = {
     "D(real) and D(fake), training": r"train_gan/d_(real|fake)/.*",
@@ -141,17 +143,11 @@ class RunLogger:
         for logger in self.loggers:
             logger.log_metrics(named, step)
 
-    def log_audio(
-        self, stage: str, key: str, audio: torch.Tensor, sample_rate: int, step: int
-    ) -> None:
-        """A waveform `[C, T]`."""
+    def log_sample(self, sample: Sample, sample_rate: int, step: int) -> None:
         for logger in self.loggers:
-            logger.log_audio(f"{stage}/{key}", audio, sample_rate, step)
-
-    def log_image(self, stage: str, key: str, image: torch.Tensor, step: int) -> None:
-        """A picture `[3, H, W]` of bytes."""
-        for logger in self.loggers:
-            logger.log_image(f"{stage}/{key}", image, step)
+            for name, wav in sample.waves.items():
+                logger.log_audio(f"generate/{sample.name}/{name}", wav, sample_rate, step)
+            logger.log_image(f"generate/{sample.name}/spectrograms", sample.picture, step)
 
     def log_report(self, path: Path, step: int) -> None:
         """A run's HTML page."""

@@ -6,18 +6,24 @@ import logging
 from typing import TYPE_CHECKING
 
 from adversarial_trainer import distrib
+from adversarial_trainer.models.pretrained import Codec
+from adversarial_trainer.tools import evaluate as evaluation
+from adversarial_trainer.tools.evaluate.settings import describe_data, describe_model
 from adversarial_trainer.tools.report import write_report
 
 from . import provenance
-from .averager import Averager
 from .generation import generate_samples
+from .state import Averager, UnfinishedEpoch
 from .summary import discriminator_table
-from .waiting import data_wait
 
 if TYPE_CHECKING:
     from .compression import CompressionSolver
 
 logger = logging.getLogger(__name__)
+
+# Waiting for data is a warning above both this share of an epoch's time and these seconds; starting
+# the loader's workers always takes some.
+WAITING_SHARE, WAITING_SECONDS = 0.1, 10.0
 
 
 def train(solver: CompressionSolver) -> dict[str, float]:
@@ -34,6 +40,23 @@ def train(solver: CompressionSolver) -> dict[str, float]:
         for line in discriminator_table(averages):
             logger.info(line)
     return averages
+
+
+def data_wait(epoch: UnfinishedEpoch, num_workers: int) -> float:
+    """Return the share of the epoch's time spent waiting for data, by the rank that waited longest.
+
+    Logs a warning if it is large. Every rank calls it.
+    """
+    waiting = max(distrib.gather_objects(epoch.waiting))
+    share = min(1.0, waiting / epoch.seconds) if epoch.seconds else 0.0
+    if share > WAITING_SHARE and waiting > WAITING_SECONDS:
+        logger.warning(
+            "%.0f%% of the epoch's %.0f s were spent waiting for data. More dataset.num_workers "
+            "(now %d) help where there are cores; and files in wav, mono where the codec is, at "
+            "its sample rate, on a local disk.",
+            *(100 * share, epoch.seconds, num_workers),
+        )
+    return share
 
 
 def valid(solver: CompressionSolver) -> dict[str, float]:
@@ -54,15 +77,20 @@ def valid(solver: CompressionSolver) -> dict[str, float]:
 
 
 def evaluate(solver: CompressionSolver) -> dict[str, float]:
-    """Return metrics on whole files."""
-    results = solver.evaluation(
-        solver.model, solver.data.evaluate, solver.like, stop=lambda: solver.stop_requested
+    """Return metrics on whole files; write them into `evaluation/<epoch>` of the run's folder."""
+    results = evaluation.evaluate(
+        *(solver.model, solver.data.evaluate, solver.scorer, solver.counts["evaluate"]),
+        *(solver.like,),
+        stop=lambda: solver.stop_requested,
     )
     solver.agree_to_stop()
     if distrib.is_rank_zero():
         with solver.optional("The evaluation's files"):
             epoch = solver.epoch if solver.updates else 0  # 0: before the first update
-            solver.evaluation.write(results, solver.model, solver.folder, solver.sig, epoch)
+            codec, (commit, _) = Codec(solver.model, solver.cfg), provenance.git_state()
+            about = describe_model(codec, str(solver.folder), solver.sig, epoch, commit)
+            folder = solver.folder / "evaluation" / str(epoch)
+            evaluation.write_results(results, folder, about, describe_data(solver.cfg))
     return results.flat()
 
 
@@ -72,13 +100,11 @@ def generate(solver: CompressionSolver) -> None:
         folder = solver.folder / "samples" / str(solver.epoch)
         with solver.optional("Samples"):
             samples = generate_samples(
-                solver.model, solver.data.generate, folder, solver.generate_counts, solver.like
+                *(solver.model, solver.data.generate, folder, solver.counts["generate"]),
+                solver.like,
             )
             for sample in samples:
-                for name, wav in sample.waves.items():
-                    key = f"{sample.name}/{name}"
-                    solver.log_audio("generate", key, wav, solver.cfg.sample_rate)
-                solver.log_image("generate", f"{sample.name}/spectrograms", sample.picture)
+                solver.result_logger.log_sample(sample, solver.cfg.sample_rate, solver.epoch)
             logger.info("Samples of %d files in %s", len(samples), folder)
     solver.agree_to_stop()
 
@@ -97,9 +123,8 @@ def record_provenance(solver: CompressionSolver) -> None:
     """Write commit, machine and sizes of this start to `provenance.json`."""
     if not distrib.is_rank_zero():
         return
-    modules = {"codec": solver.model, "encoder": solver.model.encoder}
-    modules["decoder"] = solver.model.decoder
+    model, parts = solver.model, {"encoder": solver.model.encoder, "decoder": solver.model.decoder}
     if solver.adversarial is not None:
-        modules["discriminators"] = solver.adversarial.adversary
+        parts["discriminators"] = solver.adversarial.adversary
     with solver.optional("The provenance"):
-        provenance.record(solver.folder, solver.epoch, solver.device, modules)
+        provenance.record(solver.folder, solver.epoch, solver.device, {"codec": model, **parts})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import flashy
@@ -42,37 +41,27 @@ class LineFormatter(flashy.Formatter):
         return {key: metrics[key] for key in self.include_keys if key in metrics}
 
 
-@dataclass
 class Progress:
-    """Log lines `<title> | <done>/<total> | <speed> | <metrics>` in the course of an epoch.
+    """Log lines `Train | Epoch <epoch> | <done>/<total> | <speed> | <metrics>`.
 
     Args:
         total: updates of the epoch.
-        every: updates between two lines; none at the last, where a summary follows.
-        done: updates done before.
+        done: of them, updates done before.
     """
 
-    logger: logging.Logger
-    title: str
-    total: int
-    every: int
-    formatter: flashy.Formatter
-    done: int = 0
+    def __init__(
+        self, logger: logging.Logger, epoch: int, total: int, formatter: flashy.Formatter, done: int
+    ) -> None:
+        self.logger, self.epoch, self.total, self.formatter = logger, epoch, total, formatter
+        self.since = (done, time.perf_counter())
 
-    def __post_init__(self) -> None:
-        self._since = (self.done, time.perf_counter())
-
-    def step(self) -> bool:
-        """Count an update; return whether a line is due."""
-        self.done += 1
-        return self.done % self.every == 0 and self.done < self.total
-
-    def log(self, metrics: dict[str, float]) -> None:
-        before, then = self._since
-        self._since = (self.done, time.perf_counter())
-        rate = (self.done - before) / (self._since[1] - then)
+    def log(self, done: int, metrics: dict[str, float]) -> None:
+        """Log a line, with the speed since the last one."""
+        before, then = self.since
+        self.since = (done, time.perf_counter())
+        rate = (done - before) / (self.since[1] - then)
         speed = f"{rate:.2f} updates/s" if rate >= 1 else f"{1 / rate:.2f} s/update"
-        parts = [self.title, f"{self.done}/{self.total}", speed]
+        parts = ["Train", f"Epoch {self.epoch}", f"{done}/{self.total}", speed]
         parts += [f"{key} {value}" for key, value in self.formatter(metrics).items()]
         self.logger.info(" | ".join(parts))
 

@@ -1,4 +1,4 @@
-"""Faults that make a value of a training step not finite."""
+"""Solvers for single steps, and faults that make a value of a step not finite."""
 
 from __future__ import annotations
 
@@ -35,7 +35,6 @@ def batches(solver: CompressionSolver) -> list[Batch]:
 
 def state_of(solver: CompressionSolver) -> dict[str, Any]:
     """Return all state, including buffers that are in no state dict."""
-    solver.ranks.gather()
     state = solver.state_dict()
     state.pop("config_text")
     modules = [solver.model] if solver.adversarial is None else [solver.model, solver.adversarial]
@@ -49,39 +48,25 @@ def one(x: Tensor, value: float) -> Tensor:
     return torch.where(mask, torch.full_like(x, value), x)
 
 
-Fault = Callable[[CompressionSolver, Batch, float], Any]
-
-
-def in_input(solver: CompressionSolver, batch: Batch, value: float) -> None:
-    batch.wav[:] = one(batch.wav, value)
-
-
-def in_reconstruction(solver: CompressionSolver, batch: Batch, value: float) -> Any:
-    return solver.model.decoder.register_forward_hook(lambda m, args, out: one(out, value))
-
-
-def in_loss(solver: CompressionSolver, batch: Batch, value: float) -> Any:
-    return solver.losses["msspec"].register_forward_hook(lambda m, args, out: out * value)
-
-
-def in_codec_gradient(solver: CompressionSolver, batch: Batch, value: float) -> Any:
-    *_, last = solver.model.encoder.parameters()
+def spoil_gradient(module: Any, value: float) -> Any:
+    *_, last = module.parameters()
     return last.register_hook(lambda grad: one(grad, value))
 
 
-def in_discriminator_gradient(solver: CompressionSolver, batch: Batch, value: float) -> Any:
-    assert solver.adversarial is not None
-    *_, last = solver.adversarial.adversary.parameters()
-    return last.register_hook(lambda grad: one(grad, value))
-
-
-# Name -> fault, and the value that the log must name (None: the generator's update is not skipped).
-FAULTS: dict[str, tuple[Fault, str | None]] = {
-    "input": (in_input, "the input"),
-    "reconstruction": (in_reconstruction, "adv"),
-    "loss": (in_loss, "msspec"),
-    "codec gradient": (in_codec_gradient, "grad_norm"),
-    "discriminator gradient": (in_discriminator_gradient, None),
+# Name -> fault with the value (its result is removed after the step), and what the log must name
+# (None: the generator's update is not skipped).
+FAULTS: dict[str, tuple[Callable[[Any, Batch, float], Any], str | None]] = {
+    "input": (lambda s, batch, v: batch.wav.copy_(one(batch.wav, v)), "the input"),
+    "reconstruction": (
+        lambda s, b, v: s.model.decoder.register_forward_hook(lambda m, x, out: one(out, v)),
+        "adv",
+    ),
+    "loss": (
+        lambda s, b, v: s.losses["msspec"].register_forward_hook(lambda m, x, out: out * v),
+        "msspec",
+    ),
+    "codec gradient": (lambda s, b, v: spoil_gradient(s.model.encoder, v), "grad_norm"),
+    "discriminator gradient": (lambda s, b, v: spoil_gradient(s.adversarial.adversary, v), None),
 }
 
 
@@ -92,6 +77,6 @@ def spoilt_step(
     batch = Batch(batch.wav.clone(), batch.infos)
     with ExitStack() as stack:
         handle = FAULTS[name][0](solver, batch, value)
-        if handle is not None:
+        if hasattr(handle, "remove"):
             stack.callback(handle.remove)
         return solver.train_step(batch)

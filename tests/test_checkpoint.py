@@ -1,10 +1,14 @@
-"""Saving checkpoints, also when it is stopped in the middle, and which of them are kept."""
+"""Checkpoints: saved whole or not at all, kept, and noticed where they are damaged or hostile."""
 
 from __future__ import annotations
 
 import errno
 import os
+import pickle
+import random
 import resource
+import tarfile
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hostile import Call
 from micro import differences
 
 from adversarial_trainer import checkpoint
@@ -194,25 +199,20 @@ def keep(path: Path, epochs: range, keep_last: int, keep_every: int = 0) -> list
 def test_the_last_and_every_so_many_are_kept(
     path: Path, keep_last: int, keep_every: int, kept: list[int]
 ) -> None:
-    """Sorted by number: 9 is older than 10."""
-    assert keep(path, range(1, 12), keep_last, keep_every) == kept
-    copies = [f"checkpoint_{epoch}.th" for epoch in kept]
-    assert names(path.parent) == sorted(["checkpoint.th", "checkpoint_previous.th", *copies])
-
-
-def test_settings_may_change(path: Path) -> None:
-    """Copies of `keep_every` stay; the others are removed as the new settings say."""
+    """Sorted by number: 9 is older than 10. What others have left stays."""
     others = ["checkpoint_3.th.bak", "other_1.th", "checkpoint_1_2.th", "checkpoint_best.th"]
     for name in others:
         (path.parent / name).touch()
-    assert keep(path, range(1, 6), 3) == [3, 4, 5]
-    assert keep(path, range(6, 11), 2, 4) == [8, 9, 10]
-    assert keep(path, range(11, 13), 1, 6) == [8, 12]
-    assert keep(path, range(13, 15), 0) == [8, 12]
-    assert set(others) < set(names(path.parent))
-    for wrong in ({"keep_last": -1}, {"keep_last": 1, "keep_every": -1}):
-        with pytest.raises(ValueError, match=r"checkpoint.keep_(last|every) must be >= 0, got -1"):
-            checkpoint.keep_copy(path, 9, **wrong)
+    assert keep(path, range(1, 12), keep_last, keep_every) == kept
+    copies = [f"checkpoint_{epoch}.th" for epoch in kept]
+    ours = ["checkpoint.th", "checkpoint_previous.th", *copies]
+    assert names(path.parent) == sorted([*ours, *others])
+
+
+def test_settings_may_change(path: Path) -> None:
+    """Copies that older settings kept stay."""
+    assert keep(path, range(1, 6), 2, 2) == [2, 4, 5]
+    assert keep(path, range(6, 11), 1, 5) == [2, 4, 5, 10]
 
 
 @pytest.mark.parametrize("links", [True, False])
@@ -236,6 +236,125 @@ def test_a_copy_does_not_change_at_the_next_save(
     assert [value(p) for p in (copy, best, previous, path)] == ["old", "old", "old", "new"]
     checkpoint.keep_as(path, "best")
     assert [value(p) for p in (copy, best, previous, path)] == ["old", "new", "old", "new"]
-    for name in ("previous", "1", "../best"):
-        with pytest.raises(ValueError, match="cannot be kept as"):
-            checkpoint.keep_as(path, name)
+
+
+# -- damaged and hostile files
+
+
+@pytest.fixture
+def run(path: Path) -> Path:
+    """A run's checkpoint of epoch 5 with those before: 4 as the previous, 3 and 4 as copies."""
+    for epoch in range(1, 6):
+        checkpoint.save({"value": epoch}, path)
+        if epoch < 5:
+            checkpoint.keep_copy(path, epoch, keep_last=2)
+    return path
+
+
+def damage(path: Path) -> None:
+    """Flip a bit, in place: all names of the file have it."""
+    content = bytearray(path.read_bytes())
+    content[content.index(b"value")] ^= 4
+    path.write_bytes(content)
+
+
+def test_damaged_ones_are_set_aside(run: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def newest() -> tuple[str, int]:
+        found = checkpoint.load_newest(run)
+        assert found is not None
+        return found[0].name, found[1]["value"]
+
+    assert newest() == ("checkpoint.th", 5) and not caplog.records
+    damage(run)
+    assert newest() == ("checkpoint_previous.th", 4)
+    error, warning = (record.getMessage() for record in caplog.records)
+    assert error.startswith(f"Can't read checkpoint {run}: damaged")
+    assert error.endswith("It is now called checkpoint.th.damaged.")
+    assert "older checkpoint" in warning and "checkpoint_previous.th" in warning
+    assert newest() == ("checkpoint_previous.th", 4)
+
+    checkpoint.save({"value": 6}, run)
+    assert checkpoint.load(checkpoint.previous_path(run)) == {"value": 4}
+    assert newest() == ("checkpoint.th", 6)
+    damage(run)
+    damage(checkpoint.previous_path(run))  # the copy of epoch 4 is the same file
+    assert newest() == ("checkpoint_3.th", 3)
+    assert names(run.parent) == [
+        *("checkpoint.th.damaged", "checkpoint_3.th"),
+        *("checkpoint_4.th.damaged", "checkpoint_previous.th.damaged"),
+    ]
+
+
+def test_all_damaged(run: Path) -> None:
+    """The run does not start over by itself."""
+    for path in run.parent.iterdir():
+        path.write_bytes(b"gone")
+    for _ in range(2):
+        with pytest.raises(ValueError, match="No checkpoint of this run can be read") as error:
+            checkpoint.load_newest(run)
+        for path in (run, checkpoint.previous_path(run), *checkpoint.copies(run)):
+            assert str(path) in str(error.value)
+        assert str(error.value).endswith("start anew with `dora run --clear ...`.")
+    assert not list(run.parent.glob("*.damaged*"))
+
+
+def test_nothing_there(path: Path) -> None:
+    path.with_name("checkpoint_best.th").touch()
+    assert checkpoint.load_newest(path) is None
+    with pytest.raises(FileNotFoundError, match=f"No checkpoint at {path}"):
+        checkpoint.load(path)
+
+
+def test_a_flipped_bit_or_a_missing_end_is_noticed(path: Path) -> None:
+    """Anywhere in the tensors, where torch itself does not see it, and in the pickle."""
+    checkpoint.save(STATE, path)
+    whole = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        starts = {i: whole.index(archive.read(i), i.header_offset) for i in archive.infolist()}
+    data = [n for i, start in starts.items() for n in range(start, start + i.file_size)]
+    wrong = [whole[:length] for length in (0, 1, 22, *range(100, len(whole), 797), len(whole) - 1)]
+    for position in random.Random(0).sample(data, 100):
+        content = bytearray(whole)
+        content[position] ^= 16
+        wrong.append(bytes(content))
+    for content in wrong:
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=f"Can't read checkpoint {path}: ") as error:
+            checkpoint.load(path)
+        assert "\n" not in str(error.value)
+
+
+def test_code_is_refused_and_not_run(path: Path) -> None:
+    """In torch's format, in its older ones, and as a bare pickle."""
+    marker = path.with_name("ran")
+    for call in (Call(os.system, f"touch {marker}"), Call(eval, f"open({str(marker)!r}, 'w')")):
+        for state in ({"model": call}, {call: 1}, [torch.zeros(2), call]):
+            torch.save(state, path)
+            told = r"it holds (posix.system|eval), and only"
+            with pytest.raises(ValueError, match=told) as error:
+                checkpoint.load(path)
+            assert "\n" not in str(error.value) and len(str(error.value)) < 300
+    code = pickle.dumps(Call(os.system, f"touch {marker}"))
+    path.write_bytes(code)
+    with pytest.raises(ValueError, match="Can't read"):
+        checkpoint.load(path)
+    torch.save({"value": 1}, path, _use_new_zipfile_serialization=False)
+    with pytest.raises(ValueError, match="Can't read"):
+        checkpoint.load(path)
+    path.with_name("pickle").write_bytes(code)
+    with tarfile.open(path, "w") as archive:
+        archive.add(path.with_name("pickle"), "pickle")
+    with pytest.raises(ValueError, match="Can't read"):
+        checkpoint.load(path)
+    assert not marker.exists()
+
+
+def test_what_is_no_dictionary_or_no_file_is_named(path: Path) -> None:
+    for other, kind in (([1, 2], "list"), (torch.zeros(2), "Tensor"), ("text", "str")):
+        torch.save(other, path)
+        with pytest.raises(ValueError, match=f"{path}: it holds a {kind}, not a dictionary"):
+            checkpoint.load(path)
+    path.unlink()
+    os.mkfifo(path)  # reading it would not end
+    with pytest.raises(ValueError, match="not a file"):
+        checkpoint.load(path)

@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 from adversarial_trainer import checkpoint
 from adversarial_trainer.data import load_manifest, scan
 from adversarial_trainer.data.scanning import cache_path
-from solvers.continue_from import load_weights
+from solvers.finetuning import load_weights
 from solvers.generation import sample_name
 
 MEMORY = 300 << 20  # bytes that reading a hostile file may take

@@ -69,14 +69,6 @@ class ModuleEMA:
         return {"calls": self.calls, "averages": dict(self.averages)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        mine = {name: tuple(average.shape) for name, average in self.averages.items()}
-        theirs = {name: tuple(average.shape) for name, average in state["averages"].items()}
-        for name in sorted(mine.keys() | theirs.keys()):
-            if mine.get(name) != theirs.get(name):
-                raise ValueError(
-                    f"EMA state does not fit the module: {name!r} is {theirs.get(name, 'missing')} "
-                    f"in the state, {mine.get(name, 'missing')} in the module."
-                )
         self.calls = int(state["calls"])
-        for name, average in state["averages"].items():
-            self.averages[name].copy_(average)
+        for name, average in self.averages.items():
+            average.copy_(state["averages"][name])

@@ -14,9 +14,8 @@ import os
 import re
 import socket
 import sys
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 import torch
@@ -49,23 +48,31 @@ def process_group(backend: str, hang_timeout: float) -> Iterator[None]:
         hang_timeout: seconds that a rank waits for the others in a collective.
 
     Raises:
-        StartError: some ranks did not come, which it names, or this one has no GPU.
+        StartError: not all ranks came, or this one has no GPU.
         SystemExit: with `STATUS`, after an error that another rank has caused.
     """
     set_distrib_env()
-    spec = get_distrib_spec()
-    rank, world_size = spec.rank, spec.world_size
+    rank, world_size, local_rank, *_ = get_distrib_spec()
     here = f"{socket.gethostname()}, pid {os.getpid()}"
     if backend == "nccl":
         count = torch.cuda.device_count()
-        if spec.local_rank >= count:
+        if local_rank >= count:
             raise StartError(
-                f"Rank {rank} ({here}) has no GPU of its own: local rank {spec.local_rank}, "
+                f"Rank {rank} ({here}) has no GPU of its own: local rank {local_rank}, "
                 f"{count} visible. Start fewer processes, or use device=cpu."
             )
-        torch.cuda.set_device(spec.local_rank)
+        torch.cuda.set_device(local_rank)
     faulthandler.enable()  # stacks where a signal like SIGSEGV or NCCL's SIGABRT ends the process
-    store = _connect(rank, world_size, here)
+    try:
+        store, *_ = next(distributed.rendezvous("env://", timeout=START_TIMEOUT))
+    except distributed.DistError as exc:
+        where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        raise StartError(
+            f"Rank {rank} of {world_size} ({here}) has not met all others at {where} within "
+            f"{START_TIMEOUT.seconds} s: {_first_line(exc)} See their logs, or the launcher's. If "
+            "the same run goes on already, MASTER_PORT chooses another port."
+        ) from exc
+    store.set(f"who/{rank}", here)
     distributed.init_process_group(
         backend,
         store=distributed.PrefixStore("default_pg", store),
@@ -85,76 +92,48 @@ def process_group(backend: str, hang_timeout: float) -> Iterator[None]:
         logger.debug("In full:", exc_info=exc)
         sys.exit(STATUS)
     distributed.destroy_process_group()
-    _leave(store, rank, range(world_size))
+    _gather(store, "left", rank, world_size)
 
 
-def _connect(rank: int, world_size: int, here: str) -> distributed.Store:
-    """Return the store of all ranks, when all of them have come.
+def _gather(
+    store: distributed.Store, key: str, rank: int, world_size: int, value: str = ""
+) -> dict[int, str]:
+    """Set `value` under this rank's `key`; return those of the ranks that set it within FAREWELL.
 
-    `init_process_group` itself would tell how many ranks are missing, but not which.
+    Only rank 0, whose process may hold the store, waits for "left".
     """
-    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # torchrun holds the store
-    is_master = rank == 0 and not agent
-    try:
-        store = distributed.TCPStore(
-            address, port, is_master=is_master, timeout=START_TIMEOUT, wait_for_workers=False
-        )
-    except distributed.DistNetworkError as exc:
-        what = "listen on" if is_master else "reach rank 0 or the launcher at"
-        raise StartError(
-            f"Rank {rank} ({here}) cannot {what} {address}:{port}. If the same run goes on "
-            "already, MASTER_PORT chooses another port."
-        ) from exc
-    store.set(f"who/{rank}", here)
-    missing = _await(store, "who", range(world_size), START_TIMEOUT)
-    if missing:
-        raise StartError(
-            f"Of {world_size} ranks, {', '.join(map(str, missing))} did not come within "
-            f"{START_TIMEOUT.seconds} s. See their logs, or the launcher's."
-        )
-    return store
-
-
-def _await(
-    store: distributed.Store, key: str, ranks: Iterable[int], timeout: timedelta
-) -> list[int]:
-    """Wait until all of `ranks` have set `key`; returns those that have not."""
-    end = time.monotonic() + timeout.total_seconds()
-    while missing := [rank for rank in ranks if not store.check([f"{key}/{rank}"])]:
-        if time.monotonic() > end:
-            break
-        time.sleep(0.1)
-    return missing
-
-
-def _leave(store: distributed.Store, rank: int, ranks: Iterable[int]) -> None:
-    """Wait on rank 0, whose process may hold the store, until the other `ranks` need it no more."""
-    store.set(f"left/{rank}", "")
-    if rank == 0:
-        _await(store, "left", ranks, FAREWELL)
+    store.set(f"{key}/{rank}", value)
+    if key == "left" and rank > 0:
+        return {}
+    with suppress(distributed.DistStoreError):  # not all of them
+        store.wait([f"{key}/{other}" for other in range(world_size)], FAREWELL)
+    there = [other for other in range(world_size) if store.check([f"{key}/{other}"])]
+    return {other: store.get(f"{key}/{other}").decode() for other in there}
 
 
 def _find_reason(store: distributed.Store, rank: int, world_size: int, exc: Exception) -> str:
     """Tell the other ranks of `exc`, and return which of them it comes from; '' where it is this
     rank's own."""
-    own = "" if _is_echo(exc) else f"{type(exc).__name__}: {' '.join(str(exc).split())[:500]}"
+    own = "" if _is_echo(exc) else f"{type(exc).__name__}: {_first_line(exc)}"
     lines = []
     try:
-        store.set(f"failed/{rank}", own)
         if own and distributed.get_backend() == "gloo":
             distributed.destroy_process_group()  # so that the others wait for this rank no longer
-        silent = _await(store, "failed", range(world_size), FAREWELL)
+        failed = _gather(store, "failed", rank, world_size, own)
         for other in range(world_size):
             who = f"Rank {other} ({store.get(f'who/{other}').decode()})"
-            if other in silent:
+            if other not in failed:
                 lines.append(f"{who} does not answer: it has died, hangs or is far behind.")
-            elif line := store.get(f"failed/{other}").decode():
-                lines.append(f"{who} failed: {line}.")
-        _leave(store, rank, set(range(world_size)) - set(silent))
+            elif failed[other]:
+                lines.append(f"{who} failed: {failed[other]}.")
+        _gather(store, "left", rank, world_size)
     except distributed.DistError:
         lines = ["The process that holds the store (rank 0, or the launcher) has ended."]
     return "" if own else " ".join(lines)
+
+
+def _first_line(exc: Exception) -> str:
+    return str(exc).partition("\n")[0][:500]
 
 
 def _is_echo(exc: Exception) -> bool:

@@ -65,7 +65,9 @@ TOGETHER = [
     ),
     ("dset.path=/a dset.manifest=/b", "dset.manifest=/b: dset.path is given as well"),
     ("+optim.foreach=true", "optim.fused=true: `fused` and `foreach` cannot be `True` together"),
-    ("freeze=[abc]", r"freeze=\['abc'\]: Unknown part 'abc'"),
+    ("freeze=[abc]", r"freeze=\['abc'\]: Unknown part 'abc'.*decoder, encoder, quantizer"),
+    ("freeze=[encoder,decoder] continue_from=/a", "freeze=.*hold all weights; freeze one"),
+    ("freeze=[encoder]", "freeze=.*stay at random; name its weights by continue_from"),
     ("dataset.segment_duration=1e-6", "dataset.segment_duration=1e-06: less than a sample"),
     ("device=meta", "device=meta: use auto, cpu, cuda or cuda:N"),
     ("slurm.gpus=many", "slurm.gpus=many: a whole number is needed"),
@@ -231,7 +233,7 @@ def test_each_discriminator_has_its_own_optimizer_and_schedule() -> None:
         *("schedule@adversarial.schedule=cosine", "adversarial.schedule.total_updates=2"),
         "adversarial.max_norm=0.5",
     )
-    adversarial = get_adversarial(cfg, torch.device("cpu"), torch.Generator())
+    adversarial = get_adversarial(cfg, torch.zeros(0), torch.Generator())
     assert adversarial is not None and adversarial.max_norm == 0.5
     assert adversarial.optimizer.param_groups[0]["lr"] == 0.2
     for _ in range(2):

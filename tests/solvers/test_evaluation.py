@@ -1,3 +1,5 @@
+"""The stages evaluate and generate, and the files that they write."""
+
 from __future__ import annotations
 
 import json
@@ -5,22 +7,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
+from matplotlib.image import imread
 from micro import RATE, make_cfg, make_solver, write_audio
 from ranks import run_ranks
 
 from adversarial_trainer.data import AudioMeta, FileDataset
 from adversarial_trainer.models.builders import get_model
 from adversarial_trainer.quantization import BaseQuantizer
-from adversarial_trainer.tools.evaluate import Results
-from solvers.evaluation import Evaluation
+from adversarial_trainer.tools.evaluate import Results, Scorer, codebook_counts, evaluate
+from adversarial_trainer.tools.evaluate.settings import wanted_metrics
+from solvers.builders import get_counts
+from solvers.generation import generate_samples
 
 
-@pytest.fixture
-def files(tmp_path: Path) -> FileDataset:
-    folder = write_audio(tmp_path / "audio", 4)
-    metas = [AudioMeta(str(path), 1.0, RATE) for path in sorted(folder.glob("*.wav"))]
-    return FileDataset(metas, RATE, 1)
+def evaluated(audio: Path, *overrides: str, quantizer: BaseQuantizer | None = None) -> Results:
+    """Evaluate a fresh codec on the files of a folder."""
+    torch.manual_seed(0)
+    cfg = make_cfg("quantizer.kmeans_init=false", *overrides)
+    metas = [AudioMeta(str(path), 1.0, RATE) for path in sorted(audio.glob("*.wav"))]
+    model = get_model(cfg).eval()
+    model.quantizer = quantizer or model.quantizer
+    scorer, counts = Scorer(wanted_metrics(cfg), RATE), get_counts(cfg, model)["evaluate"]
+    return evaluate(model, FileDataset(metas, RATE, 1), scorer, counts, torch.zeros(0))
 
 
 class Rounding(BaseQuantizer):
@@ -29,8 +39,13 @@ class Rounding(BaseQuantizer):
     total_codebooks, cardinality = 8, 4
     num_codebooks = 3
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[torch.Tensor] = []
+
     def encode(self, x: torch.Tensor) -> torch.Tensor:
-        return ((x.tanh() + 1) * 1.999).long()[:, : self.num_codebooks]
+        self.seen.append(((x.tanh() + 1) * 1.999).long()[:, : self.num_codebooks])
+        return self.seen[-1]
 
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
         x = torch.zeros(codes.shape[0], self.total_codebooks, codes.shape[2])
@@ -38,39 +53,45 @@ class Rounding(BaseQuantizer):
         return x
 
 
-def test_codebook_use_of_another_quantizer(files: FileDataset) -> None:
+def test_codebook_use_of_another_quantizer(audio: Path) -> None:
     """Equals counts of its codes; and a metric that is switched off is left out."""
-    model = get_model(make_cfg("quantizer.kmeans_init=false")).eval()
-    model.quantizer = Rounding()
-    cfg = make_cfg("evaluate.metrics.stft=false")
-    result = Evaluation(cfg)(model, files, torch.zeros(0)).flat()
+    quantizer = Rounding()
+    result = evaluated(audio, "evaluate.metrics.stft=false", quantizer=quantizer).flat()
     assert "stft" not in result and "mel" in result
-    with torch.no_grad():
-        codes = torch.cat([model.encode(files[n][0][None])[0] for n in range(4)], dim=2)
-    bins, books = model.cardinality, model.num_codebooks
-    counts = np.stack([np.bincount(row.numpy(), minlength=bins) for row in codes[0]])
-    assert counts.shape == (books, bins)
+    codes = torch.cat(quantizer.seen, dim=2)[0]
+    counts = np.stack([np.bincount(row.numpy(), minlength=4) for row in codes])
     shares = counts / counts.sum(1, keepdims=True)
     entropy = -(shares * np.log2(np.where(shares > 0, shares, 1))).sum(1)
-    for book in range(books):
+    for book in range(3):
         assert result[f"usage/{book}"] == pytest.approx((counts[book] > 0).mean())
         assert result[f"perplexity/{book}"] == pytest.approx(2 ** entropy[book])
     assert result["entropy"] == pytest.approx(entropy.mean())
-    assert result["bitrate_efficiency"] == pytest.approx(entropy.mean() / np.log2(bins))
-    assert result["bandwidth"] == pytest.approx(books * np.log2(bins) * 50 / 1000)
+    assert result["bitrate_efficiency"] == pytest.approx(entropy.mean() / 2)
+    assert result["bandwidth"] == pytest.approx(3 * 2 * 50 / 1000)
+
+
+def test_other_bandwidths(audio: Path) -> None:
+    """They do not change the highest one's numbers; evaluation.json holds them all."""
+    plain = evaluated(audio).flat()
+    results = evaluated(audio, "evaluate.bandwidths=[1]")
+    flat = results.flat()
+    assert flat.keys() - plain.keys() == {f"{m}/0.20kbps" for m in ("sisnr", "mel", "stft")}
+    assert {key: flat[key] for key in plain} == plain
+    assert flat["mel/0.20kbps"] != flat["mel"]
+    again = Results.from_json(json.loads(json.dumps(results.to_json({}, ""))))
+    assert again == results and again.flat() == flat
 
 
 def test_files_that_break_after_the_scan(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """They are named and left out; the history is JSON, which has no NaN, also with none left."""
     audio, other = (write_audio(tmp_path / name, 3) for name in ("audio", "other"))
-    overrides = ("evaluate.every=1", "optim.epochs=1", f"dset.stages.evaluate={other}")
-    solver = make_solver(tmp_path, audio, *overrides)
+    overrides = ("evaluate.every=1", "optim.epochs=2", f"dset.stages.evaluate={other}")
+    solver = make_solver(tmp_path, audio, *overrides, "evaluate.at_start=true")
     broken, *others = [Path(meta.path) for meta in solver.data.evaluate.metas]
     broken.write_bytes(b"no audio")
     solver.start()
-    with solver.inference():
-        results = solver.evaluation(solver.model, solver.data.evaluate, solver.like)
-    assert str(broken) in caplog.text and len(results.files) == len(others)
+    assert str(broken) in caplog.text and solver.history_so_far[0]["start"]["mel"] > 0
+    solver._start_epoch()
     for path in others:
         path.write_bytes(b"")
     last = solver.run()
@@ -81,19 +102,6 @@ def test_files_that_break_after_the_scan(tmp_path: Path, caplog: pytest.LogCaptu
 
     text = (solver.folder / "history.json").read_text()
     assert json.loads(text, parse_constant=refuse) == solver.history
-
-
-def test_other_bandwidths(files: FileDataset) -> None:
-    """They do not change the highest one's numbers; evaluation.json holds them all."""
-    model = get_model(make_cfg("quantizer.kmeans_init=false")).eval()
-    plain = Evaluation(make_cfg())(model, files, torch.zeros(0)).flat()
-    results = Evaluation(make_cfg("evaluate.bandwidths=[1]"))(model, files, torch.zeros(0))
-    flat = results.flat()
-    assert flat.keys() - plain.keys() == {f"{m}/0.20kbps" for m in ("sisnr", "mel", "stft")}
-    assert {key: flat[key] for key in plain} == plain
-    assert flat["mel/0.20kbps"] != flat["mel"]
-    again = Results.from_json(json.loads(json.dumps(results.to_json({}, ""))))
-    assert again == results and again.flat() == flat
 
 
 def test_files_of_an_evaluation(tmp_path: Path) -> None:
@@ -114,11 +122,7 @@ def test_files_of_an_evaluation(tmp_path: Path) -> None:
 
 def on_rank(rank: int, audio: str) -> tuple[dict[str, float], list[str]]:
     """Evaluate files that ranks share; return metrics and names of files."""
-    torch.manual_seed(0)
-    cfg = make_cfg("quantizer.kmeans_init=false", "evaluate.bandwidths=all")
-    metas = [AudioMeta(str(path), 1.0, RATE) for path in sorted(Path(audio).glob("*.wav"))]
-    model = get_model(cfg).eval()
-    results = Evaluation(cfg)(model, FileDataset(metas, RATE, 1), torch.zeros(0))
+    results = evaluated(Path(audio), "evaluate.bandwidths=all")
     return results.flat(), [file["name"] for file in results.files]
 
 
@@ -129,3 +133,39 @@ def test_ranks_have_one_result(tmp_path: Path) -> None:
     assert alone[1] == [f"{n}.wav" for n in range(5)]
     for found in run_ranks(on_rank, audio):
         assert found[1] == alone[1] and found[0] == pytest.approx(alone[0], rel=1e-6)
+
+
+def test_samples_of_each_bandwidth(tmp_path: Path) -> None:
+    audio = write_audio(tmp_path / "audio", 3)
+    (audio / "1.wav").write_bytes(b"broken")
+    metas = [AudioMeta(str(path), 1.0, RATE) for path in sorted(audio.glob("*.wav"))]
+    # 0.5 s at the codec's rate, which differs from the files'; no whole number of frames.
+    files = FileDataset(metas, 12345, 1, max_duration=0.5)
+    model = get_model(make_cfg("quantizer.kmeans_init=false", "sample_rate=12345")).eval()
+    folder = tmp_path / "samples" / "3"
+    samples = generate_samples(model, files, folder, [1, 2], torch.zeros(0))
+    rates = [f"{n * 4 * 12345 / 320 / 1000:.2f}kbps" for n in (1, 2)]
+    assert [sample.name for sample in samples] == ["00_0", "02_2"]
+    for sample in samples:
+        assert list(sample.waves) == ["original", *rates]
+        for title, wave in sample.waves.items():
+            info = soundfile.info(folder / f"{sample.name}_{title}.wav")
+            assert (info.samplerate, info.channels, info.frames) == (12345, 1, 6172)
+            assert wave.shape == (1, 6172)
+        picture = imread(folder / f"{sample.name}_spectrograms.png")
+        assert picture.shape[:2] == sample.picture.shape[1:]
+        read, _ = soundfile.read(folder / f"{sample.name}_original.wav", dtype="float32")
+        assert torch.allclose(torch.from_numpy(read), sample.waves["original"][0], atol=1e-4)
+        assert not torch.equal(sample.waves[rates[0]], sample.waves[rates[1]])
+    assert len(list(folder.iterdir())) == 2 * 4
+
+
+def test_which_bandwidths() -> None:
+    dropout = get_model(make_cfg("quantizer.n_q=8", "quantizer.dropout_choices=[2,4]"))
+    assert codebook_counts(dropout, "all") == [2, 4, 8]
+    assert codebook_counts(dropout, [8, 3, 3]) == [3, 8]
+    plain = get_model(make_cfg("quantizer.n_q=8", "quantizer.q_dropout=0"))
+    assert codebook_counts(plain, "all") == [8]
+    for wrong in ([0], [9], [1, 2.5], ["a"], [], "some"):
+        with pytest.raises(ValueError, match="generate.bandwidths="):
+            codebook_counts(plain, wrong)

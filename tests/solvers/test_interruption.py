@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from pathlib import Path
 
 import pytest
@@ -77,17 +76,3 @@ def test_sigterm_requeues_a_job_that_slurm_lists_as_running(
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     assert status_of(interrupted_by(signal.SIGTERM)) == 0
     assert submitit.requeued == ([signal.SIGTERM] if requeued else [])
-
-
-def test_outside_of_the_main_thread_signals_are_left_alone() -> None:
-    """Python does not let other threads set handlers."""
-    entered: list[int | None] = []
-
-    def run() -> None:
-        with Interruption() as interruption:
-            entered.append(interruption.signum)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    assert entered == [None]

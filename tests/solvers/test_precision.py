@@ -10,9 +10,8 @@ from micro import differences, make_solver
 from spoiling import batches, started
 from torch import Tensor, nn
 
-from adversarial_trainer import checkpoint
+from adversarial_trainer.training.devices import autocast
 from solvers import CompressionSolver, stages
-from solvers.precision import check_precision
 
 # No quantizer, whose codes rounding may change; and discriminators that stay as they are, since
 # Adam's first step takes only the sign of a gradient.
@@ -68,22 +67,16 @@ def test_what_is_kept_is_float32(tmp_path: Path, audio: Path) -> None:
     half.losses["l1"].register_forward_hook(lambda m, args, out: seen.append((*args, out)))
     half.run()
     assert {x.dtype for call in seen for x in call} == {torch.float32}
-    state = checkpoint.load(half.checkpoint_path)
-    assert torch.bfloat16 not in {x.dtype for x in _tensors(state)}
+    tensors = [*half.model.state_dict().values(), *half.ema.averages.values()]
+    for state in half.optimizer.state_dict()["state"].values():
+        tensors += state.values()
+    assert torch.bfloat16 not in {x.dtype for x in tensors}
 
     for precision, epochs in (("float32", 2), ("bf16", 3)):
         given = [f"precision={precision}", f"optim.epochs={epochs}"]
         solver = make_solver(tmp_path, audio, *allowed, *given)
         assert solver.restored and len(solver.history) == epochs - 1
         solver.run()
-
-
-def _tensors(node: object) -> list[Tensor]:
-    if isinstance(node, dict):
-        node = list(node.values())
-    if isinstance(node, list | tuple):
-        return [tensor for value in node for tensor in _tensors(value)]
-    return [node] if isinstance(node, Tensor) else []
 
 
 def test_other_stages_are_in_float32(tmp_path: Path, audio: Path) -> None:
@@ -101,4 +94,4 @@ def test_a_device_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: False)
     with pytest.raises(ValueError, match="precision=bf16: device cuda .* use precision=float32"):
-        check_precision("bf16", torch.device("cuda"))
+        autocast("bf16", torch.device("cuda"))

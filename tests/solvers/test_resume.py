@@ -122,29 +122,17 @@ def test_durations_and_the_first_evaluation_survive(
     assert last["start"]["mel"] != last["evaluate"]["mel"]
 
 
-def damage(path: Path, how: str) -> None:
-    content = bytearray(path.read_bytes())
-    if how == "truncated":
-        del content[len(content) // 2 :]
-    else:  # in the middle of a tensor, which torch alone would not notice
-        content[len(content) // 2] ^= 4
-    path.unlink()  # its hard links are whole
-    path.write_bytes(content)
-
-
-@pytest.mark.parametrize("how", ["truncated", "one bit"])
 def test_a_damaged_checkpoint_is_noticed(
-    tmp_path: Path,
-    audio: Path,
-    undisturbed: Path,
-    caplog: pytest.LogCaptureFixture,
-    how: str,
+    tmp_path: Path, audio: Path, undisturbed: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The one before is used, and the end is the same."""
     argv = [*RUN, "checkpoint.every_updates=1", "checkpoint.keep_last=0"]
     make_solver(tmp_path, audio, *argv, "optim.epochs=1").run()
     run = tmp_path / "xps" / "run"
-    damage(run / "checkpoint.th", how)
+    content = bytearray((run / "checkpoint.th").read_bytes())
+    content[len(content) // 2] ^= 4  # in a tensor, which torch alone would not notice
+    (run / "checkpoint.th").unlink()  # its hard links are whole
+    (run / "checkpoint.th").write_bytes(content)
     with caplog.at_level(20):
         make_solver(tmp_path, audio, *argv).run()
     (told,) = [record.message for record in caplog.records if record.levelname == "ERROR"]
@@ -154,7 +142,7 @@ def test_a_damaged_checkpoint_is_noticed(
     assert differences(state_of(tmp_path), state_of(undisturbed)) == []
 
     for path in run.glob("*.th"):
-        damage(path, "truncated")
+        path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ValueError, match="--clear"):  # it does not start over by itself
         make_solver(tmp_path, audio, *RUN)
 
@@ -268,7 +256,9 @@ def test_changes_that_are_allowed(
     assert again.adversarial is not None
     assert again.adversarial.optimizer.param_groups[0]["weight_decay"] == 0
     again.run()
-    make_solver(tmp_path, audio, *RUN)  # and is the run's configuration from then on
+    # It is the run's configuration from then on. What does not change the result may change.
+    free = ["device=auto", "logging.every=7", "evaluate.metrics.sisnr=false", "num_threads=null"]
+    assert make_solver(tmp_path, audio, *RUN, *free).restored
 
     changed(tmp_path, ("lr: 0.001", "lr: 0.25"))
     make_solver(tmp_path, audio, *RUN, "resume.allow_changes=[optim]")  # a group
@@ -276,24 +266,6 @@ def test_changes_that_are_allowed(
         make_solver(tmp_path, audio, *RUN, "resume.allow_changes=[adversarial.*]")
     with pytest.raises(ValueError, match="'optim.learning_rate' is no key"):
         make_solver(tmp_path, audio, *RUN, "resume.allow_changes=[optim.learning_rate]")
-
-
-def test_an_epoch_made_shorter(
-    tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The run is past the new end already."""
-    solver = make_solver(tmp_path, audio, *RUN, "checkpoint.every_updates=3", "optim.epochs=1")
-
-    def stop(_: CompressionSolver) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(stages, "valid", stop)
-        solver.run()
-    shorter = [*RUN[1:], "optim.updates_per_epoch=2", "resume.allow_changes=[optim]"]
-    last = make_solver(tmp_path, audio, *shorter, "optim.epochs=2")
-    last.run()
-    assert last.updates == 3 + 2 and len(last.history) == 2
 
 
 def test_what_is_kept(tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,37 +1,41 @@
+"""The log of a run, and the description of what is trained."""
+
 from __future__ import annotations
 
-import logging
+from pathlib import Path
 
 import pytest
 import torch
-from micro import make_cfg
+from micro import make_cfg, make_solver
 
 from adversarial_trainer.models.builders import get_model
 from solvers.builders import get_adversarial, get_weights
-from solvers.summary import LineFormatter, Progress, describe, discriminator_table
+from solvers.summary import describe, discriminator_table
 
 
-def test_a_line_shows_the_metrics_asked_for_in_that_order() -> None:
-    formatter = LineFormatter(["adv", "l1"], [])
-    metrics = {"l1": 0.123456, "other": 1.0, "bad_steps": 2.0, "adv": 1.0, "grad_norm": 184.3}
-    wanted = {"adv": "1.000", "l1": "0.123", "grad_norm": "184", "bad_steps": "2"}
-    assert formatter(metrics) == wanted
-    assert list(formatter(metrics)) == list(wanted)
-
-
-def test_progress_has_a_line_every_so_many_updates(caplog: pytest.LogCaptureFixture) -> None:
-    """But not after the last, where the summary follows."""
-    for every, lines in ((1, [1, 2, 3, 4, 5, 6]), (3, [3, 6]), (7, [])):
-        caplog.clear()
-        logger = logging.getLogger("test")
-        progress = Progress(logger, "Train | Epoch 3", 7, every, LineFormatter(["l1"], []))
-        with caplog.at_level(logging.INFO):
-            for _ in range(7):
-                if progress.step():
-                    progress.log({"l1": 0.5})
-        told = [record.message.split(" | ") for record in caplog.records]
-        assert [parts[2] for parts in told] == [f"{n}/7" for n in lines]
-        assert all(parts[:2] == ["Train", "Epoch 3"] and parts[-1] == "l1 0.500" for parts in told)
+def test_the_log_is_in_order(tmp_path: Path, audio: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Progress (none after the last update), table of discriminators, summaries; the
+    discriminators' losses first, then the others."""
+    overrides = ["adversarial.probability=1", "optim.updates_per_epoch=5", "logging.every=2"]
+    solver = make_solver(tmp_path, audio, "optim.epochs=1", *overrides)
+    with caplog.at_level("INFO"):
+        solver.run()
+    lines = [record.message for record in caplog.records]
+    parts = [line.split(" | ") for line in lines[-7:]]
+    assert [part[0].split()[0] for part in parts] == [
+        *("Train", "Train", "Discriminator", "fft256", "fft128", "Train", "Valid"),
+    ]
+    assert [part[1:3] for part in parts[:2]] == [["Epoch 1", "2/5"], ["Epoch 1", "4/5"]]
+    assert all("update" in part[3] for part in parts[:2])
+    assert parts[-2][:2] == ["Train summary", "Epoch 1"]
+    assert [part.split()[0] for part in parts[-2][2:]] == [
+        *("d_loss", "d_acc", "adv", "feat", *[n for n in solver.weights if n in solver.losses]),
+        *("penalty", "perplexity", "usage", "grad_norm", "bad_steps", "duration", "data_wait"),
+    ]
+    shown = dict(part.split() for part in parts[-2][2:])
+    metrics = solver.history[0]["train"]
+    assert shown["adv"] == f"{metrics['adv']:.3f}" and shown["bad_steps"] == "0"
+    assert shown["grad_norm"] == f"{metrics['grad_norm']:.3g}"
 
 
 def test_tables_are_aligned() -> None:
@@ -51,7 +55,7 @@ def test_description_of_a_configuration() -> None:
     """Parameters counted from the modules, bandwidths by their formula."""
     cfg = make_cfg("adversarial=msstftd_mpd", "losses.l2=0", "losses.l1=0.1")
     model = get_model(cfg)
-    adversarial = get_adversarial(cfg, torch.device("cpu"), torch.Generator())
+    adversarial = get_adversarial(cfg, torch.zeros(0), torch.Generator())
     text = describe(cfg, model, adversarial, get_weights(cfg.losses))
     count = sum(p.numel() for p in model.parameters())
     assert f"Generator: {count / 1e6:.2f} M parameters" in text
@@ -60,5 +64,4 @@ def test_description_of_a_configuration() -> None:
     assert "fft256" in text and "period2" in text and "hinge2" in text
     lines = [line.split() for line in text.splitlines()]
     assert ["l2", "0"] in lines and ["l1", "0.1"] in lines
-    assert not any(line[:1] == ["sisnr"] for line in lines)
     assert "Discriminators: none" in describe(cfg, model, None, {})

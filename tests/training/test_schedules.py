@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR
 
 from adversarial_trainer.training import (
@@ -17,6 +20,7 @@ from adversarial_trainer.training import (
     ExponentialSchedule,
     Schedule,
 )
+from solvers.builders import get_optimizer
 
 Make = Callable[[torch.optim.Optimizer], Schedule]
 MAKERS: dict[str, Make] = {
@@ -56,25 +60,19 @@ def test_by_hand() -> None:
     assert warm == pytest.approx([0.5, *cosine[1:]])
 
 
-def test_cosine_is_torchs_up_to_its_end() -> None:
-    min_ratio = 0.05
+@pytest.mark.parametrize("name", ["cosine", "exponential"])
+def test_against_torch(name: str) -> None:
+    """Cosine up to its end, where torch's would rise again."""
     opt = optimizer(3e-4)
-    reference = CosineAnnealingLR(opt, T_max=20, eta_min=min_ratio * 3e-4)
-    expected = []
-    for _ in range(21):
-        expected.append(opt.param_groups[0]["lr"])
-        opt.step()
-        reference.step()
-    ours = rates_of(lambda o: CosineSchedule(o, total_updates=20, min_ratio=min_ratio), 30, 3e-4)
-    assert ours[:21] == pytest.approx(expected, rel=1e-9, abs=1e-15)
-    assert ours[21:] == [ours[20]] * 9  # torch's would rise again
-
-
-def test_exponential_is_torchs() -> None:
-    opt = optimizer(3e-4)
-    reference = ExponentialLR(opt, gamma=0.97)
-    for rate in rates_of(lambda o: ExponentialSchedule(o, gamma=0.97), 50, 3e-4):
-        assert rate == pytest.approx(opt.param_groups[0]["lr"], rel=1e-9)
+    if name == "cosine":
+        reference: Any = CosineAnnealingLR(opt, T_max=20, eta_min=0.05 * 3e-4)
+        ours = rates_of(lambda o: CosineSchedule(o, total_updates=20, min_ratio=0.05), 30, 3e-4)
+        assert ours[21:] == [ours[20]] * 9
+    else:
+        reference = ExponentialLR(opt, gamma=0.97)
+        ours = rates_of(lambda o: ExponentialSchedule(o, gamma=0.97), 30, 3e-4)
+    for rate in ours[:21]:
+        assert rate == pytest.approx(opt.param_groups[0]["lr"], rel=1e-9, abs=1e-15)
         opt.step()
         reference.step()
 
@@ -114,19 +112,6 @@ def test_resumed_equals_uninterrupted(name: str) -> None:
     assert torch.equal(resumed, weight)
 
 
-def test_the_base_rate_is_that_of_the_configuration() -> None:
-    """A resumed run with another rate does not take the stored one."""
-    old = optimizer(1.0)
-    state = MAKERS["exponential"](old)
-    for _ in range(5):
-        state.step()
-    opt = optimizer(0.1)
-    schedule = MAKERS["exponential"](opt)
-    opt.load_state_dict(old.state_dict())
-    schedule.load_state_dict(state.state_dict())
-    assert opt.param_groups[0]["lr"] == pytest.approx(0.1 * 0.9**5)
-
-
 @pytest.mark.parametrize(
     "name, params, message",
     [
@@ -139,3 +124,35 @@ def test_the_base_rate_is_that_of_the_configuration() -> None:
 def test_wrong_settings_are_named(name: str, params: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SCHEDULES.build(name, optimizer=optimizer(1.0), **params)
+
+
+@pytest.mark.parametrize("name, fused", [("adam", True), ("adamw", False)])
+def test_a_resumed_optimizer_has_the_options_of_the_configuration(name: str, fused: bool) -> None:
+    """A base rate that was changed there, and fused or not; equal steps up to rounding."""
+
+    def made(fused: bool, lr: float) -> tuple[torch.nn.Parameter, torch.optim.Optimizer, Schedule]:
+        cfg = OmegaConf.create({"name": name, "lr": lr, "betas": [0.5, 0.9], "fused": fused})
+        weight = torch.nn.Parameter(torch.ones(3))
+        opt = get_optimizer([weight], cfg)
+        return weight, opt, MAKERS["exponential"](opt)
+
+    def steps(made: Any, first: int, last: int) -> None:
+        weight, opt, schedule = made
+        for number in range(first, last):
+            weight.grad = torch.randn(3, generator=torch.Generator().manual_seed(number))
+            opt.step()
+            schedule.step()
+
+    whole, before, after = made(False, 0.01), made(fused, 0.01), made(not fused, 0.01)
+    steps(whole, 0, 6)
+    steps(before, 0, 3)
+    after[0].data.copy_(before[0])
+    for ours, theirs in zip(after[1:], before[1:], strict=True):
+        ours.load_state_dict(copy.deepcopy(theirs.state_dict()))
+    assert after[1].param_groups[0]["fused"] is not fused
+    steps(after, 3, 6)
+    torch.testing.assert_close(after[0], whole[0], rtol=1e-5, atol=1e-5)
+    lower = made(fused, 0.001)
+    for ours, theirs in zip(lower[1:], before[1:], strict=True):
+        ours.load_state_dict(theirs.state_dict())
+    assert lower[1].param_groups[0]["lr"] == pytest.approx(0.001 * 0.9**3)

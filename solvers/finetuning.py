@@ -1,8 +1,9 @@
-"""`continue_from`: weights of another run, or of a codec trained elsewhere."""
+"""`continue_from` and `freeze`: weights of another run, or of a codec trained elsewhere."""
 
 from __future__ import annotations
 
 import logging
+from copy import deepcopy
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -11,8 +12,23 @@ from adversarial_trainer.adversarial import AdversarialLoss
 from adversarial_trainer.models.builders import flatten, to_params
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.models.pretrained import Weights, fit, read_weights
+from adversarial_trainer.registry import format_value, unknown_name
 
 logger = logging.getLogger(__name__)
+
+PARTS = ("encoder", "quantizer", "decoder")  # of a codec, which `freeze` can name
+
+
+def check_freeze(cfg: DictConfig) -> None:
+    """ValueError if `freeze` names an unknown part, or leaves nothing to learn."""
+    given = f"freeze={format_value(list(cfg.freeze))}"
+    for part in cfg.freeze:
+        if part not in PARTS:
+            raise ValueError(f"{given}: {unknown_name('part', part, PARTS)}")
+    if {"encoder", "decoder"} <= set(cfg.freeze):
+        raise ValueError(f"{given}: encoder and decoder hold all weights; freeze one of them.")
+    if cfg.freeze and cfg.continue_from is None:
+        raise ValueError(f"{given}: it would stay at random; name its weights by continue_from.")
 
 
 def load_weights(
@@ -45,7 +61,7 @@ def load_weights(
     if adversarial is None or not cfg.continue_discriminators:
         return False
     adversary = adversarial.adversary
-    before = {key: value.clone() for key, value in adversary.state_dict().items()}
+    before = deepcopy(adversary.state_dict())
     try:
         if not weights.discriminators:
             raise ValueError(f"{source} has none")
@@ -60,16 +76,9 @@ def load_weights(
 
 def differences(weights: Weights, cfg: DictConfig) -> list[str]:
     """Return differing settings of the codec that shapes do not show: padding, causality, ..."""
-    theirs, ours = (
-        {
-            key: value
-            for key, value in flatten(to_params(node)).items()
-            if key.startswith("model.") or key in ("sample_rate", "channels")
-        }
-        for node in (weights.cfg, cfg)
-    )
+    theirs, ours = flatten(to_params(weights.cfg)), flatten(to_params(cfg))
     return [
         f"{key}={value} there, {ours[key]} here"
         for key, value in theirs.items()
-        if key in ours and ours[key] != value
+        if key.startswith(("model.", "sample_rate", "channels")) and ours.get(key, value) != value
     ]
