@@ -28,6 +28,7 @@ REQUIRED = [
     "tqdm",
     "matplotlib",
     "jinja2",
+    "pydantic>=2.5",
     "tensorboard",
     "wandb",
     "safetensors",

@@ -62,6 +62,8 @@ def _import_package(name: str) -> None:
     try:
         importlib.import_module(f"{name}.train")
     except ModuleNotFoundError as exc:
+        if not f"{name}.train.".startswith(f"{exc.name}."):
+            raise  # an import of the project's own
         sys.exit(f"adversarial-trainer -P {name}: {exc}")
 
 

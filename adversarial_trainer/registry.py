@@ -16,7 +16,6 @@ import difflib
 import importlib
 import inspect
 import pkgutil
-import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -64,21 +63,14 @@ def parameters(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     Where nothing says whose they are, `**kwargs` is one of the parameters that are returned.
     Annotations are types, not the text of the source.
     """
-    owner = factory.__init__ if inspect.isclass(factory) else factory
-    hints = typing.get_type_hints(owner, include_extras=True)
-    found = {
-        name: p.replace(annotation=hints.get(name, p.annotation))
-        for name, p in inspect.signature(factory).parameters.items()
-    }
-    rest = next((p.name for p in found.values() if p.kind is p.VAR_KEYWORD), None)
+    found = dict(inspect.signature(factory, eval_str=True).parameters)
     # As the class that defines the constructor says, which may be a base class.
     classes = inspect.getmro(factory) if inspect.isclass(factory) else ()
     said: Mapping[str, Any] = next((vars(c) for c in classes if "__init__" in vars(c)), {})
-    inner = said.get("kwargs_of")
-    if rest is not None and inner is not None:
-        del found[rest]
-        hidden = said.get("kwargs_set", ())
-        found |= {k: p for k, p in parameters(inner).items() if k not in {*found, *hidden}}
+    if "kwargs_of" in said:
+        found = {k: p for k, p in found.items() if p.kind is not p.VAR_KEYWORD}
+        hidden = {*found, *said.get("kwargs_set", ())}
+        found |= {k: p for k, p in parameters(said["kwargs_of"]).items() if k not in hidden}
     return {k: p for k, p in found.items() if p.kind not in (p.POSITIONAL_ONLY, p.VAR_POSITIONAL)}
 
 
@@ -90,8 +82,8 @@ def parameter_names(factory: Callable[..., Any]) -> list[str]:
 class Registry(dict[str, Callable[..., Any]]):
     """Dictionary of name -> class for one kind of part ('discriminator', 'loss', ...)."""
 
-    def __init__(self, kind: str, entries: Mapping[str, Callable[..., Any]] | None = None) -> None:
-        super().__init__(entries or {})
+    def __init__(self, kind: str) -> None:
+        super().__init__()
         self.kind = kind
 
     def get_class(self, name: str) -> Callable[..., Any]:
@@ -101,23 +93,8 @@ class Registry(dict[str, Callable[..., Any]]):
         return self[name]
 
     def build(self, name: str, /, **params: Any) -> Any:
-        """Return an instance of `name`; ValueError names a key that its constructor does not have,
-        or one that it needs and that is missing."""
-        factory = self.get_class(name)
-        known = parameters(factory)
-        valid = parameter_names(factory)
-        open_ended = len(valid) < len(known)
-        wrong = [key for key in params if key not in valid]
-        missing = [k for k in valid if known[k].default is inspect.Parameter.empty]
-        missing = [key for key in missing if key not in params]
-        problem = None
-        if wrong and not open_ended:
-            problem = f"has no parameter {wrong[0]!r}.{did_you_mean(wrong[0], valid)}"
-        elif missing:
-            problem = f"needs {missing[0]!r}."
-        if problem is not None:
-            raise ValueError(f"{self.kind} {name!r}: {problem} Valid keys: {', '.join(valid)}.")
-        return factory(**params)
+        """Return an instance of `name`; ValueError lists the choices for an unknown one."""
+        return self.get_class(name)(**params)
 
 
 _REGISTRIES = {kind: Registry(kind) for kind in KINDS}
@@ -135,15 +112,10 @@ def register(kind: str, name: str) -> Callable[[T], T]:
     registry = get_registry(kind)
 
     def decorate(cls: T) -> T:
-        known = registry.get(name)
-        if known is not None and (known.__module__, known.__qualname__) != (
-            cls.__module__,
-            cls.__qualname__,
-        ):
-            raise ValueError(
-                f"{kind} {name!r} is registered twice: {known.__module__}.{known.__qualname__} and "
-                f"{cls.__module__}.{cls.__qualname__}."
-            )
+        known = registry.get(name, cls)
+        places = [f"{c.__module__}.{c.__qualname__}" for c in (known, cls)]
+        if places[0] != places[1]:  # the same where a module is imported again
+            raise ValueError(f"{kind} {name!r} is registered twice: {' and '.join(places)}.")
         registry[name] = cls
         return cls
 

@@ -11,13 +11,13 @@ import random
 import signal
 import sys
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import flashy
 import numpy as np
 import torch
+from dora import get_xp
 from dora.distrib import get_distrib_spec
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.plugins import Plugins
@@ -113,15 +113,16 @@ def init_process(cfg: DictConfig) -> AbstractContextManager[None]:
         A context, inside which this process belongs to the process group where there are several.
     """
     spec = get_distrib_spec()
-    flashy.setup_logging(level=getattr(logging, cfg.logging.level))
-    for handler in logging.getLogger().handlers:
-        # Flashy colours log files too.
-        if isinstance(handler, logging.FileHandler) or not sys.stderr.isatty():
-            handler.setFormatter(logging.Formatter(LOG_FORMAT, "%m-%d %H:%M:%S"))
-        if isinstance(handler, logging.FileHandler):
-            handler.handleError = partial(_cannot_write, handler)  # type: ignore[method-assign]
-        if spec.rank > 0 and not isinstance(handler, logging.FileHandler):
-            handler.setLevel(logging.WARNING)  # rank 0 says it all
+    flashy.setup_logging(with_file_log=False, level=getattr(logging, cfg.logging.level))
+    plain = logging.Formatter(LOG_FORMAT, "%m-%d %H:%M:%S")
+    (terminal,) = logging.getLogger().handlers
+    if not sys.stderr.isatty():
+        terminal.setFormatter(plain)
+    if spec.rank > 0:
+        terminal.setLevel(logging.WARNING)  # rank 0 says it all
+    log_file = LogFile(get_xp().folder / f"solver.log.{spec.rank}")
+    log_file.setFormatter(plain)
+    logging.getLogger().addHandler(log_file)
     if cfg.num_threads is not None:
         torch.set_num_threads(cfg.num_threads)
     random.seed(cfg.seed)
@@ -135,10 +136,15 @@ def init_process(cfg: DictConfig) -> AbstractContextManager[None]:
     return watchdog.process_group("nccl" if use_cuda else "gloo", cfg.hang_timeout)
 
 
-def _cannot_write(handler: logging.FileHandler, record: logging.LogRecord) -> None:
-    """Print one line once, instead of a traceback for each line of the log: a full disk, say."""
-    print(f"{handler.baseFilename} can't be written: {sys.exc_info()[1]}", file=sys.stderr)
-    handler.handleError = lambda record: None  # type: ignore[method-assign]
+class LogFile(logging.FileHandler):
+    """A log file that says once that it can't be written (a full disk, say), not for each line."""
+
+    said = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not self.said:
+            print(f"{self.baseFilename} can't be written: {sys.exc_info()[1]}", file=sys.stderr)
+        self.said = True
 
 
 def train(cfg: DictConfig) -> Any:

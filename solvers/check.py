@@ -10,6 +10,7 @@ import torch
 from dora.conf import DoraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from pydantic import NonNegativeFloat
 
 from adversarial_trainer.adversarial import AdversarialLoss, FeatureMatchingLoss
 from adversarial_trainer.adversarial.discriminators import DISCRIMINATORS
@@ -81,7 +82,7 @@ def _check_groups(cfg: DictConfig, config: Mapping[str, Any]) -> None:
     _check_model(config["model"])
     _check_named("quantizer", config["quantizer"], QUANTIZERS, without="dimension generator")
     names = (*ADVERSARIAL_LOSSES, *LOSSES, PENALTY)
-    weights = dict.fromkeys(names, schema.Number | None)
+    weights = dict.fromkeys(names, NonNegativeFloat | None)
     check_group("losses", config["losses"], optional=weights)
     check_group("loss", config["loss"], optional=dict.fromkeys(LOSSES, schema.Group))
     for name, params in config["loss"].items():
@@ -119,7 +120,7 @@ def _check_groups(cfg: DictConfig, config: Mapping[str, Any]) -> None:
         sources = (METRICS[name], schema.MetricFiles)
         check_group(f"evaluate.{name}", evaluate[name], *sources, without=["sample_rate"])
     check_group("dora", config["dora"], DoraConfig)
-    slurm_config(OmegaConf.create(config["slurm"]))
+    slurm_config(config["slurm"])
 
 
 def _check_named(
@@ -141,10 +142,10 @@ def _check_named(
 
 
 def _check_optimizer(key: str, given: Mapping[str, Any], *beside: type) -> None:
-    lr = {"lr": schema.Number}  # torch's own error does not name it
+    lr = {"lr": NonNegativeFloat}  # torch's own error does not name it
     _check_named(key, given, OPTIMIZERS, *beside, without="params", optional=lr)
     if "lr" not in given:
-        raise ValueError(f"{key}.lr is missing. It must be a number.")
+        raise ValueError(f"{key}.lr is missing.")
 
 
 def _check_model(given: Mapping[str, Any]) -> None:

@@ -11,12 +11,12 @@ import argparse
 import dataclasses
 import importlib.util
 import os
-import re
 import shutil
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NoReturn
 
 import yaml
@@ -27,12 +27,14 @@ from dora.hydra import HydraMain
 from dora.xp import XP
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException, OverrideParseException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from submitit.core.utils import FailedJobError
 
 from adversarial_trainer.models.builders import flatten, to_params
-from adversarial_trainer.registry import did_you_mean, format_value, unknown_name
+from adversarial_trainer.registry import unknown_name
 
 from . import slurm
 from .config_files import check_config_files
@@ -92,59 +94,54 @@ class TrainMain(HydraMain):
         except (*CONFIG_ERRORS, ValueError, OSError) as exc:
             exit_with_error(_reason(exc))
         if self.command.command == "grid" and self.is_asked():
-            self._check_grid_line(self.command)
+            _refuse_slurm_keys(self.command.patterns)
+            if self.command.grid is not None:
+                self.check_grid(self.command.grid)
+        if self.command.command in ("grid", "launch"):
+            sys.excepthook = _show_uncaught
 
     def is_asked(self) -> bool:
         """Whether the command `dora` is for this package, and not for a project that imports it."""
         asked = self.command.package or os.environ.get("DORA_PACKAGE")
         return asked == self.package if asked else Path(self.package).is_dir()
 
-    def compose(self, overrides: Sequence[str]) -> DictConfig:
-        """Return the configuration of a command line, with all families; Hydra's errors pass."""
+    def compose(self, groups: Sequence[str]) -> DictConfig:
+        """Return the configuration of choices such as `optim=adamw`, with all families."""
         with initialize_config_dir(str(self.full_config_path), version_base="1.3"):
-            return compose(self.config_name, list(overrides))
+            loader = GlobalHydra.instance().config_loader()
+            for arg in groups:
+                value, group = arg.partition("=")[2], str(self.group_of(arg))
+                choices = [c for c in loader.get_group_options(group) if not c.startswith("_")]
+                if value not in choices:
+                    hint = f" A folder of audio: dset=folder dset.path={value}."
+                    wrong = f"{arg}: {unknown_name(group, value, choices)}"
+                    raise ValueError(wrong + hint * ("/" in value))
+            return compose(self.config_name, list(groups))
 
-    def choices(self, group: str) -> list[str]:
-        """The files of a group, in any folder of the configuration."""
-        with initialize_config_dir(str(self.full_config_path), version_base="1.3"):
-            options = GlobalHydra.instance().config_loader().get_group_options(group)
-        return [name for name in options if not name.startswith("_")]
-
-    def get_config(self, overrides: Sequence[str]) -> DictConfig:
-        """Return the configuration of a command line, as a run stores it: with the families that
-        it selects. Errors are one line and an exit."""
-        for override in overrides:
-            if problem := self._problem(override):
-                exit_with_error(problem)
-        try:
-            return selected(self.compose(overrides))
-        except OverrideParseException as exc:
-            exit_with_error(f"{exc.override!r} is no override that can be read: {_reason(exc)}")
-        except CONFIG_ERRORS as exc:
-            exit_with_error(self._explain(exc, overrides))
+    def group_of(self, override: str) -> str | None:
+        """The group that an override chooses from, if it does."""
+        group = override.partition("=")[0].lstrip("+").partition("@")[0]
+        return group if group in self._config_groups and not group.startswith("hydra") else None
 
     def find_xp(self, argv: Sequence[str]) -> XP:
         """Return the experiment of a command line, composed and not checked.
 
         Its signature is of the groups chosen and of the keys that differ from what those groups
-        compose to.
+        compose to. Its configuration has the families that it selects. Errors are one line and an
+        exit.
         """
         overrides = list({arg.partition("=")[0]: arg for arg in argv}.values())  # the last of each
-        cfg = self.get_config(overrides)
-        groups = [arg for arg in overrides if self._group_of(arg)]
+        groups = [arg for arg in overrides if self.group_of(arg)]
         delta: list[tuple[str, Any]] = [tuple(arg.split("=", 1)) for arg in groups]  # type: ignore[misc]
         try:
-            values, usual = flatten(to_params(cfg)), flatten(to_params(self.compose(groups)))
-        except OmegaConfBaseException as exc:
+            composed = self.compose(groups)
+            cfg = selected(with_values(composed, [arg for arg in overrides if arg not in groups]))
+            values, usual = flatten(to_params(cfg)), flatten(to_params(composed))
+        except (*CONFIG_ERRORS, ValueError) as exc:
             exit_with_error(_reason(exc))
         delta += [(k, v) for k, v in values.items() if k not in usual or usual[k] != v]
-        folder = OmegaConf.select(cfg, "dora.dir")
-        if not isinstance(folder, str) or not folder:
-            exit_with_error(
-                f"dora.dir={format_value(folder)}: a folder is needed, as in dora.dir=outputs."
-            )
         # Dora reads its folder from the defaults alone; here the command line has the last word.
-        dora = dataclasses.replace(self.dora, dir=Path(folder))
+        dora = dataclasses.replace(self.dora, dir=Path(str(values["dora.dir"])))
         return XP(dora=dora, cfg=cfg, argv=overrides, delta=delta)
 
     def get_xp(self, argv: Sequence[str]) -> XP:
@@ -166,10 +163,12 @@ class TrainMain(HydraMain):
 
     def init_xp(self, xp: XP) -> XP:
         """Make the folder of an experiment, with its configuration in it."""
-        if self.command.command in ("grid", "launch") and not getattr(
-            self.command, "dry_run", False
-        ):
-            self._check_slurm_is_here()
+        schedules = self.command.command in ("grid", "launch")
+        if schedules and not getattr(self.command, "dry_run", False) and not shutil.which("sbatch"):
+            exit_with_error(
+                "there is no SLURM here (no sbatch command). To run on this machine: "
+                f"`python -m {self.package}.grids NAME` for a grid, `dora run` for one run."
+            )
         try:
             super().init_xp(xp)
             if get_distrib_spec().rank == 0:
@@ -188,108 +187,77 @@ class TrainMain(HydraMain):
     def get_slurm_config(self) -> SlurmConfig:
         """What to ask of the cluster: the `slurm:` block and `slurm.*` of a `dora launch` line."""
         argv = self.command.argv if self.command.command == "launch" else []
-        cfg = self.get_config([arg for arg in argv if arg.startswith(slurm.PREFIX)])
+        xp = self.find_xp([arg for arg in argv if arg.startswith(slurm.PREFIX)])
         try:
-            return slurm.slurm_config(cfg.slurm)
+            return slurm.slurm_config(to_params(xp.cfg.slurm))
         except ValueError as exc:
             exit_with_error(exc)
 
     def value_to_argv(self, arg: Any) -> list[str]:
         """Return overrides from what a grid gives to its launcher."""
         argv = super().value_to_argv(arg)
-        for override in argv:
-            if override.startswith(slurm.PREFIX):
-                exit_with_error(f"{override}: not for a run. {slurm.in_a_grid(override)}")
+        _refuse_slurm_keys(argv)
         return argv
 
     def check_grid(self, name: str) -> None:
         """Exit with an error unless there is a grid `name`. (Dora itself exits with status 0.)"""
         spec = importlib.util.find_spec(self.dora.grid_package or f"{self.package}.grids")
-        folders = spec.submodule_search_locations if spec else None
-        names = []
-        for root in map(Path, folders or ()):
-            files = [path.relative_to(root).with_suffix("") for path in root.rglob("[!_]*.py")]
-            names += [".".join(path.parts) for path in files]
+        roots = map(Path, spec.submodule_search_locations or () if spec else ())
+        files = [path.relative_to(root) for root in roots for path in root.rglob("[!_]*.py")]
+        names = [".".join(path.with_suffix("").parts) for path in files]
         if name not in names:
             exit_with_error(unknown_name("grid", name, names))
 
-    def _check_grid_line(self, args: argparse.Namespace) -> None:
-        for arg in args.patterns:
-            if arg.startswith(slurm.PREFIX):
-                exit_with_error(f"{arg}: not for a grid's line. {slurm.in_a_grid(arg)}")
-        if args.grid is not None:
-            self.check_grid(args.grid)
 
-    def _check_slurm_is_here(self) -> None:
-        missing = [name for name in ("sbatch", "srun") if shutil.which(name) is None]
-        if missing:
-            exit_with_error(
-                f"there is no SLURM here (no {missing[0]} command). To run on this machine: "
-                f"`python -m {self.package}.grids NAME` for a grid, `dora run` for one run."
-            )
+def _refuse_slurm_keys(argv: Sequence[str]) -> None:
+    for arg in argv:
+        if arg.startswith(slurm.PREFIX):
+            exit_with_error(f"{arg}: a grid's file asks for it, as in launcher.slurm_(time=60).")
 
-    def _problem(self, arg: str) -> str | None:
-        """What is wrong with an override, where Hydra itself would not say it well."""
-        key, equals, value = arg.partition("=")
+
+def _show_uncaught(kind: type, exc: BaseException, trace: TracebackType | None) -> None:
+    """As Python's own, but one line for a job that `sbatch` refuses."""
+    if isinstance(exc, FailedJobError):
+        print(f"error: SLURM took no job: {exc}", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, exc, trace)
+
+
+def with_values(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    """Return a copy of `cfg` with `key=value` overrides in it; new keys are added.
+
+    Values are read as Hydra reads them. A text that its grammar does not allow, as a path with
+    brackets or letters beyond ASCII, is taken as it is.
+    """
+    cfg, parser = cfg.copy(), OverridesParser.create()
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        key = key.lstrip("+")
         if not key or not equals or key.startswith("~"):
-            return f"{arg!r} is not an override. Overrides look like key=value."
-        if re.match(r"\W*hydra\b", key):
-            return f"{arg}: Hydra's own settings are config.yaml's; the command line has none."
-        if group := self._group_of(arg):
-            choices = self.choices(group)
-            if value in choices:
-                return None
-            hint = f" A folder of audio: dset=folder dset.path={value}." if "/" in value else ""
-            return f"{arg}: {unknown_name(group, value, choices)}{hint}"
-        node = OmegaConf.select(self._base_cfg, key)
-        if isinstance(node, DictConfig) and not value.startswith("{"):
+            raise ValueError(f"{override!r} is not an override. Overrides look like key=value.")
+        try:
+            (parsed,) = parser.parse_overrides([f"x={text}"])
+            value = text if parsed.is_sweep_override() else parsed.value()
+        except HydraException as exc:
+            if text.startswith(("[", "{", "'", '"')):
+                raise ValueError(f"{override}: {_reason(exc)}") from exc
+            value = text
+        node = OmegaConf.select(cfg, key)
+        if isinstance(node, DictConfig) and not isinstance(value, dict):
             keys = ", ".join(f"{key}.{name!s}" for name in node)
-            return f"{arg}: {key} has keys of its own; set these: {keys}."
-        return None
-
-    def _group_of(self, arg: str) -> str | None:
-        """The group that an override chooses from, if it does."""
-        group = arg.partition("=")[0].lstrip("+").partition("@")[0]
-        return group if group in self._config_groups else None
-
-    def _explain(self, exc: Exception, argv: Sequence[str]) -> str:
-        """Hydra's error about a key that is not there, with the keys that are."""
-        text = str(exc)
-        if match := re.match(r"Could not override '([^']+)'", text):
-            # The keys are those of the groups chosen.
-            return _unknown_key(match[1], self.compose([a for a in argv if self._group_of(a)]))
-        if match := re.match(r"Could not override '?([\w/@.]+)'?\.\s*No match", text):
-            groups = [g for g in self._config_groups if not g.startswith("hydra")]
-            return f"{match[1]}: no such group. Groups: {', '.join(groups)}."
-        return _reason(exc)
-
-
-def _unknown_key(key: str, cfg: DictConfig) -> str:
-    """The error for a dotted key that is not in `cfg`, from the first part that is missing."""
-    *path, leaf = key.split(".")
-    parent = ""
-    node: Any = cfg
-    for part in path:
-        if not isinstance(node, DictConfig) or part not in node:
-            leaf = part
-            break
-        parent, node = f"{parent}.{part}".lstrip("."), node[part]
-    if not isinstance(node, DictConfig):
-        return f"{key}: {parent} is a value and has no keys."
-    names = [str(name) for name in node]
-    prefix, where = (f"{parent}.", f" in {parent}") if parent else ("", "")
-    hint = did_you_mean(leaf, names, prefix)
-    return f"{key}: no such key.{hint} Valid keys{where}: {', '.join(names)}."
+            raise ValueError(f"{override}: {key} has keys of its own; set these: {keys}.")
+        OmegaConf.update(cfg, key, value, force_add=True)
+    return cfg
 
 
 def _reason(exc: BaseException) -> str:
-    """The first line of an exception, or of its cause where Hydra's own says little."""
-    text = str(exc).partition("\n")[0]
-    cause = exc.__cause__ or exc.__context__
+    """An exception in one line, with its cause where Hydra's own text says little."""
+    lines = str(exc).splitlines() or [type(exc).__name__]
     if isinstance(exc, yaml.MarkedYAMLError) and exc.problem_mark:
         return f"{exc.problem_mark.name}, line {exc.problem_mark.line + 1}: {exc.problem}."
-    if isinstance(exc, HydraException) and cause is not None:
-        return f"{text} {_reason(cause)}".strip()
+    if isinstance(exc, HydraException):
+        cause = exc.__cause__ or exc.__context__
+        return " ".join([*lines[:2], *([_reason(cause)] if cause else [])])
     if isinstance(exc, OmegaConfBaseException) and exc.full_key:
-        return f"{exc.full_key}: {text}"
-    return text or type(exc).__name__
+        return f"{exc.full_key}: {lines[0]}"
+    return lines[0]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, ListConfig, open_dict
 
 from adversarial_trainer.adversarial.discriminators import DISCRIMINATORS
 from adversarial_trainer.losses import LOSSES
@@ -59,7 +59,7 @@ def selected(cfg: DictConfig) -> DictConfig:
     """
     cfg = cfg.copy()
     listed = cfg.adversarial.discriminators
-    chosen = [listed] if isinstance(listed, str) else list(listed or [])
+    chosen = list(listed) if isinstance(listed, ListConfig) else [listed]
     weighted = [name for name, weight in cfg.losses.items() if weight is not None]
     measured = [name for name, on in cfg.evaluate.metrics.items() if on is not False]
     _keep(cfg.adversarial, DISCRIMINATORS, chosen)

@@ -2,53 +2,43 @@
 
 A group is the arguments of a constructor, whose signature is then all there is to know, or a
 dataclass below, or both side by side (as in `optim`, which holds the loop's keys and the
-optimizer's).
+optimizer's). pydantic checks values against the type hints.
 """
 
 from __future__ import annotations
 
-import math
-import types
-import typing
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from inspect import Parameter
-from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, NamedTuple, Union
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+)
 
 from adversarial_trainer.registry import did_you_mean, format_value, parameters
 
-
-class Range(NamedTuple):
-    """Limits of a number, for `Annotated`; `low` itself is excluded where `above`."""
-
-    low: float
-    high: float = math.inf
-    above: bool = False
-
-    def allows(self, value: float) -> bool:
-        return value <= self.high and (value > self.low if self.above else value >= self.low)
-
-    def __str__(self) -> str:
-        low = f"{'>' if self.above else '>='} {self.low:g}"
-        return low if self.high == math.inf else f"{low} and <= {self.high:g}"
-
-
-NotNegative = Annotated[int, Range(0)]
-Positive = Annotated[int, Range(1)]
-Number = Annotated[float, Range(0)]
-Seconds = Annotated[float, Range(0, 86400, above=True)]
+Seconds = Annotated[float, Field(gt=0, le=86400)]
 # A group that is checked on its own, by the constructors that read it.
 Group = Mapping[str, Any]
+# A bool is no number, 1.0 no whole number, and no number is infinite or NaN.
+STRICT = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 
 
 @dataclass
 class Dataset:
-    batch_size: Positive
+    batch_size: PositiveInt
     segment_duration: Seconds
-    num_workers: Annotated[int, Range(0, 512)]
-    valid_samples: Positive
+    num_workers: Annotated[int, Field(ge=0, le=512)]
+    valid_samples: PositiveInt
 
 
 @dataclass
@@ -61,10 +51,10 @@ class Stages:
 
 @dataclass
 class Shares:
-    train: Number
-    valid: Number
-    evaluate: Number
-    generate: Number
+    train: NonNegativeFloat
+    valid: NonNegativeFloat
+    evaluate: NonNegativeFloat
+    generate: NonNegativeFloat
 
 
 @dataclass
@@ -81,27 +71,27 @@ class Dset:
 class Loop:
     """Keys of `optim` that are the training loop's and not the optimizer's."""
 
-    epochs: NotNegative
-    updates_per_epoch: Positive
-    max_norm: Number
-    max_bad_steps: Positive
+    epochs: NonNegativeInt
+    updates_per_epoch: PositiveInt
+    max_norm: NonNegativeFloat
+    max_bad_steps: PositiveInt
     ema: Group
 
 
 @dataclass
 class Valid:
-    every: NotNegative
+    every: NonNegativeInt
 
 
 @dataclass
 class Evaluate:
     """Keys of `evaluate` beside the groups of the metrics."""
 
-    every: NotNegative
+    every: NonNegativeInt
     at_start: bool
-    num_files: Positive | None
+    num_files: PositiveInt | None
     max_duration: Seconds | None
-    bandwidths: Literal["highest", "all"] | Sequence[Positive]
+    bandwidths: Literal["highest", "all"] | Sequence[PositiveInt]
     metrics: Group
 
 
@@ -109,23 +99,23 @@ class Evaluate:
 class MetricFiles:
     """Key of a metric's group beside the arguments of the metric."""
 
-    num_files: Positive | None = None
+    num_files: PositiveInt | None = None
 
 
 @dataclass
 class Generate:
-    every: NotNegative
-    num_files: Positive | None
+    every: NonNegativeInt
+    num_files: PositiveInt | None
     max_duration: Seconds | None
-    bandwidths: Literal["all", "highest"] | Sequence[Positive]
+    bandwidths: Literal["all", "highest"] | Sequence[PositiveInt]
     report: bool
 
 
 @dataclass
 class Checkpoint:
-    every_updates: NotNegative
-    keep_last: NotNegative
-    keep_every: NotNegative
+    every_updates: NonNegativeInt
+    keep_last: NonNegativeInt
+    keep_every: NonNegativeInt
     best: str | None
     best_mode: Literal["min", "max"]
 
@@ -138,7 +128,7 @@ class Resume:
 @dataclass
 class Logging:
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"]
-    every: Positive
+    every: PositiveInt
     tensorboard: bool
     wandb: bool
     wandb_project: str
@@ -152,7 +142,7 @@ class Adversarial:
 
     discriminators: str | Sequence[str]
     loss: str
-    warmup_updates: NotNegative
+    warmup_updates: NonNegativeInt
     feature_matching: Group
     optim: Group
     schedule: Group
@@ -163,11 +153,11 @@ class Run:
     """A whole configuration."""
 
     solver: str | None
-    sample_rate: Annotated[int, Range(1000, 768_000)]
-    channels: Annotated[int, Range(1, 64)]
-    seed: NotNegative
+    sample_rate: Annotated[int, Field(ge=1000, le=768_000)]
+    channels: Annotated[int, Field(ge=1, le=64)]
+    seed: NonNegativeInt
     device: str
-    num_threads: Annotated[int, Range(1, 1024)] | None
+    num_threads: Annotated[int, Field(ge=1, le=1024)] | None
     precision: Literal["float32", "float64", "bf16"]
     compile: bool
     compile_mode: Literal["default", "reduce-overhead", "max-autotune"]
@@ -223,78 +213,28 @@ def check_group(
     valid = [name for name, p in known.items() if p.kind is not p.VAR_KEYWORD]
     prefix, where = (f"{key}.", f" in {key}") if key else ("", "")
     for name, value in given.items():
-        if name not in valid:
-            if len(valid) < len(known):
-                continue  # the constructor takes any **kwargs
+        if name in valid:
+            check_value(f"{prefix}{name}", value, known[name].annotation)
+        elif len(valid) == len(known):  # the constructor takes no other **kwargs
             hint = did_you_mean(name, valid, prefix)
             keys = ", ".join(valid) or "none"
             raise ValueError(f"{prefix}{name}: no such key.{hint} Valid keys{where}: {keys}.")
-        wanted = known[name].annotation
-        if is_dataclass(wanted):
-            check_group(f"{prefix}{name}", value, wanted)  # type: ignore[arg-type]
-        elif not fits(value, wanted):
-            given_text = f"{prefix}{name}={format_value(value)}"
-            raise ValueError(f"{given_text}: it must be {describe(wanted)}.")
     for name in valid:
         if name not in given and known[name].default is Parameter.empty:
-            wanted = known[name].annotation
-            raise ValueError(f"{prefix}{name} is missing. It must be {describe(wanted)}.")
+            raise ValueError(f"{prefix}{name} is missing.")
 
 
-def fits(value: Any, hint: Any) -> bool:
-    """Whether `value`, as YAML gives it, is of the type `hint`.
-
-    Stricter than Python where a slip would go unnoticed: bools are no numbers, 1.0 is no whole
-    number, and no number is infinite or NaN.
-    """
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any or hint is Parameter.empty:
-        return True
-    if origin is Annotated:
-        return fits(value, arguments[0]) and arguments[1].allows(value)
-    if origin in (Union, types.UnionType):
-        return any(fits(value, member) for member in arguments)
-    if origin is Literal:
-        return any(value == choice and type(value) is type(choice) for choice in arguments)
-    if hint in (None, type(None)):
-        return value is None
-    if hint is float:
-        return type(value) in (int, float) and math.isfinite(value)
-    if hint in (bool, int):
-        return type(value) is hint
-    if hint in (str, Path):
-        return isinstance(value, str) and "\0" not in value
-    if origin is tuple and Ellipsis not in arguments:
-        return (
-            isinstance(value, list)
-            and len(value) == len(arguments)
-            and all(fits(item, member) for item, member in zip(value, arguments, strict=True))
-        )
-    if origin in (Sequence, list, tuple):
-        return isinstance(value, list) and all(fits(item, arguments[0]) for item in value)
-    if origin in (Mapping, dict):
-        return isinstance(value, dict) and all(
-            fits(key, arguments[0]) and fits(item, arguments[1]) for key, item in value.items()
-        )
-    return False  # a tensor, say, which no YAML holds
-
-
-def describe(hint: Any) -> str:
-    """What fits `hint`, in words; empty for what no YAML holds."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Annotated:
-        return f"{describe(arguments[0])} {arguments[1]}"
-    if origin in (Union, types.UnionType):
-        members = dict.fromkeys(describe(member) for member in arguments)
-        return ", or ".join(filter(None, members))
-    if origin is Literal:
-        return " or ".join(str(choice) for choice in arguments)
-    if origin is tuple and Ellipsis not in arguments:
-        return f"a list of {len(arguments)}, each {describe(arguments[0])}"
-    if origin in (Sequence, list, tuple):
-        return f"a list, each item {describe(arguments[0])}"
-    if origin in (Mapping, dict) or is_dataclass(hint):
-        return "a group of keys"
-    words: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number"}
-    words |= {Any: "a value", str: "a text", Path: "a text", None: "null", type(None): "null"}
-    return words.get(hint, "")
+def check_value(key: str, value: Any, hint: Any) -> None:
+    """Raise ValueError unless `value`, as YAML gives it, is of the type `hint`."""
+    if is_dataclass(hint):
+        check_group(key, value, hint)  # type: ignore[arg-type]
+    elif hint is not Parameter.empty:
+        try:  # as JSON, which has lists where Python has tuples and sequences, too
+            TypeAdapter(hint, config=STRICT).validate_json(json.dumps(value, default=str))
+        except ValidationError as exc:
+            told = [e["msg"] for e in exc.errors() if e["type"] != "needs_python_object"]
+            wanted = ", or ".join(dict.fromkeys(told)).replace("Input should be", "it must be")
+            wanted = wanted.replace("a valid array", "a list").replace(
+                "an object", "a group of keys"
+            )
+            raise ValueError(f"{key}={format_value(value)}: {wanted}.") from None

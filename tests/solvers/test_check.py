@@ -70,7 +70,7 @@ TOGETHER = [
     ("freeze=[encoder]", "freeze=.*stay at random; name its weights by continue_from"),
     ("dataset.segment_duration=1e-6", "dataset.segment_duration=1e-06: less than a sample"),
     ("device=meta", "device=meta: use auto, cpu, cuda or cuda:N"),
-    ("slurm.gpus=many", "slurm.gpus=many: a whole number is needed"),
+    ("slurm.gpus=many", "slurm.gpus=many: it must be a valid integer"),
     ("adversarial=msd adversarial.msd.groups=[3,3,3,3]", "adversarial.msd.groups="),
 ]
 
@@ -89,7 +89,7 @@ REFUSED = [
     ("adversarial.every=0", "adversarial.every=0: every must be at least 1"),
     ("adversarial.start_step=-1", "adversarial.start_step=-1: start_step must be"),
     ("adversarial.msstftd.n_ffts=[256]", "adversarial.msstftd.hop_lengths=.* each of n_ffts"),
-    ("adversarial.msstftd.filters=abc", "adversarial.msstftd.filters=abc: .*whole number"),
+    ("adversarial.msstftd.filters=abc", "adversarial.msstftd.filters=abc: .*valid integer"),
     ("adversarial.optim.betas=[2,2]", "adversarial.optim.betas=.*Invalid beta"),
     ("adversarial.schedule.warmup_updates=-1", "adversarial.schedule.warmup_updates=-1: "),
     ("optim.betas=[2,2]", "^optim.betas=.*: Invalid beta parameter"),
@@ -98,7 +98,7 @@ REFUSED = [
     ("loss.msspec.n_mels=0", "loss.msspec.n_mels=0: n_mels must be"),
     ("balancer.total_norm=0", "balancer.total_norm=0: total_norm must be"),
     ("device=gpu", "device=gpu: use auto, cpu, cuda"),
-    ("evaluate.visqol.mode=music", "evaluate.visqol.mode=music: .*audio or speech"),
+    ("evaluate.visqol.mode=music", "evaluate.visqol.mode=music: .*'audio' or 'speech'"),
     ("generate.bandwidths=[9]", r"generate.bandwidths=\[9\]: .*1..2"),
     ("dset.shares.train=0", r"dset.shares.train=0 gives train no files"),
     ("dset.shares.valid=0", r"dset.shares.valid=0 .*valid.every=0"),
@@ -171,7 +171,7 @@ def test_every_key_refuses_what_no_key_takes() -> None:
         key for key in flatten(OmegaConf.to_container(cfg, resolve=True)) if "_params" not in key
     ]
     assert len(keys) > 120
-    for key, value in zip(keys, itertools.cycle([math.nan, [[1]], {"a": [1]}, "???", "a\0b"])):
+    for key, value in zip(keys, itertools.cycle([math.nan, [[1]], {"a": [1]}, "???"])):
         if key.startswith("slurm."):  # text that only sbatch can judge
             continue
         parent, leaf = OmegaConf.select(cfg, key.rpartition(".")[0]), key.rpartition(".")[2]

@@ -1,17 +1,20 @@
-"""Wrong command lines end with one line that says what is wrong and what would be right."""
+"""Wrong command lines and files end with one line that says what is wrong and what is right."""
 
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from dora.run import check_job_and_clear
+from micro import ROOT
 
 from adversarial_trainer.train import main
-from adversarial_trainer.training.experiment import exit_with_error
+from adversarial_trainer.training.config_files import check_config_files
+from adversarial_trainer.training.experiment import dora_command, exit_with_error
 
 ADVERSARIAL = "hifigan, mpd, msd, "
 
@@ -19,39 +22,38 @@ ADVERSARIAL = "hifigan, mpd, msd, "
 WRONG: list[tuple[str, list[str]]] = [
     ("adversarial=mdp", ["adversarial=mdp", ADVERSARIAL]),
     ("adversarial=null", ["adversarial=null", ADVERSARIAL]),
-    ("adversarial=", ["adversarial=:", ADVERSARIAL]),
-    ("solver=x", ["solver=x", "encodec", "tiny"]),
     ("solver=", ["solver=:", "encodec", "tiny"]),
-    ("optim=sgd", ["optim=sgd", "adam, adamw"]),
     ("schedule@adversarial.schedule=cos", ["cos", "constant, cosine, exponential"]),
+    ("schedule@foo=cosine", ["'schedule@foo'", "schedule@adversarial.schedule"]),
+    ("loss=mel", ["'loss'", "loss@loss.mel"]),
     ("dset=/data/audio", ["dset=/data/audio", "demo, folder", "dset=folder dset.path=/data/audio"]),
-    ("adversarial.mpd.period=[2]", ["adversarial.mpd.period", "Did you mean", "mpd.periods?"]),
+    ("adversarial.msstftd.filter=2", ["adversarial.msstftd.filter", "Did you mean", ".filters?"]),
     ("nosuch=1", ["nosuch", "Valid keys: ", "sample_rate", "adversarial"]),
     ("optim.epoch=1", ["optim.epoch", "Did you mean optim.epochs?", "updates_per_epoch"]),
-    ("adversarial.loss.x=3", ["adversarial.loss.x", "adversarial.loss is a value"]),
-    ("seed.x.y=3", ["seed.x.y", "seed is a value"]),
+    ("adversarial.loss.x=3", ["adversarial.loss={'x': 3}: it must be a valid string"]),
+    ("freeze.x=3", ["freeze.x: "]),
     ("adversarial.optim=adam", ["adversarial.optim=adam", "adversarial.optim.lr"]),
+    ("evaluate=false", ["evaluate=false", "evaluate.every"]),
+    ("adversarial.discriminators=3", ["adversarial.discriminators=3: it must be a valid string"]),
     ("foo", ["'foo'", "key=value"]),
-    ("seed", ["'seed'", "key=value"]),
     ("=3", ["'=3'", "key=value"]),
     ("~seed", ["'~seed'", "key=value"]),
-    ("optim.lr=", ["optim.lr=: it must be a number"]),
-    ("optim.lr=fast", ["optim.lr=fast: it must be a number"]),
-    ("optim.lr=[1e-3]", ["optim.lr=[0.001]: it must be a number"]),
-    ("++optim.lr=fast", ["optim.lr=fast: it must be a number"]),
-    ("optim.epochs=true", ["optim.epochs=true: it must be a whole number >= 0"]),
-    ("dataset.batch_size=2.5", ["dataset.batch_size=2.5: it must be a whole number >= 1"]),
-    ("show=1", ["show=1: it must be true or false"]),
-    ("adversarial.normalize=yess", ["adversarial.normalize=yess: it must be true or false"]),
-    ("dora.dir=5", ["dora.dir=5: a folder"]),
-    ("dora.dir=null", ["dora.dir=null: a folder"]),
-    ("dora.dir=[a]", ["dora.dir=", "a folder"]),
-    ("dora.git_save=3", ["dora.git_save=3: it must be true or false"]),
-    ("optim.lr=1e-3,1e-4", ["optim.lr=1e-3,1e-4"]),
+    ("optim.lr=", ["optim.lr=: it must be a valid number"]),
+    ("optim.lr=[1e-3]", ["optim.lr=[0.001]: it must be a valid number"]),
+    ("optim.lr=1e-3,1e-4", ["optim.lr=1e-3,1e-4: it must be a valid number"]),
+    ("++optim.lr=fast", ["optim.lr=fast: it must be a valid number"]),
+    ("optim.epochs=true", ["optim.epochs=true: it must be a valid integer"]),
+    ("show=1", ["show=1: it must be a valid boolean"]),
+    ("dora.dir=null", ["dora.dir=null: it must be a valid string"]),
+    ("dora.git_save=3", ["dora.git_save=3: it must be a valid boolean"]),
     ("seed=[1", ["seed=[1"]),
-    ("continue_from=a/b=c", ["continue_from=a/b=c"]),
     ("optim.lr='", ["optim.lr='"]),
     ("seed=${nosuch}", ["nosuch"]),
+    ("slurm.tim=5", ["slurm.tim: no such key. Did you mean slurm.time?"]),
+    ("slurm.time=1:00:00", ["slurm.time=1:00:00: it must be a valid integer"]),
+    ("slurm.mem_per_gpu=4.5", ["slurm.mem_per_gpu=4.5: it must be a valid integer"]),
+    ("slurm.gpus=-1", ["slurm.gpus=-1: it must be greater than or equal to 0"]),
+    ("slurm.one_task_per_node=1", ["slurm.one_task_per_node=1: it must be a valid boolean"]),
 ]
 
 
@@ -61,8 +63,7 @@ def error_line(argv: Sequence[str], capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit) as exit_:
         main.get_xp(argv)
     out, err = capsys.readouterr()
-    assert exit_.value.code == 2
-    assert out == ""
+    assert exit_.value.code == 2 and out == ""
     assert err.startswith("error: ") and err.endswith("\n") and err.count("\n") == 1
     assert "Traceback" not in err
     return err
@@ -77,26 +78,20 @@ def test_one_line_names_key_and_choices(
 
 
 @pytest.mark.parametrize(
-    "argv",
+    "line",
     [
-        ["solver=encodec", "adversarial=msstftd"],
-        ["solver=encodec", "adversarial=mpd", "adversarial.loss=hinge2"],
-        ["solver=encodec", "adversarial.discriminators=[msstftd,mpd]", "adversarial.mpd.filters=4"],
-        ["solver=encodec", "adversarial.discriminators=mpd"],
-        ["solver=encodec", "adversarial=none"],
-        ["solver=encodec", "dset=folder", "dset.path=/data/audio"],
-        ["solver=tiny", "optim.lr=1", "optim.ema.decay=0", "losses.mel=1", "show=true"],
-        ["solver=tiny", "optim@adversarial.optim=adamw", "schedule@adversarial.schedule=cosine"],
-        ["solver=tiny", "schedule=cosine", "schedule.total_updates=100"],
-        ["solver=tiny", "adversarial.mpd.periods=[2,3]", "evaluate.num_files=3", "num_threads=1"],
-        ["solver=tiny", "generate.bandwidths=[1,8]", "quantizer.dropout_choices=null"],
-        ["solver=tiny", "adversarial.mpd.activation_params={negative_slope: 0.2}"],
-        ["solver=tiny", "continue_from='a/b=c'"],
+        "solver=encodec adversarial=mpd adversarial.loss=hinge2",
+        "solver=encodec adversarial.discriminators=[msstftd,mpd] adversarial.mpd.filters=4",
+        "solver=encodec adversarial.discriminators=mpd dset=folder dset.path=/data/audio",
+        "solver=tiny optim.lr=1 optim.ema.decay=0 losses.mel=1 show=true",
+        "solver=tiny optim@adversarial.optim=adamw schedule@adversarial.schedule=cosine",
+        "solver=tiny schedule=cosine schedule.total_updates=100 adversarial=none",
+        "solver=tiny generate.bandwidths=[1,8] quantizer.dropout_choices=null num_threads=1",
+        "solver=tiny continue_from='a/b=c' slurm.partition=x slurm.constraint=a100|h100",
     ],
-    ids=" ".join,
 )
-def test_right_command_lines_pass(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.get_xp(argv).sig
+def test_right_command_lines_pass(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.get_xp(line.split()).sig
     assert capsys.readouterr().err == ""
 
 
@@ -106,18 +101,8 @@ def test_dora_dir_on_the_command_line(tmp_path: Path) -> None:
     xp = main.get_xp(["solver=tiny", f"dora.dir={tmp_path}"])
     assert xp.folder == tmp_path / "xps" / usual.sig
     assert xp.link.history_file.parent == xp.folder
-    assert xp.sig == usual.sig
     assert not xp.folder.exists()  # asking makes nothing
     assert main.get_xp(["solver=tiny"]).folder == usual.folder
-
-
-def test_an_error_leaves_no_trace() -> None:
-    """Dora keeps the path to where a comparison broke off, and puts it before the next run's."""
-    usual = main.get_xp(["solver=tiny", "seed=1"])
-    with pytest.raises(SystemExit):
-        main.get_xp(["solver=tiny", "seed=${nosuch}"])
-    again = main.get_xp(["solver=tiny", "seed=1"])
-    assert again.delta == usual.delta == [["solver", "tiny"], ["seed", 1]]
 
 
 def test_only_rank_zero_prints(
@@ -126,16 +111,12 @@ def test_only_rank_zero_prints(
     for rank, printed in (("1", ""), ("0", "error: several lines\n")):
         for name, value in (("RANK", rank), ("LOCAL_RANK", rank), ("WORLD_SIZE", "2")):
             monkeypatch.setenv(name, value)
-        with pytest.raises(SystemExit) as exit_:
+        with pytest.raises(SystemExit, match="2"):
             exit_with_error("several\nlines")
-        assert exit_.value.code == 2
         assert capsys.readouterr().err == printed
 
 
-@pytest.mark.parametrize(
-    "slip",
-    ["optim.lr=-1", "quantizer.n_q=0", "adversarial.discriminators=[mdp]", "checkpoint.best=x"],
-)
+@pytest.mark.parametrize("slip", ["optim.lr=-1", "quantizer.n_q=0", "checkpoint.best=x"])
 def test_a_refused_start_writes_and_clears_nothing(
     tmp_path: Path, slip: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,9 +128,9 @@ def test_a_refused_start_writes_and_clears_nothing(
     (folder / "checkpoint.th").touch()
     before = sorted(tmp_path.rglob("*"))
     for start in (main, lambda: check_job_and_clear(argv, main, clear=True)):
-        with pytest.raises(SystemExit) as exit_:
+        with pytest.raises(SystemExit, match="2"):
             start()
-        assert exit_.value.code == 2 and sorted(tmp_path.rglob("*")) == before
+        assert sorted(tmp_path.rglob("*")) == before
     assert capsys.readouterr().err.count("error: " + slip.split("=")[0]) == 2
 
 
@@ -160,3 +141,108 @@ def test_a_run_that_was_made_is_found_whatever_its_configuration(
     monkeypatch.setattr(main, "dora", dataclasses.replace(main.dora, dir=tmp_path))
     xp = main.init_xp(main.find_xp(["solver=tiny", "quantizer.n_q=0", f"dora.dir={tmp_path}"]))
     assert main.get_xp_from_sig(xp.sig).sig == xp.sig
+
+
+# YAML files that people write.
+
+RECIPE = """\
+# @package _global_
+defaults:
+  - override /model: tiny
+
+solver: compression
+"""
+LINES = RECIPE.count("\n")
+# What is appended to a recipe, and what the line about it says.
+APPENDED = [
+    ("seed: [1, 2\nshow: 3\n", 2, "expected ',' or ']'"),
+    ("optim:\n\tlr: 3\n", 2, "found character"),
+    ("a: &a [x, x]\nb: &b [*a, *a]\n", 2, "*a: aliases"),
+    ("a: " + "[" * 5000 + "]" * 5000, 1, "nested more than 32 levels"),
+    ("optim:\n  _target_: os.system\n", 2, "_target_: files do not name code"),
+    ("hydra:\n  run: {dir: /tmp}\n", 1, "hydra: only config.yaml"),
+]
+
+
+@pytest.mark.parametrize("text, line, part", APPENDED, ids=[part for _, _, part in APPENDED])
+def test_a_wrong_file_is_named_with_the_line(
+    tmp_path: Path, text: str, line: int, part: str
+) -> None:
+    path = tmp_path / "solver" / "mine.yaml"
+    path.parent.mkdir()
+    path.write_text(RECIPE + text)
+    with pytest.raises(ValueError) as error:
+        check_config_files(tmp_path)
+    message = str(error.value)
+    assert message.startswith(f"{path}, line {LINES + line}: ") and part in message
+    assert "\n" not in message and len(message) < 600
+
+
+@pytest.mark.parametrize("content", [b"3", b"- 1\n", b"\xff: 1", b"a: \x01"])
+def test_not_a_configuration(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.yaml").write_bytes(content)
+    with pytest.raises(ValueError, match="x.yaml") as error:
+        check_config_files(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text, part",
+    [
+        ("seed: 3\nseed: 4\n", f"mine.yaml, line {LINES + 2}: found duplicate key seed."),
+        ("balancer: 3\n", "balancer=3: it must be "),
+        ("model: [1]\n", "Cannot merge DictConfig with ListConfig"),
+        ("seed: ${nosuch}\n", "seed: Interpolation key 'nosuch' not found"),
+        ("dora: {dirr: x}\n", "dora.dirr: no such key. Did you mean dora.dir?"),
+    ],
+)
+def test_what_is_right_as_yaml_is_judged_like_what_is_typed(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    text: str,
+    part: str,
+) -> None:
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    monkeypatch.setattr(main, "full_config_path", tmp_path / "config")
+    (tmp_path / "config" / "solver" / "mine.yaml").write_text(RECIPE + text)
+    assert part in error_line(["solver=mine"], capsys)
+
+
+# What a cluster is asked for; on a cluster: test_slurm.py.
+
+
+def test_slurm_settings_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["PARTITION", "ACCOUNT", "QOS", "CONSTRAINT", "TIME", "MEM_GB", "CPUS"]
+    for name in names:
+        monkeypatch.delenv(f"SLURM_{name}", raising=False)
+    config = main.get_slurm_config()
+    assert config.partition is config.account is config.qos is config.constraint is None
+    assert (config.time, config.mem_per_gpu, config.cpus_per_gpu) == (1440, 40, 10)
+    assert config.srun_args == ["--kill-on-bad-exit=1"]
+    values = ["gpu", "lab", "long", "a100|h100", "60", "8", "4"]
+    for name, value in zip(names, values, strict=True):
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    config = main.get_slurm_config()
+    assert [config.partition, config.account, config.qos, config.constraint] == values[:4]
+    assert (config.time, config.mem_per_gpu, config.cpus_per_gpu) == (60, 8, 4)
+    monkeypatch.setenv("SLURM_PARTITION", "")
+    assert main.get_slurm_config().partition is None
+
+
+def test_slurm_settings_of_a_launch_and_of_a_grid(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Dora itself would ignore them."""
+    for line, time in (("slurm.time=5", 5), ("slurm.gpus=two", None)):
+        monkeypatch.setattr(sys, "argv", ["dora", "launch", "solver=tiny", line])
+        monkeypatch.setattr(main, "command", dora_command())
+        if time is not None:
+            assert main.get_slurm_config().time == time
+            continue
+        with pytest.raises(SystemExit):
+            main.get_slurm_config()
+        assert "slurm.gpus=two: it must be a valid integer." in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main.value_to_argv([{"seed": 1}, {"slurm.time": 5}])
+    assert "slurm.time=5: a grid's file asks for it" in capsys.readouterr().err
