@@ -2,7 +2,6 @@ import os
 from pathlib import Path
 
 import pytest
-import soundfile
 import torch
 
 from adversarial_trainer import audio
@@ -15,7 +14,7 @@ def noise(channels: int, length: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(channels, length, generator=generator) * 1.6 - 0.8
 
 
-@pytest.mark.parametrize("name", ["a.wav", "a.flac", "b c.aiff", "ü\n名.wav", "deep/er/a.wav"])
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "b c.aiff", "ü\n名.wav", "deep/er/\udcff.wav"])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_sixteen_bits_come_back_exactly(tmp_path: Path, name: str, channels: int) -> None:
     wav = (noise(channels, 1000) * 32768).round() / 32768
@@ -24,21 +23,11 @@ def test_sixteen_bits_come_back_exactly(tmp_path: Path, name: str, channels: int
     back, rate = audio.read(tmp_path / name)
     assert rate == RATE and torch.equal(back, wav)
     assert audio.info(tmp_path / name) == (RATE, channels, 1000, 1000 / RATE)
-    assert soundfile.info(str(tmp_path / name)).subtype == "PCM_16"
     assert len(list((tmp_path / name).parent.iterdir())) == 1  # no temporary file stays
-
-
-def test_names_that_are_not_utf8(tmp_path: Path) -> None:
-    path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.wav")
-    audio.write(path, noise(1, 100), RATE)
-    assert audio.read(path)[0].shape == (1, 100)
-
-
-@pytest.mark.parametrize("subtype, tolerance", [("PCM_24", 2**-24), ("FLOAT", 0.0)])
-def test_other_subtypes(tmp_path: Path, subtype: str, tolerance: float) -> None:
-    wav = noise(1, 1000)
-    audio.write(tmp_path / "a.wav", wav, RATE, subtype=subtype)
-    assert (audio.read(tmp_path / "a.wav")[0] - wav).abs().max() <= tolerance
+    for subtype, tolerance in (("PCM_24", 2**-24), ("FLOAT", 0.0)):
+        wav = noise(1, 1000)
+        audio.write(tmp_path / "b.wav", wav, RATE, subtype=subtype)
+        assert (audio.read(tmp_path / "b.wav")[0] - wav).abs().max() <= tolerance
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "opus", "mp3"])

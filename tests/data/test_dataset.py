@@ -118,43 +118,29 @@ def test_segment_of_the_whole_file_and_of_one_sample(tmp_path: Path) -> None:
         SegmentDataset([], 1.0, RATE, 1)
 
 
-@pytest.mark.parametrize("harm", ["delete", "truncate", "nan", "shorter"])
-def test_a_file_that_breaks_later_is_skipped(tmp_path: Path, harm: str) -> None:
+def test_a_file_that_breaks_later_is_skipped(tmp_path: Path) -> None:
     for name in "abc":
         make(tmp_path / f"{name}.flac", 3.0, seed=ord(name))
     dataset = SegmentDataset(scan(tmp_path, progress=False).files, 0.5, RATE, 1)
     before = [dataset[0, index] for index in range(60)]
     broken = tmp_path / "b.flac"
-    if harm == "truncate":
-        broken.write_bytes(broken.read_bytes()[: broken.stat().st_size // 4])
-    else:
-        broken.unlink()
-    if harm == "nan":
-        data = np.full(3 * RATE, np.nan, np.float32)
-        soundfile.write(broken, data, RATE, format="WAV", subtype="FLOAT")
-    elif harm == "shorter":  # still good: read as it is now
-        make(broken, 0.25)
-    touched = 0
-    for index, (wav, info) in enumerate(before):
-        now, now_info = dataset[0, index]
-        if info.path != str(broken):
-            assert torch.equal(now, wav) and now_info == info  # others do not notice
-            continue
-        again, again_info = dataset[0, index]
-        assert torch.equal(now, again) and now_info == again_info
-        if harm == "shorter":
-            assert now_info.path == str(broken) and now_info.pad == 6000
-        elif harm != "truncate" or now_info.path != str(broken):
-            touched += 1
-            assert now_info.path != str(broken)
-            assert [path for path, _ in now_info.skipped] == [str(broken)]
-    assert (touched > 5) == (harm != "shorter")
-
-
-def test_when_nothing_can_be_read_it_ends(tmp_path: Path) -> None:
-    metas = [AudioMeta(f"{tmp_path}/{n}.wav", 1.0, RATE) for n in range(3)]
+    broken.unlink()
+    after = [dataset[0, index] for index in range(60)]
+    make(broken, 0.25)  # still good: read as it is now
+    shorter = [dataset[0, index] for index in range(60)]
+    assert sum(info.path == str(broken) for _, info in before) > 5
+    for (wav, info), (other, other_info), (_, short_info) in zip(
+        before, after, shorter, strict=True
+    ):
+        if info.path != str(broken):  # others do not notice
+            assert torch.equal(other, wav) and other_info == short_info == info
+        else:
+            assert other_info.path != str(broken) and short_info.pad == 6000
+            assert other_info.skipped == ((str(broken), "No such file or directory"),)
+    for name in "abc":
+        (tmp_path / f"{name}.flac").unlink()
     with pytest.raises(RuntimeError, match="epoch 4, item 7") as error:
-        SegmentDataset(metas, 0.1, RATE, 1)[4, 7]
+        dataset[4, 7]
     assert str(error.value).count("No such file") == 3
 
 

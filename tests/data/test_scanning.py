@@ -85,18 +85,3 @@ def test_values_and_errors(tmp_path: Path) -> None:
     (meta,) = scan(tmp_path, progress=False).files
     assert (meta.path, meta.duration) == (str(tmp_path / "d.flac"), 1.0)
     assert (meta.sample_rate, meta.amplitude) == (48_000, 0.75)
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_permissions(tmp_path: Path) -> None:
-    touch(tmp_path, "a.wav", "b.wav", "closed/c.wav")
-    (tmp_path / "b.wav").chmod(0)
-    (tmp_path / "closed").chmod(0)
-    cache = tmp_path / "cache"
-    report = scan(tmp_path, cache, progress=False)
-    (tmp_path / "closed").chmod(0o755)
-    assert [skipped.reason for skipped in report.skipped] == [
-        "unreadable: permission denied", "folder cannot be listed: Permission denied",
-    ]  # fmt: skip
-    (tmp_path / "b.wav").chmod(0o644)
-    assert len(scan(tmp_path, cache, progress=False).files) == 3

@@ -33,23 +33,17 @@ def pair(length: int = 4000, batch: int = 3, channels: int = 2) -> tuple[torch.T
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_mean_over_items(name: str) -> None:
+def test_mean_over_items_that_grows_with_the_noise(name: str) -> None:
     """Splitting a batch changes nothing, so N ranks equal one."""
-    loss, (fake, real) = build(name), pair()
-    fake = fake * torch.tensor([1.0, 0.1, 2.0])[:, None, None]  # items of different levels
-    parts = torch.stack([loss(fake[i : i + 1], real[i : i + 1]) for i in range(3)])
-    assert loss(fake, real).shape == ()
-    assert torch.allclose(loss(fake, real), parts.mean(), rtol=1e-10)
-
-
-@pytest.mark.parametrize("name", LOSSES)
-def test_grows_with_the_noise_and_is_least_for_equal_inputs(name: str) -> None:
     loss, (fake, real) = build(name), pair()
     levels = [0.0, 0.01, 0.1, 1.0]
     values = [loss(real + level * (fake - real), real).item() for level in levels]
     assert values == sorted(values) and values[0] < values[1]
-    if name != "sisnr":
-        assert values[0] == 0
+    assert values[0] == 0 or name == "sisnr"
+    fake = fake * torch.tensor([1.0, 0.1, 2.0])[:, None, None]  # items of different levels
+    parts = torch.stack([loss(fake[i : i + 1], real[i : i + 1]) for i in range(3)])
+    assert loss(fake, real).shape == () and loss(fake, real).dtype == torch.float64
+    assert torch.allclose(loss(fake, real), parts.mean(), rtol=1e-10)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -65,7 +59,7 @@ def test_any_length_gives_finite_gradients(name: str, length: int) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(LOSSES) - {"l1", "l2"}))
-def test_precision_under_autocast(name: str) -> None:
+def test_precision_under_autocast_and_shapes(name: str) -> None:
     """The value does not change under bfloat16 autocast."""
     loss, (fake, real) = build(name), pair()
     fake, real = fake.float(), real.float()
@@ -73,12 +67,8 @@ def test_precision_under_autocast(name: str) -> None:
         value = loss(fake, real)
     assert value.dtype == torch.float32
     assert torch.allclose(value, loss(fake, real), rtol=1e-6)
-
-
-@pytest.mark.parametrize("name", sorted(set(LOSSES) - {"l1", "l2"}))
-def test_shapes_must_agree(name: str) -> None:
     with pytest.raises(ValueError, match=r"\[2, 100\].*\[2, 1, 100\]"):
-        build(name)(torch.zeros(2, 100), torch.zeros(2, 1, 100))
+        loss(torch.zeros(2, 100), torch.zeros(2, 1, 100))
 
 
 def framed(x: torch.Tensor, size: int, hop: int) -> torch.Tensor:
@@ -138,12 +128,10 @@ def test_stft_loss_is_parallel_wavegans_formula() -> None:
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_device_and_dtype_follow(name: str) -> None:
+def test_device_follows(name: str) -> None:
     """Nothing stays on the CPU, and nothing waits for the device ('meta' has no
     values, so that `.item()` or a branch on one would raise)."""
-    loss = build(name)
-    assert loss(*pair()).dtype == torch.float64
-    loss.to("meta")
+    loss = build(name).to("meta")
     fake = torch.zeros(2, 1, 3000, device="meta", requires_grad=True)
     value = loss(fake, torch.zeros(2, 1, 3000, device="meta"))
     value.backward()
