@@ -57,7 +57,10 @@ class SEANetResnetBlock(StreamingModule):
         widths = [dim] + [dim // compress] * (len(kernel_sizes) - 1) + [dim]
         layers: list[nn.Module] = []
         for i, (kernel_size, dilation) in enumerate(zip(kernel_sizes, dilations, strict=True)):
-            layers.append(get_activation(activation, activation_params))
+            params = dict(activation_params or {})
+            if i == 0:
+                params.pop("inplace", None)  # the skip connection reads the same input
+            layers.append(get_activation(activation, params))
             layers.append(conv(widths[i], widths[i + 1], kernel_size, dilation=dilation))
         self.block = nn.Sequential(*layers)
         self.shortcut = nn.Identity() if true_skip else conv(dim, dim, kernel_size=1)
@@ -142,7 +145,7 @@ class SEANetBase(StreamingModule):
         self.n_filters = n_filters
         self.n_residual_layers = n_residual_layers
         self.ratios = list(ratios)
-        self.hop_length = math.prod(ratios)
+        self.hop_length = int(math.prod(ratios))
         self.kernel_size = kernel_size
         self.last_kernel_size = last_kernel_size
         self.residual_kernel_size = residual_kernel_size

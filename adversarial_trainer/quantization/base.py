@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from operator import index
+from typing import Any, SupportsIndex
 
 import torch
 from torch import nn
@@ -118,8 +119,13 @@ class BaseQuantizer(nn.Module):
         return n * math.log2(self.cardinality) * frame_rate / 1000
 
     def _check_count(self, n: int) -> int:
-        if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= self.total_codebooks:
-            raise ValueError(
-                f"Number of codebooks must be an integer in 1..{self.total_codebooks}, got {n!r}"
-            )
-        return n
+        return check_size("Number of codebooks", n, self.total_codebooks)
+
+
+def check_size(key: str, value: SupportsIndex, most: int | None = None) -> int:
+    """Return a whole number in 1..`most`, NumPy's too, as Python's; ValueError if it is none."""
+    valid = isinstance(value, SupportsIndex) and not isinstance(value, bool)
+    if not valid or index(value) < 1 or (most is not None and index(value) > most):
+        allowed = "of at least 1" if most is None else f"in 1..{most}"
+        raise ValueError(f"{key} must be an integer {allowed}, got {value!r}")
+    return index(value)

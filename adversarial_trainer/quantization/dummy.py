@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from adversarial_trainer.quantization.base import BaseQuantizer, QuantizedResult
+from adversarial_trainer.quantization.base import BaseQuantizer, QuantizedResult, check_size
 from adversarial_trainer.registry import register
 
 
@@ -23,9 +23,7 @@ class DummyQuantizer(BaseQuantizer):
 
     def __init__(self, dimension: int = 128) -> None:
         super().__init__()
-        if dimension < 1:
-            raise ValueError(f"dimension must be at least 1, got {dimension}")
-        self.dimension = dimension
+        self.dimension = check_size("dimension", dimension)
 
     def forward(self, x: torch.Tensor, frame_rate: float) -> QuantizedResult:
         bandwidth = torch.full((), self.bandwidth(frame_rate), device=x.device)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from adversarial_trainer import distrib
-from adversarial_trainer.quantization.base import BaseQuantizer, QuantizedResult
+from adversarial_trainer.quantization.base import BaseQuantizer, QuantizedResult, check_size
 from adversarial_trainer.quantization.codebook import (
     BatchStatistics,
     Codebook,
@@ -44,9 +44,16 @@ class ResidualVectorQuantizer(BaseQuantizer):
     N ranks equal one when rank r holds the r-th contiguous part of the batch. Each rank must run
     the same training forwards and updates, with an empty `x` where it has no items.
 
+    The arguments up to `kmeans_iters` are AudioCraft's, in its order; the encodec package has no
+    `q_dropout`. Instead of their `threshold_ema_dead_code`, a number of frames a step, there is
+    `dead_code_threshold`, which means the same for any size of batch: their 2 at 64 x 75 frames and
+    1024 codes is 0.43.
+
     Args:
         dimension: D, size of a frame.
         n_q: number of codebooks.
+        q_dropout: probability, per training step, of using fewer codebooks (quantizer dropout,
+            SoundStream, section III-C).
         bins: codes per codebook.
         decay: of the codebooks' moving averages, in [0, 1).
         kmeans_init: start codebooks by k-means, else at random.
@@ -55,8 +62,6 @@ class ResidualVectorQuantizer(BaseQuantizer):
         kmeans_max_batches: k-means runs after so many batches even with fewer frames.
         dead_code_threshold: a code used less than this share of the mean over the codebook, on
             average and over all ranks, is replaced by a frame; in [0, 1), 0 never replaces.
-        q_dropout: probability, per training step, of using fewer codebooks (quantizer dropout,
-            SoundStream, section III-C).
         dropout_choices: the numbers to draw from, equally likely; None is 1 to the number in use.
             EnCodec at 24 kHz has [2, 4, 8, 16, 32]. Those above the number in use are left out.
         generator: CPU generator that draws alike on all ranks (`distrib.shared_generator`), owned
@@ -73,30 +78,26 @@ class ResidualVectorQuantizer(BaseQuantizer):
 
     def __init__(
         self,
-        dimension: int = 128,
+        dimension: int = 256,
         n_q: int = 8,
+        q_dropout: float = 0.0,
         bins: int = 1024,
         decay: float = 0.99,
         kmeans_init: bool = True,
         kmeans_iters: int = 10,
+        *,
         kmeans_frames_per_code: int = 8,
         kmeans_max_batches: int = 16,
         dead_code_threshold: float = 0.05,
-        q_dropout: float = 0.0,
         dropout_choices: Sequence[int] | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        for key, value in {
-            "dimension": dimension,
-            "n_q": n_q,
-            "bins": bins,
-            "kmeans_iters": kmeans_iters,
-            "kmeans_frames_per_code": kmeans_frames_per_code,
-            "kmeans_max_batches": kmeans_max_batches,
-        }.items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{key} must be an integer of at least 1, got {value!r}")
+        sizes = {"dimension": dimension, "n_q": n_q, "bins": bins, "kmeans_iters": kmeans_iters}
+        sizes["kmeans_frames_per_code"] = kmeans_frames_per_code
+        sizes["kmeans_max_batches"] = kmeans_max_batches
+        for key, size in sizes.items():
+            check_size(key, size)
         for key, share in {"decay": decay, "dead_code_threshold": dead_code_threshold}.items():
             if not 0 <= share < 1:
                 raise ValueError(f"{key} must be in [0, 1), got {share!r}")
@@ -106,9 +107,8 @@ class ResidualVectorQuantizer(BaseQuantizer):
         if choices is not None and not (choices and set(choices) <= set(range(1, n_q + 1))):
             raise ValueError(f"dropout_choices must be integers in 1..{n_q}, n_q, got {choices}")
         self.dimension = dimension
-        self.max_n_q = n_q
-        self.n_q = n_q
-        self.bins = bins
+        self.max_n_q = self.n_q = int(n_q)
+        self.bins = int(bins)
         self.kmeans_iters = kmeans_iters
         self.kmeans_frames = kmeans_frames_per_code * bins
         self.kmeans_max_batches = kmeans_max_batches

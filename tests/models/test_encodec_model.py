@@ -61,7 +61,7 @@ def small_model(
     )
     encoder, decoder = SEANetEncoder(**options), SEANetDecoder(**options)
     if quantizer is None:
-        quantizer = ResidualVectorQuantizer(6, n_q, bins, kmeans_init=False)
+        quantizer = ResidualVectorQuantizer(6, n_q, bins=bins, kmeans_init=False)
     return EncodecModel(
         encoder,
         decoder,
@@ -120,7 +120,7 @@ def published(request):
     ours = EncodecModel(
         SEANetEncoder(**options),
         SEANetDecoder(**options),
-        ResidualVectorQuantizer(128, spec["n_q"], 1024),
+        ResidualVectorQuantizer(128, spec["n_q"]),
         spec["sample_rate"] / 320,
         spec["sample_rate"],
         spec["channels"],
@@ -223,7 +223,7 @@ def test_bandwidth_and_frame_rate():
     assert model.bandwidths == pytest.approx([2 / 3, 4 / 3, 2.0])
     options = dict(n_filters=2, ratios=[8, 5, 4, 2])
     parts = SEANetEncoder(**options), SEANetDecoder(**options)
-    rvq = ResidualVectorQuantizer(128, 4, 1024, kmeans_init=False)
+    rvq = ResidualVectorQuantizer(128, 4, kmeans_init=False)
     assert EncodecModel(*parts, rvq, 44100 / 320, 44100, 1).bandwidth_of(2) == 2.75625
     with pytest.raises(ValueError, match=r"44100 / 320 = 137\.8125.*got 137"):
         EncodecModel(*parts, rvq, 44100 // 320, 44100, 1)

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -116,6 +117,26 @@ def test_activations():
     assert y.abs().max() <= 1
     assert isinstance(decoder.model[-1], torch.nn.Tanh)
     assert encoder.model[-2].negative_slope == 0.3
+    for name in ("Identity", "PReLU"):
+        encoder = SEANetEncoder(**{**SMALL, "ratios": [np.int64(3), 2]}, activation=name)
+        assert (
+            encoder(torch.randn(1, 1, 60)).shape == (1, 6, 10) and type(encoder.hop_length) is int
+        )
+
+
+@pytest.mark.parametrize("true_skip", [True, False])
+@pytest.mark.parametrize("lstm", [0, 1])
+def test_activations_in_place_give_the_same(true_skip, lstm):
+    x = torch.randn(1, 1, 60)
+    outputs, gradients = [], []
+    for inplace in (False, True):
+        torch.manual_seed(0)
+        pair_ = pair(true_skip=true_skip, lstm=lstm, activation_params={"inplace": inplace})
+        outputs.append(pair_[1](pair_[0](x)))
+        outputs[-1].square().sum().backward()
+        gradients.append([p.grad for module in pair_ for p in module.parameters()])
+    torch.testing.assert_close(outputs[0], outputs[1])
+    torch.testing.assert_close(gradients[0], gradients[1])
 
 
 @pytest.mark.parametrize(

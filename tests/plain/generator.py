@@ -109,7 +109,7 @@ class LSTM(nn.Module):
 
 def activation(o: Mapping[str, Any]) -> nn.Module:
     """The one that the configuration names."""
-    return getattr(nn, o["activation"])(**o["activation_params"])
+    return getattr(nn, o["activation"])(**(o["activation_params"] or {}))
 
 
 def residuals(width: int, o: Mapping[str, Any]) -> list[nn.Module]:

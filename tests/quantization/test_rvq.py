@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from encodec.quantization.vq import ResidualVectorQuantizer as EncodecRVQ
@@ -245,6 +246,21 @@ def test_shapes(batch, length, n_q, training):
 def test_wrong_arguments(kwargs, message):
     with pytest.raises(ValueError, match=message):
         build(**kwargs)
+
+
+def test_calls_of_audiocraft():
+    """Its positional order and defaults, and NumPy's integers; what means another thing fails."""
+    rvq = ResidualVectorQuantizer(*(np.int64(n) for n in (6, 3)), True, np.int64(16), 0.9, False, 5)
+    assert (rvq.dimension, rvq.n_q, rvq.bins) == (6, 3, 16)
+    drawn = {rvq(torch.randn(1, 6, 4), 75).codes.shape[1] for _ in range(50)}
+    assert drawn == {1, 2, 3}
+    rvq.set_num_codebooks(np.int64(2))
+    assert rvq.eval().encode(torch.randn(1, 6, 4)).shape == (1, 2, 4)
+    assert ResidualVectorQuantizer(n_q=1).dimension == 256
+    with pytest.raises(TypeError, match="threshold_ema_dead_code"):
+        build(threshold_ema_dead_code=2)
+    with pytest.raises(ValueError, match="q_dropout .* got 1024"):  # the encodec package's order
+        ResidualVectorQuantizer(6, 3, 1024)
 
 
 def test_wrong_calls():

@@ -45,7 +45,7 @@ def pair():
     ours = EncodecModel(
         SEANetEncoder(**sizes, **options, n_residual_layers=1, true_skip=False, lstm=2),
         SEANetDecoder(**sizes, **options, n_residual_layers=1, true_skip=False, lstm=2),
-        ResidualVectorQuantizer(16, 4, 64),
+        ResidualVectorQuantizer(16, 4, bins=64),
         RATE / 320,
         RATE,
         2,
