@@ -30,7 +30,7 @@ from adversarial_trainer.registry import parameter_names
 from adversarial_trainer.train import main
 from adversarial_trainer.training import OPTIMIZERS, SCHEDULES, ModuleEMA
 from solvers import SOLVERS, check_config
-from solvers.builders import get_adversarial, get_discriminators, get_optimizer, get_schedule
+from solvers.builders import get_discriminators, get_optimizer, get_schedule
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "config"
@@ -127,15 +127,6 @@ def test_every_choice_passes_the_check(name: str) -> None:
             assert stem == "none" or OmegaConf.select(cfg.adversarial, key) == value
 
 
-def test_each_key_is_read_somewhere() -> None:
-    """No key that does nothing: a weak check, that its name occurs in the code at all."""
-    folders = [ROOT / "adversarial_trainer", ROOT / "solvers"]
-    code = "\n".join(path.read_text() for folder in folders for path in folder.rglob("*.py"))
-    words = set(re.findall(r"\w+", code))
-    ours = [key for key in written("config") if key.split(".")[0] not in ("dora", "slurm", "hydra")]
-    assert not [key for key in ours if not set(key.split(".")) <= words]
-
-
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_recipe(recipe: str) -> None:
     """It says nothing of keys that a group's files set, which would win over any file that the
@@ -171,12 +162,6 @@ def test_discriminators_by_list_and_their_settings() -> None:
     assert {name.split(".")[0] for name in adversary.names} == {"msstftd", "mpd"}
     widths = {p.shape[0] for name, p in adversary.named_parameters() if ".msstftd." in f".{name}"}
     assert 3 in widths
-    with pytest.raises(ValueError, match="Unknown discriminator 'mdp'. Choices: mpd, msd, "):
-        get_discriminators(configured("adversarial.discriminators=[mdp]"))
-    with pytest.raises(ValueError, match="at most once"):
-        get_discriminators(configured("adversarial.discriminators=[mpd,mpd]"))
-    with pytest.raises(ValueError, match="hing.*hinge"):
-        get_adversarial(configured("adversarial.loss=hing"), torch.device("cpu"), torch.Generator())
 
 
 # Dora's signatures, by the real entry point.

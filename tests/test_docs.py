@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from micro import ROOT, make_solver, write_audio
 
-from adversarial_trainer.cli import get_parser, main
+from adversarial_trainer.cli import COMMANDS, get_parser, main
 from adversarial_trainer.train import main as train
 from solvers import check_config
 
@@ -56,9 +58,24 @@ def test_composes(page: Path, call: str) -> None:
     """Each key, choice and value is valid."""
     words = [w for w in shlex.split(call) if w != "..."]
     overrides = [w for w in words if "=" in w and not w.startswith("-")]
-    cfg = train.get_config([w.replace("=...", "=x") for w in overrides])
+    cfg = train.find_xp([w.replace("=...", "=x") for w in overrides]).cfg
     if cfg.solver is not None:
         check_config(cfg)
+
+
+def test_the_overview_of_commands_says_what_they_say_and_imports_no_torch() -> None:
+    """The words are there twice, so that they can be shown without importing the command."""
+    code = (
+        "import contextlib, sys, adversarial_trainer.cli as cli\n"
+        "for argv in (['--help'], ['nosuch'], []):\n"
+        "    with contextlib.suppress(SystemExit): cli.main(argv)\n"
+        "assert not {'torch', 'numpy', 'hydra', 'dora'} & set(sys.modules)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
+    overview = result.stdout.decode().split()
+    for name in COMMANDS:
+        # The real parser of this command among the light ones.
+        assert get_parser([name]).format_help().split() == overview
 
 
 @pytest.mark.integ

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,6 @@ import torch
 from micro import (
     ROOT,
     command,
-    differences,
     dora_run,
     relative_differences,
     without_durations,
@@ -105,44 +103,6 @@ def test_an_error_is_one_line(tmp_path: Path, workers: list[str]) -> None:
     assert result.stderr.count(told) == 1
     assert workers or result.stderr == told  # with several, Dora's launcher adds lines
     assert "Traceback" not in result.stdout
-
-
-def test_killed_in_the_middle_of_an_epoch(tmp_path: Path, audio: Path) -> None:
-    """SIGKILL at different moments; the same command ends with the bits of an undisturbed run."""
-    argv = [*EVERYTHING, "optim.epochs=3", "optim.updates_per_epoch=40", "dataset.num_workers=1"]
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    dora_run(*command(whole, audio, *argv))
-    line = [sys.executable, "-m", "dora", "-P", "adversarial_trainer", "run"]
-    for epoch, update in ((1, 5), (2, 20), (3, 39)):
-        # In a session of its own: its loader's processes end with it.
-        process = subprocess.Popen(
-            [*line, *command(killed, audio, *argv)],
-            cwd=ROOT,
-            env=ENV,
-            text=True,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-        assert process.stderr is not None
-        seen = []
-        for text in process.stderr:
-            seen.append(text)
-            if f"Train | Epoch {epoch} | {update}/40" in text:
-                os.killpg(process.pid, signal.SIGKILL)
-                break
-        assert process.wait(60) == -signal.SIGKILL, "".join(seen[-20:])
-        process.stderr.close()
-    dora_run(*command(killed, audio, *argv))
-    states = [checkpoint_of(folder) for folder in (whole, killed)]
-    for state in states:
-        state["history"] = without_durations(state["history"])
-        del state["config_text"]
-    assert len(states[0]["history"]) == 3
-    assert differences(*states) == []
-    (run,) = (killed / "xps").iterdir()
-    assert not list(run.glob("*.tmp"))
-    history = json.loads((run / "history.json").read_text())
-    assert without_durations(history) == states[0]["history"]
 
 
 def test_demo(tmp_path: Path) -> None:

@@ -61,6 +61,37 @@ def test_run_info_and_tools(project: Path) -> None:
     assert "kb/s" in call(project, *cli, "--metrics", "sisnr")
 
 
+# Classes that are added while a run exists.
+NEW = """
+from adversarial_trainer.{module} import {base}
+from adversarial_trainer.registry import register
+
+@register("{kind}", "brand_new")
+class BrandNew({base}):
+    title, unit, higher_is_better = "brand new", "", False
+"""
+FAMILIES = [
+    ("discriminator", "adversarial.discriminators.mpd", "MultiPeriodDiscriminator"),
+    ("loss", "losses.mel", "MelSpectrogramL1Loss"),
+    ("metric", "metrics.sisnr", "SISNRMetric"),
+]
+
+
+@pytest.mark.integ
+def test_new_families_change_no_run(project: Path) -> None:
+    """A run that was begun before goes on; and they train."""
+    run = [*SMALL, *ARGV, f"dset.path={project / 'audio'}", "seed=3", "dora.dir=new"]
+    call(project, "dora", "-P", "my_codec", "run", *run, "optim.epochs=1")
+    for kind, module, base in FAMILIES:
+        text = NEW.format(module=module, base=base, kind=kind)
+        (project / "my_codec" / f"new_{kind}.py").write_text(text)
+    line = ("dora", "-P", "my_codec", "run", *run, "optim.epochs=2")
+    assert "Resuming from epoch 1, update 3" in call(project, *line)
+    new = ("adversarial=brand_new", "losses.brand_new=1", "evaluate.metrics.brand_new=true")
+    assert "brand_new" in call(project, *line, *new, "evaluate.every=1")
+    assert len(list((project / "new" / "xps").iterdir())) == 2
+
+
 @pytest.mark.integ
 def test_grid(project: Path) -> None:
     output = call(project, "dora", "-P", "my_codec", "grid", "widths", "--dry_run")

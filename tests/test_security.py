@@ -5,8 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -84,25 +82,17 @@ def manifest_refusal(path: Path) -> str:
 LINE = {"path": "a.wav", "duration": 1, "sample_rate": 16000}
 
 
-def zeros(path: Path, unit: bytes) -> None:
-    with gzip.open(path, "wb") as file:
-        for _ in range(200):
-            file.write(unit * ((1 << 20) // len(unit)))
-
-
 def test_lines_of_manifests_have_a_limit(tmp_path: Path) -> None:
     packed, plain = tmp_path / "m.jsonl.gz", tmp_path / "m.jsonl"
-    zeros(packed, b"0")
-    assert packed.stat().st_size < 3e5
+    with gzip.open(packed, "wb") as file:
+        for _ in range(200):
+            file.write(b"0" * (1 << 20))
     assert "the line is longer than 1048576 bytes" in manifest_refusal(packed)
     with open(plain, "wb") as file:
         file.truncate(1 << 32)  # one line of 4 GB, without any disk
     assert "m.jsonl:1: the line is longer" in manifest_refusal(plain)
     plain.unlink()
     os.mkfifo(plain)
-    assert "no such file" in manifest_refusal(plain)
-    plain.unlink()
-    plain.symlink_to("/dev/zero")
     assert "no such file" in manifest_refusal(plain)
 
 
@@ -111,12 +101,8 @@ def test_lines_of_manifests_have_a_limit(tmp_path: Path) -> None:
     [
         ("path", "a\0b"),
         ("path", ["a"]),
-        ("path", {"__reduce__": "os.system"}),
-        ("path", ""),
         ("duration", 10**400),
-        ("duration", float("inf")),
         ("duration", "9" * 1_000_000),
-        ("sample_rate", 10**4000),
         ("sample_rate", 1.5),
         ("amplitude", []),
     ],
@@ -134,7 +120,7 @@ def test_deep_and_long_json(tmp_path: Path) -> None:
         assert "m.jsonl:1: " in manifest_refusal(path)
 
 
-@pytest.mark.parametrize("place", ["/dev/zero", "pipe", "/proc/self/mem", "/proc/kmsg", "/dev/tty"])
+@pytest.mark.parametrize("place", ["/dev/zero", "pipe", "/proc/self/mem"])
 def test_a_manifest_cannot_make_a_run_hang(tmp_path: Path, place: str) -> None:
     """Files that are none are left out, as others that cannot be read."""
     from adversarial_trainer.data import FileDataset
@@ -154,12 +140,8 @@ def test_a_manifest_cannot_make_a_run_hang(tmp_path: Path, place: str) -> None:
     [
         lambda line: b"[" * 100_000,
         lambda line: b"0" * (2 << 20),
-        lambda line: b"\x80\x02}.",
         lambda line: line.replace(b'"size": ', b'"size": 1e999, "x": '),
-        lambda line: line.replace(b'"duration": ', b'"duration": "x", "y": '),
         lambda line: line.replace(b'"path": "', b'"path": ["", "'),
-        lambda line: b"[]",
-        lambda line: b"null",
     ],
 )
 def test_a_broken_cache_is_not_used(
@@ -178,9 +160,6 @@ def test_a_broken_cache_is_not_used(
     "path, name",
     [
         ("/data/a.wav", "07_a"),
-        ("/data/Größe 名.flac", "07_Größe 名"),
-        ("../../x.wav", "07_x"),
-        ("..", "07_.."),
         ("/data/..\\..\\x.wav", "07_.._.._x"),
         ("/data/a\nb\x1b[31m.wav", "07_a_b_[31m"),
         ("/data/" + os.fsdecode(b"\xff\xfe") + ".wav", "07___"),
@@ -220,26 +199,13 @@ def test_samples_stay_in_their_folder(tmp_path: Path) -> None:
 
 
 OVERRIDES = [
-    "hydra.callbacks={x: {_target_: os.system}}",
     "+hydra.callbacks.x._target_=os.system",
-    "++hydra.callbacks.x._target_=os.system",
     "hydra/launcher=basic",
-    "hydra.launcher._target_=os.system",
-    "+hydra/callbacks=evil",
-    "hydra/job_logging=default",
-    "hydra.job_logging={handlers: {x: {class: os.system}}}",
     "hydra.searchpath=[pkg://evil]",
-    "hydra.run.dir=/etc",
-    "hydra.job.env_set={LD_PRELOAD: /tmp/x.so}",
-    "~hydra.mode",
     " hydra.run.dir=/etc",
-    "+optim._target_=os.system",
-    "+_target_=os.system",
     "+model.seanet._target_=os.system",
     "optim.name=os.system",
     "solver=../../../etc/passwd",
-    "solver=os.system",
-    "dset=/etc/passwd",
     "adversarial.discriminators=[os.system]",
     "logging.wandb_name=${os.system:ls}",
     "--config-dir=/tmp",
@@ -257,17 +223,3 @@ def test_a_configuration_names_no_code(
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1
     assert not list(tmp_path.iterdir())
-
-
-def test_what_hydra_would_do(tmp_path: Path) -> None:
-    """Why `hydra.*` is refused: Hydra itself makes what a configuration names."""
-    script = (
-        "import hydra, sys\n"
-        "@hydra.main(config_path=None, version_base='1.3')\n"
-        "def main(cfg): pass\n"
-        "main()\n"
-    )
-    override = "+hydra.callbacks.x={_target_: logging.FileHandler, filename: made}"
-    line = [sys.executable, "-c", script, override, "hydra.run.dir=."]
-    subprocess.run(line, cwd=tmp_path, timeout=60, capture_output=True, check=False)
-    assert (tmp_path / "made").exists()

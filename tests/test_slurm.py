@@ -170,17 +170,12 @@ def test_a_resumed_run_equals_an_undisturbed_one(
     assert len(lives) == (1 if name == "cancelled" else ends + 1), lives
 
 
-def test_a_failing_run_says_why(cluster: Cluster, table: str) -> None:
+def test_failed_runs(cluster: Cluster, table: str) -> None:
+    """One with a wrong path, and one with a process that died; soon, says `kill_a_rank`."""
     assert cluster.field("failing") == "FAILED"
-    assert "FAI" in row(cluster, table, "failing")
     assert "error: dset.path='/nowhere': no such folder\n" in cluster.log("failing")
-
-
-def test_a_dead_process_ends_its_run(cluster: Cluster, table: str) -> None:
-    """That it does so soon is checked in `kill_a_rank`."""
-    assert "FAI" in row(cluster, table, "dying")
-    assert cluster.processes("dying") == {}
-    assert "Killed" in cluster.log("dying")
+    assert "FAI" in row(cluster, table, "failing") and "FAI" in row(cluster, table, "dying")
+    assert cluster.processes("dying") == {} and "Killed" in cluster.log("dying")
 
 
 def test_git_save_runs_the_commit(cluster: Cluster) -> None:
