@@ -15,9 +15,10 @@ import numpy as np
 import soundfile
 import torch
 from dora.xp import XP
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from adversarial_trainer.train import main
+from adversarial_trainer.training.experiment import with_values
 from adversarial_trainer.training.families import selected
 from solvers import CompressionSolver, get_solver
 
@@ -85,14 +86,8 @@ def composed(*groups: str) -> DictConfig:
 
 def configured(*argv: str) -> DictConfig:
     """Compose a run's configuration as the command line does, each set of groups only once."""
-    groups = [arg for arg in argv if arg.split("=")[0].split("@")[0] in main._config_groups]
-    cfg = composed(*groups).copy()
-    for arg in argv:
-        if arg not in groups:
-            key, value = arg.split("=", 1)
-            parsed = OmegaConf.create(f"value: {value}").value
-            OmegaConf.update(cfg, key.lstrip("+"), parsed, force_add=key.startswith("+"))
-    return selected(cfg)
+    groups = [arg for arg in argv if main.group_of(arg)]
+    return selected(with_values(composed(*groups), [arg for arg in argv if arg not in groups]))
 
 
 def make_cfg(*overrides: str) -> DictConfig:
