@@ -7,6 +7,7 @@ scaled to unit volume. `expected.npz` holds what they decode to: codes, and ever
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,11 @@ def test_runs_and_exports_are_the_same_codec(source: str) -> None:
         codes, _ = codec.model.encode(audio)
         decoded = codec.model.decode(codes)
     assert torch.equal(codes[0], torch.from_numpy(EXPECTED["packed_codes"]).long())
+    for integers in (torch.int16, torch.uint8):
+        again = codec.model.decode(codes.to(integers))
+        torch.testing.assert_close(again, decoded, rtol=0, atol=1e-6)
+    prepared = pickle.loads(pickle.dumps(codec.prepare()))  # as for another process
+    assert torch.equal(prepared.model.encode(audio)[0], codes)
     np.testing.assert_allclose(decoded[0, :, ::7], EXPECTED["packed_audio"], atol=1e-5)
 
 

@@ -241,19 +241,22 @@ def write_blocks(
             )
         except (soundfile.SoundFileError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: {error}") from error
-        with file:
-            for block in itertools.chain([first], blocks):
-                check_finite(block, length, sample_rate)
-                data = block.detach().to("cpu", torch.float64).numpy().T  # [C, T] -> [T, C]
-                length += len(data)
-                if subtype not in ("FLOAT", "DOUBLE"):
-                    peak = max(peak, float(np.abs(data).max(initial=0.0)))
-                    limited += int((np.abs(data) > 1).sum())
-                    data = data.clip(-1, 1)
-                # libsndfile's Vorbis encoder overflows the stack on long ones.
-                for begin in range(0, len(data), 1 << 16):
-                    part = to_subtype(data[begin : begin + (1 << 16)], subtype)
-                    file.write(np.ascontiguousarray(part))
+        try:
+            with file:
+                for block in itertools.chain([first], blocks):
+                    check_finite(block, length, sample_rate)
+                    data = block.detach().to("cpu", torch.float64).numpy().T  # [C, T] -> [T, C]
+                    length += len(data)
+                    if subtype not in ("FLOAT", "DOUBLE"):
+                        peak = max(peak, float(np.abs(data).max(initial=0.0)))
+                        limited += int((np.abs(data) > 1).sum())
+                        data = data.clip(-1, 1)
+                    # libsndfile's Vorbis encoder overflows the stack on long ones.
+                    for begin in range(0, len(data), 1 << 16):
+                        part = to_subtype(data[begin : begin + (1 << 16)], subtype)
+                        file.write(np.ascontiguousarray(part))
+        except soundfile.SoundFileError as error:
+            raise OSError(f"{path}: writing fails ({error}); is the disk full?") from error
     if limited:
         logger.warning("%s: limited %d samples beyond [-1, 1], peak %.3f", path, limited, peak)
     return length

@@ -238,6 +238,7 @@ class ResidualVectorQuantizer(BaseQuantizer):
                 f"codes must be integers [B, K, T], got {codes.dtype} {list(codes.shape)}"
             )
         self._check_count(codes.shape[1])
+        codes = codes.long()  # from any integers, such as int16 from a file
         if codes.numel():
             low, high = torch.stack(codes.aminmax()).tolist()
             if low < 0 or high >= self.bins:

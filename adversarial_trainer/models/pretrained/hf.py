@@ -6,6 +6,7 @@ without one gets an LSTM whose weights are all zero, which adds exactly zero.
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Mapping
@@ -22,9 +23,13 @@ from adversarial_trainer.registry import parameters
 
 from .weights import WEIGHTS, Weights, checked_config, read_json, read_safetensors, table_of_weights
 
+logger = logging.getLogger(__name__)
+
 CONFIG = "config.json"
 OLD_WEIGHTS = "pytorch_model.bin"
 MODEL_TYPE = "encodec"
+# s and share, of the published 48 kHz model and of `streaming.segments`
+SEGMENT, OVERLAP = 1.0, 0.01
 # Keys of `EncodecConfig` with their defaults there.
 DEFAULTS: dict[str, Any] = {
     "hidden_size": 128,
@@ -84,6 +89,12 @@ def read_folder(path: Path) -> Weights:
         values = from_hf_config(config)
     except (ArithmeticError, LookupError, TypeError, ValueError) as exc:
         raise ValueError(f"{path / CONFIG}: {exc}") from exc
+    whole = values["model"]["renormalize"] or config.get("norm_type") == "time_group_norm"
+    ours = [SEGMENT, OVERLAP] if whole else [None, config.get("overlap")]
+    theirs = [config.get("chunk_length_s"), config.get("overlap")]
+    if theirs != ours:
+        text = "%s: chunk_length_s and overlap are %s there, and here %s"
+        logger.warning(text, path / CONFIG, theirs, ours)
     lstm = {name: value for name, value in tensors.items() if ".lstm." in name}
     if lstm and all(isinstance(v, torch.Tensor) and not v.any() for v in lstm.values()):
         values["model"]["seanet"]["lstm"] = 0

@@ -162,10 +162,13 @@ def encode_signal(model: EncodecModel, wav: torch.Tensor) -> list[EncodedChunk]:
 
 @torch.no_grad()
 def decode_signal(
-    model: EncodecModel, chunks: Iterable[EncodedChunk], length: int, num_codebooks: int
+    model: EncodecModel,
+    chunks: Iterable[EncodedChunk],
+    length: int,
+    num_codebooks: int | None = None,
 ) -> torch.Tensor:
-    """Return the audio `[B, C, length]` of what `encode_signal` gave, from the first
-    `num_codebooks` codebooks."""
+    """Return the audio `[B, C, length]` of what `encode_signal` gave, from all codebooks or the
+    first `num_codebooks`."""
     decoder = get_decoder(model)
     parts = [decoder.push(EncodedChunk(codes[:, :num_codebooks], scale)) for codes, scale in chunks]
     return torch.cat([*parts, decoder.finish()], -1)[..., :length]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator
 
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     jobs = list_jobs(args.input, args.output, {".atc"}, ".wav", args.force)
     # Before the model is loaded.
     if args.output != PIPE:
-        choose_format(jobs[0].target, args.subtype)
+        choose_format("x.wav" if os.path.isdir(args.input) else args.output, args.subtype)
     elif args.subtype not in (None, *SUBTYPES):
         choices = ", ".join(SUBTYPES)
         raise ValueError(f"cannot write {args.subtype} to stdout. Choices: {choices}")
@@ -99,8 +100,14 @@ def decode_audio(codec: Codec, reader: BitstreamReader) -> Iterator[torch.Tensor
     """
     header, model = reader.header, codec.model
     if header.model != codec.hash:
+        theirs = header.model_rate, header.model_channels, header.hop, header.cardinality
+        ours = model.sample_rate, model.channels, model.hop_length, model.cardinality
+        kinds = ["{} Hz, channels: {}, hop: {}, codes: {}".format(*kind) for kind in (theirs, ours)]
+        if theirs == ours:
+            kinds[1] = "the same with other weights, such as those before or after more training"
         raise ValueError(
-            f"it was encoded with the model {header.model}, and this one is {codec.hash}"
+            f"encoded with another model: {kinds[0]} (hash {header.model[:12]}); --model is "
+            f"{kinds[1]} (hash {codec.hash[:12]})"
         )
     coder = None
     if header.tables is not None:

@@ -13,6 +13,7 @@ from typing import BinaryIO, NamedTuple
 import torch
 
 from adversarial_trainer.audio import EXTENSIONS, info, read_blocks, replacing
+from adversarial_trainer.data.scanning import UNSUPPORTED
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.models.pretrained import Codec, load_codec
 from adversarial_trainer.models.streaming import (
@@ -57,13 +58,19 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Encode and return the exit status; ValueError and OSError for wrong arguments."""
-    jobs = list_jobs(args.input, args.output, EXTENSIONS, ".atc", args.force)
+    # Formats that cannot be read are errors as well.
+    jobs = list_jobs(args.input, args.output, EXTENSIONS | UNSUPPORTED, ".atc", args.force)
     codec = load_codec(args.model, get_device(args.device)).prepare()
     set_bandwidth(codec.model, args.bandwidth)
     coder = get_coder(codec.model, codec.model.num_codebooks) if args.entropy else None
+    told = {""}
 
     def work(job: Job) -> int:
         with open_source(job.source) as audio:
+            lost = describe_loss(codec.model, audio)
+            if lost not in told:
+                told.add(lost)
+                print(f"{job.source}: this model loses {lost}", file=sys.stderr)
             if job.target == PIPE:
                 writer = encode_audio(codec, *audio, sys.stdout.buffer, coder)
             else:
@@ -83,6 +90,16 @@ class Audio(NamedTuple):
     blocks: Iterable[torch.Tensor]
     sample_rate: int
     channels: int
+
+
+def describe_loss(model: EncodecModel, audio: Audio) -> str:
+    """Return what is lost by the model's rate and channels; empty if nothing is."""
+    lost = []
+    if audio.sample_rate > model.sample_rate:
+        lost.append(f"frequencies above {model.sample_rate / 2000:g} kHz")
+    if audio.channels > model.channels:
+        lost.append(f"{audio.channels} channels, mixed to {model.channels}")
+    return " and ".join(lost)
 
 
 @contextmanager

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from tqdm import tqdm
@@ -34,52 +34,80 @@ def open_input(source: str) -> Iterator[BinaryIO]:
 def list_jobs(
     source: str, target: str, suffixes: Collection[str], suffix: str, force: bool
 ) -> list[Job]:
-    """Return one job, or those for all files below the folder `source`.
+    """Return one job, or those for all files below the folder `source` without their target.
+
+    What of a folder is left out is printed.
 
     Args:
         suffixes: of the files to find in a folder.
         suffix: of the files to write.
-        force: whether targets may exist.
+        force: whether to write targets that exist.
 
     Raises:
         FileNotFoundError, FileExistsError, ValueError: before anything is written.
     """
-    if source == PIPE or not os.path.isdir(source):
-        if source != PIPE and not os.path.exists(source):
-            raise FileNotFoundError(f"no such file or folder: {source!r}")
-        if os.path.isdir(target):
-            raise ValueError(f"{target!r} is a folder, and {source!r} is not")
-        jobs = [Job(source, target)]
-    else:
+    if source != PIPE and os.path.isdir(source):
         if target == PIPE:
             raise ValueError(f"{source!r} is a folder: name a folder to write to, not a pipe")
-        jobs = _list_folder(Path(source), Path(target), suffixes, suffix)
-    for job in jobs:
-        if job.target != PIPE and os.path.lexists(job.target):
-            if os.path.exists(job.source) and os.path.samefile(job.source, job.target):
-                raise ValueError(f"{job.source!r} would be overwritten by its own output")
-            if not force:
-                raise FileExistsError(f"{job.target!r} exists; --force overwrites it")
-    return jobs
+        return _list_folder(source, target, suffixes, suffix, force)
+    if source != PIPE and not os.path.exists(source):
+        raise FileNotFoundError(f"no such file or folder: {source!r}")
+    if os.path.isdir(target):
+        raise ValueError(f"{target!r} is a folder, and {source!r} is not")
+    if target != PIPE and os.path.lexists(target):
+        if os.path.exists(source) and os.path.samefile(source, target):
+            raise ValueError(f"{source!r} would be overwritten by its own output")
+        if not force:
+            raise FileExistsError(f"{target!r} exists; --force overwrites it")
+    return [Job(source, target)]
 
 
-def _list_folder(source: Path, target: Path, suffixes: Collection[str], suffix: str) -> list[Job]:
-    found = sorted(p for p in source.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
+def _list_folder(
+    source: str, target: str, suffixes: Collection[str], suffix: str, force: bool
+) -> list[Job]:
+    found: list[str] = []
+    others: Counter[str] = Counter()
+    for path in _walk(source, frozenset()):
+        extension = os.path.splitext(path)[1]
+        if extension.lower() in suffixes and os.path.isfile(path):
+            found.append(path)
+        else:
+            others[extension if os.path.isfile(path) else "not a regular file"] += 1
     if not found:
-        raise ValueError(f"{str(source)!r}: no file in it ends in {', '.join(sorted(suffixes))}")
-    sources: dict[Path, Path] = {}  # of each target
+        raise ValueError(f"{source!r}: no file in it ends in {', '.join(sorted(suffixes))}")
+    names = Counter([*found, *(os.path.splitext(path)[0] for path in found)])
+    jobs = []
     for path in found:
-        out = (target / path.relative_to(source)).with_suffix(suffix)
-        if (other := sources.setdefault(out, path)) != path:
-            raise ValueError(f"{str(other)!r} and {str(path)!r} would both become {str(out)!r}")
-    return [Job(str(path), str(out)) for out, path in sources.items()]
+        stem = os.path.splitext(path)[0]
+        name = stem if names[stem] == 1 else path  # of a.wav and a.flac, both whole
+        jobs.append(Job(path, os.path.join(target, os.path.relpath(name, source)) + suffix))
+    todo = [job for job in jobs if force or not os.path.lexists(job.target)]
+    if len(todo) < len(jobs):
+        print(f"{len(jobs) - len(todo)} files are there already; --force makes them anew")
+    if others:
+        print("left out:", ", ".join(f"{n} {kind}" for kind, n in others.most_common()))
+    return todo
 
 
-def run_jobs(jobs: list[Job], work: Callable[[Job], int], description: str) -> int:
+def _walk(folder: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
+    """Yield what is below `folder`, in order and through links, but for links back to the folders
+    `above` (device and inode)."""
+    info = os.stat(folder)
+    if (info.st_dev, info.st_ino) not in above:
+        for name in sorted(os.listdir(folder)):
+            path = os.path.join(folder, name)
+            if os.path.isdir(path):
+                yield from _walk(path, above | {(info.st_dev, info.st_ino)})
+            else:
+                yield path
+
+
+def run_jobs(jobs: list[Job], work: Callable[[Job], int], name: str) -> int:
     """Run all jobs. Errors of a single job are raised, of several those are listed at the end.
 
     Args:
         work: returns an exit status.
+        name: of the command.
 
     Returns:
         The highest status; at least 1 if a job failed.
@@ -89,17 +117,17 @@ def run_jobs(jobs: list[Job], work: Callable[[Job], int], description: str) -> i
             return work(jobs[0])
         except ValueError as error:
             raise ValueError(_message(jobs[0], error)) from error
-    status, failed = 0, []
-    for job in tqdm(jobs, desc=description, unit="file", disable=None):
-        try:
-            status = max(status, work(job))
-        except BrokenPipeError:
-            raise
-        except (OSError, ValueError) as error:
-            failed.append(_message(job, error))
-    if failed:
-        print(f"{len(failed)} of {len(jobs)} files failed:", file=sys.stderr)
-        print("\n".join(failed), file=sys.stderr)
+    status, done, failed = 0, 0, []
+    try:
+        for job in tqdm(jobs, name, unit="file", disable=None):
+            try:
+                status = max(status, work(job))
+                done += 1
+            except (OSError, ValueError) as error:
+                failed.append(_message(job, error))
+    finally:
+        print(f"{name}: {done} of {len(jobs)} files done, {len(failed)} failed")
+        print("".join(f"{message}\n" for message in failed), end="", file=sys.stderr)
     return max(status, 1) if failed else status
 
 

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from adversarial_trainer.models.pretrained import Codec, load_codec
 from adversarial_trainer.tools.arguments import add_model_argument
 
@@ -91,8 +93,6 @@ def export(
     Returns:
         Lines to print: files with their sizes, the licence, results of checks.
     """
-    if format not in FORMATS:
-        raise ValueError(f"format={format!r}: use {', '.join(FORMATS)}.")
     if with_discriminators and format != "safetensors":
         raise ValueError(f"--with-discriminators is for --format safetensors, not {format}.")
     if bandwidth is not None and format != "onnx":
@@ -144,5 +144,7 @@ def replacing_folder(out: Path, force: bool) -> Iterator[Path]:
             (out / name).unlink(missing_ok=True)
         for path in temporary.iterdir():
             os.replace(path, out / path.name)
+    except SafetensorError as exc:  # on a full disk
+        raise OSError(f"{out}: {exc}") from exc
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

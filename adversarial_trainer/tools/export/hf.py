@@ -14,7 +14,9 @@ from omegaconf import DictConfig
 from adversarial_trainer.models.builders import to_params
 from adversarial_trainer.models.pretrained import Codec
 from adversarial_trainer.models.pretrained.hf import (
+    OVERLAP,
     SEANET,
+    SEGMENT,
     LayerNames,
     codebook_count,
     frame_rate,
@@ -25,8 +27,6 @@ from adversarial_trainer.quantization import ResidualVectorQuantizer
 from adversarial_trainer.registry import parameters
 
 NAMES = ("config.json", "preprocessor_config.json", "model.safetensors")
-# s and share, of the published 48 kHz model and of `streaming.segments`
-_SEGMENT, _OVERLAP = 1.0, 0.01
 # Arguments of encoder and decoder for which `EncodecModel` has no key, with the values it has.
 _FIXED: dict[str, tuple[Any, ...]] = {
     "activation": ("ELU",),
@@ -118,8 +118,8 @@ def to_hf_config(cfg: DictConfig) -> dict[str, Any]:
         "codebook_size": bins,
         "codebook_dim": seanet["dimension"],
         "target_bandwidths": _target_bandwidths(quantizer, cfg.sample_rate, seanet["ratios"]),
-        "chunk_length_s": _SEGMENT if segments else None,
-        "overlap": _OVERLAP if segments else None,
+        "chunk_length_s": SEGMENT if segments else None,
+        "overlap": OVERLAP if segments else None,
     }
 
 

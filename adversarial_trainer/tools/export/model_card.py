@@ -86,25 +86,23 @@ def facts_of(codec: Codec) -> dict[str, Any]:
 
 def training_data(codec: Codec) -> str | None:
     """Return a sentence or two on the data that the run was trained on."""
-    dset = codec.cfg.get("dset")
+    dset, dataset, updates = (
+        codec.cfg.get("dset"),
+        codec.cfg.get("dataset"),
+        codec.info.get("updates"),
+    )
     if dset is None:
         return None
-    values: Any = OmegaConf.to_container(dset, resolve=True)
-    if values.get("name") == "demo":
+    source = OmegaConf.select(dset, "stages.train") or dset.get("manifest") or dset.get("path")
+    if dset.get("name") == "demo":
         text = "The project's embedded demo corpus: synthesised music-like and speech-like sound."
-    else:
-        stages = values.get("stages") or {}
-        source = stages.get("train") or values.get("manifest") or values.get("path")
-        if not source:
-            return None
+    elif source:
         text = f"Audio files of `{Path(str(source)).name}`."
-    updates, dataset = codec.info.get("updates"), codec.cfg.get("dataset")
-    if updates and dataset is not None:
-        hours = updates * dataset.batch_size * dataset.segment_duration / 3600
-        text += (
-            f" {updates} updates on {dataset.batch_size} segments of "
-            f"{dataset.segment_duration:g} s, {hours:.3g} hours with repetitions."
-        )
+    else:
+        return None
+    if (updates := codec.info.get("updates")) and dataset is not None:
+        seconds = f"{dataset.segment_duration:g} s"
+        text += f" {updates} updates on {dataset.batch_size} segments of {seconds}."
     return text
 
 

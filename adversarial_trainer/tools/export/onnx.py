@@ -88,7 +88,10 @@ def write(codec: Codec, folder: Path, bandwidth: float | None = None) -> list[st
 
 
 def _tables(model: EncodecModel) -> list[torch.Tensor]:
-    """Return the quantizer's tables `[bins, D]`; ValueError if it is not a residual one."""
+    """Return the quantizer's tables `[bins, D]`; ValueError for models that do not code by them."""
+    if (type(model).encode, type(model).decode) != (EncodecModel.encode, EncodecModel.decode):
+        name = type(model).__name__
+        raise ValueError(f"model.name: a {name}, which codes its own way, cannot go as ONNX.")
     tables = model.quantizer.residual_tables()
     if tables is None:
         raise ValueError(

@@ -50,6 +50,7 @@ def same(theirs: EncodecModel, ours) -> None:
         {
             **{"norm_type": "time_group_norm", "use_causal_conv": False, "normalize": True},
             **{"audio_channels": 2, "sampling_rate": 48000, "target_bandwidths": [1.8, 3.6]},
+            **{"chunk_length_s": 1.0, "overlap": 0.01},
         },
         {"use_conv_shortcut": False, "pad_mode": "constant", "num_lstm_layers": 3, **RATES},
         {
@@ -58,13 +59,20 @@ def same(theirs: EncodecModel, ours) -> None:
         },
     ],
 )
-def test_we_compute_what_a_saved_transformers_model_does(tmp_path: Path, values) -> None:
+def test_we_compute_what_a_saved_transformers_model_does(
+    tmp_path: Path, values, caplog: pytest.LogCaptureFixture
+) -> None:
     theirs = build(values)
     theirs.save_pretrained(tmp_path)
     found = load_codec(tmp_path)
-    assert found.info["kind"] == "hf"
+    assert found.info["kind"] == "hf" and not caplog.text
     assert found.model.total_codebooks == theirs.config.num_quantizers
     same(theirs, found.model)
+    # Segments of another length than ours are not dropped without a word.
+    theirs.config.chunk_length_s, theirs.config.overlap = 2.0, 0.01
+    theirs.save_pretrained(tmp_path)
+    load_codec(tmp_path)
+    assert "chunk_length_s and overlap are [2.0, 0.01] there, and here [" in caplog.text
 
 
 def test_older_folders_hold_a_pickle_with_weight_norms_old_names(tmp_path: Path) -> None:

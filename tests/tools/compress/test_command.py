@@ -2,8 +2,11 @@
 
 import io
 import json
+import os
+import resource
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +34,11 @@ def test_a_file(
     assert run("encode", wav, atc, "--model", model) == 0
     line = capsys.readouterr().out
     assert line.startswith(f"{atc}: 1.00 s, {atc.stat().st_size} bytes, 0.4 kb/s nominal, 0.4 in")
+    hifi = tmp_path / "hifi.wav"
+    soundfile.write(hifi, np.zeros((999, 2)), 44_100)
+    assert run("encode", hifi, tmp_path / "hifi.atc", "--model", model) == 0
+    lost = "this model loses frequencies above 8 kHz and 2 channels, mixed to 1"
+    assert capsys.readouterr().err == f"{hifi}: {lost}\n"
     assert run("decode", atc, back, "--model", model, "--subtype", "PCM_24") == 0
     about = soundfile.info(back)
     assert (about.samplerate, about.channels, about.frames) == (RATE, 1, RATE)
@@ -53,38 +61,87 @@ def test_a_file(
     assert len(atc.read_bytes()) < len(before)
 
 
+def below(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
 def test_folders(
     model: str, sounds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    source = tmp_path / "in"
+    """All that can be done is, through links as well; the same call goes on; the rest is named."""
+    source, atc, back = tmp_path / "in", tmp_path / "atc", tmp_path / "back"
     shutil.copytree(sounds, source / "deep/er")
+    (source / "link").symlink_to(sounds)
+    (source / "deep/loop").symlink_to(source)
     soundfile.write(source / "top.flac", np.zeros((99, 1)), 8000)
     (source / "notes.txt").write_text("not audio")
-    atc, back = tmp_path / "atc", tmp_path / "back"
     assert run("encode", source, atc, "--model", model) == 0
-    names = ["deep/er/0", "deep/er/1", "deep/er/2", "top"]
-    files = sorted(str(p.relative_to(atc)) for p in atc.rglob("*") if p.is_file())
-    assert files == [f"{name}.atc" for name in names]
+    assert capsys.readouterr().out == "left out: 1 .txt\nencode: 7 of 7 files done, 0 failed\n"
+    names = [f"{folder}/{n}" for folder in ("deep/er", "link") for n in range(3)] + ["top"]
+    assert below(atc) == [f"{name}.atc" for name in names]
+
     # A bad file is named and the rest is done.
     (atc / "deep/bad.atc").write_bytes(b"no")
     (atc / "deep/er/0.atc").write_bytes((atc / "deep/er/0.atc").read_bytes()[:-30])
-    capsys.readouterr()
     assert run("decode", atc, back, "--model", model) == 1
-    error = capsys.readouterr().err
-    assert "2 of 5 files failed" in error and "deep/bad.atc: not an .atc file" in error
-    assert "truncated" in error
-    files = sorted(str(p.relative_to(back)) for p in back.rglob("*") if p.is_file())
-    assert files == ["deep/er/1.wav", "deep/er/2.wav", "top.wav"]
+    captured = capsys.readouterr()
+    assert captured.out == "decode: 6 of 8 files done, 2 failed\n"
+    assert "deep/bad.atc: not an .atc file" in captured.err and "truncated" in captured.err
+    assert below(back) == [f"{name}.wav" for name in names if name != "deep/er/0"]
     assert soundfile.info(back / "top.wav").frames == 99
 
-    (source / "broken.wav").write_bytes(b"RIFF")
-    assert run("encode", source, tmp_path / "again", "--model", model) == 1
-    assert "1 of 5 files failed" in capsys.readouterr().err
-    assert run("encode", source, atc, "--model", model) == 2
-    assert "exists" in capsys.readouterr().err
-    shutil.copy(source / "top.flac", source / "top.wav")
-    assert run("encode", source, tmp_path / "third", "--model", model) == 2
-    assert "would both become" in capsys.readouterr().err
+    # Formats that cannot be read, two of one stem; what was done is not done again.
+    (atc / "top.atc").unlink()
+    (source / "movie.m4a").write_bytes(b"no")
+    shutil.copy(sounds / "0.wav", source / "top.wav")
+    before = (atc / "deep/er/1.atc").stat().st_mtime_ns
+    assert run("encode", source, atc, "--model", model) == 1
+    captured = capsys.readouterr()
+    assert "6 files are there already; --force" in captured.out
+    assert "encode: 2 of 3 files done, 1 failed" in captured.out and "movie.m4a" in captured.err
+    assert {"top.flac.atc", "top.wav.atc"} < set(below(atc))
+    assert (atc / "deep/er/1.atc").stat().st_mtime_ns == before
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """No file can be longer than 8 KB."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_one_line_and_the_rest_is_done(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], full_disk: None
+) -> None:
+    atc = tmp_path / "atc"
+    for name, length in (("a", 9000), ("b", 900)):
+        stdin = io.BytesIO()
+        soundfile.write(stdin, np.zeros(length), RATE, format="WAV")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.getvalue())))
+            assert run("encode", "-", atc / f"{name}.atc", "--model", model) == 0
+    capsys.readouterr()
+    assert run("decode", atc, tmp_path / "back", "--model", model) == 1
+    captured = capsys.readouterr()
+    assert captured.out == "decode: 1 of 2 files done, 1 failed\n"
+    assert "a.wav: writing fails" in captured.err and "is the disk full?" in captured.err
+    assert below(tmp_path / "back") == ["b.wav"]
+    for format in ("hf", "safetensors"):
+        assert run("export", model, tmp_path / "out", "--format", format) == 2
+        error = capsys.readouterr().err
+        assert f"{tmp_path / 'out'}: " in error and error.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["atc", "back"]
+
+
+def test_names_that_are_not_utf8(model: str, sounds: Path, tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe"))
+    assert run("encode", sounds, folder, "--model", model) == 0
+    for target in (folder / "back", folder / "new" / os.fsdecode(b"\xfe.ogg")):
+        source = folder if target.suffix == "" else folder / "0.atc"
+        assert run("decode", source, target, "--model", model) == 0
+    assert len(below(folder)) == 7
 
 
 def test_salvage(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,6 +181,8 @@ def test_wrong_calls(
     checkpoint.save(state, other)
     unquantized = tmp_path / "none"
     export(loaded("tiny", "quantizer=none"), unquantized, "safetensors")
+    wider = tmp_path / "wider"
+    export(loaded("tiny", "channels=2"), wider, "safetensors")
     capsys.readouterr()
     for argv, match in [
         (["encode", wav, tmp_path / "y.atc", "--model", model, "--bandwidth", "6"], "0.2, 0.4"),
@@ -140,7 +199,8 @@ def test_wrong_calls(
             "subtype FLOAT: FLAC files have PCM_16, PCM_24, PCM_S8",
         ),
         (["decode", atc, "-", "--model", model, "--subtype", "ULAW"], "Choices: PCM_16"),
-        (["decode", atc, tmp_path / "y.wav", "--model", other], "with the model"),
+        (["decode", atc, tmp_path / "y.wav", "--model", other], "with other weights"),
+        (["decode", atc, tmp_path / "y.wav", "--model", wider], "--model is 16000 Hz, channels: 2"),
         (["info", wav], "not an .atc file"),
         (["encode", wav, tmp_path / "y.atc", "--model", unquantized], "does not quantize"),
         (["info", tmp_path / "no.atc"], "No such file"),
@@ -152,7 +212,7 @@ def test_wrong_calls(
     monkeypatch.setitem(sys.modules, "constriction", None)
     assert run("decode", atc, tmp_path / "y.wav", "--model", model) == 2
     assert "pip install 'adversarial_trainer[entropy]'" in capsys.readouterr().err
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["none", "other.th", "x.atc"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["none", "other.th", "wider", "x.atc"]
 
 
 def piped(monkeypatch: pytest.MonkeyPatch, stdin: bytes, *argv: object) -> tuple[int, bytes]:

@@ -36,13 +36,13 @@ def test_reads_what_soundfile_reads(subtype: str, format: str, size: int | None)
         at = data.index(b"data") + 4
         data = data[:at] + struct.pack("<I", size) + data[at + 4 :]
         data += b"\1"  # an incomplete last frame is left out
-    else:  # what follows is not audio
-        data += b"LIST\4\0\0\0abcd"
+    # What follows is not audio.
+    data += b"LIST\4\0\0\0abcd"
     file = io.BytesIO(data)
     wav, _ = read_format(file)
     assert wav is not None and (wav.sample_rate, wav.channels) == (44_100, 3)
     blocks = list(read_samples(file, wav, 0.1))
-    assert max(block.shape[-1] for block in blocks) == 4410
+    assert max(block.shape[-1] for block in blocks) < 2 * 4410
     assert np.array_equal(torch.cat(blocks, -1).numpy(), expected)
 
 

@@ -10,6 +10,7 @@ import torch
 from recipes import audio, check_codes, loaded
 
 from adversarial_trainer.cli import main
+from adversarial_trainer.models import EncodecModel
 from adversarial_trainer.tools.export import export
 from adversarial_trainer.tools.export.onnx import (
     NAMES,
@@ -111,6 +112,10 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         export(loaded("tiny", "quantizer=none"), tmp_path / "out", "onnx")
     with pytest.raises(ValueError, match="no bandwidth of 5.* kb/s. Choices: 0.8, 1.6"):
         export(loaded("tiny"), tmp_path / "out", "onnx", bandwidth=5.0)
+    codec = loaded("tiny")
+    codec.model.__class__ = type("Louder", (EncodecModel,), {"decode": lambda *args: None})
+    with pytest.raises(ValueError, match="a Louder, which codes its own way"):
+        export(codec, tmp_path / "out", "onnx")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="needs onnx, onnxscript: pip install"):
         export(loaded("tiny"), tmp_path / "out", "onnx")
