@@ -22,9 +22,8 @@ def build(name, **options):
     if name == "mpd":
         return MultiPeriodDiscriminator(periods=[2, 3], filters=1, max_filters=4, **options)
     if name == "msd":  # with spectral norm, whose state depends on the order of the passes
-        norms = ["spectral_norm", "weight_norm"]
-        sizes = {"filters": 4, "max_filters": 8, "groups": [1] * 4}
-        return MultiScaleDiscriminator(scale_norms=norms, **sizes, **options)
+        options.setdefault("scale_norms", ["spectral_norm", "weight_norm"])
+        return MultiScaleDiscriminator(filters=4, max_filters=8, groups=[1] * 4, **options)
     return JointDiscriminator({name: build(name) for name in ("msstftd", "mpd", "msd")})
 
 

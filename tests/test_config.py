@@ -164,6 +164,42 @@ def test_discriminators_by_list_and_their_settings() -> None:
     assert 3 in widths
 
 
+# What a recipe's source says (AudioCraft 1.3's files; sections 3.4 and 4.4 of EnCodec's paper).
+SOURCES = {
+    "encodec": {
+        "quantizer.dropout_choices": [2, 4, 8, 16, 32],
+        "losses": {"adv": 3, "feat": 3, "l1": 0.1, "msspec": 1, "penalty": 1},
+        "adversarial.probability": 0.6667,
+        "adversarial.loss": "hinge2",
+        "adversarial.feature_matching.relative": True,
+        "optim.epochs": 300,
+    },
+    "encodec_48khz": {
+        "quantizer.dropout_choices": [2, 4, 8, 16],
+        "losses": {"adv": 4, "feat": 4, "l1": 0.1, "msspec": 1, "penalty": 1},
+        "adversarial.probability": 0.5,
+        "adversarial.msstftd.sep_channels": True,
+        "adversarial.msstftd.win_lengths": [2048, 4096, 1024, 512, 256],
+    },
+    "encodec_audiocraft": {
+        **{"quantizer.n_q": 32, "quantizer.q_dropout": 1, "quantizer.dropout_choices": None},
+        **{"quantizer.kmeans_iters": 10, "model.seanet.true_skip": True, "optim.ema.decay": 0.99},
+        "losses": {"adv": 4, "feat": 4, "l1": 0.1, "msspec": 2, "penalty": 1},
+        "adversarial.probability": 1,
+        "adversarial.loss": "hinge",
+        "adversarial.feature_matching.relative": False,
+        "adversarial.msstftd.activation_params": {"negative_slope": 0.3},
+        "loss.msspec.range_start": 6,
+    },
+}
+
+
+@pytest.mark.parametrize("recipe", SOURCES)
+def test_recipe_is_as_its_source_says(recipe: str) -> None:
+    cfg = configured(f"solver={recipe}")
+    assert {key: OmegaConf.select(cfg, key) for key in SOURCES[recipe]} == SOURCES[recipe]
+
+
 # Dora's signatures, by the real entry point.
 
 

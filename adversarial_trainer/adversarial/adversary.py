@@ -67,6 +67,19 @@ def _describe(value: Any) -> str:
     return type(value).__name__
 
 
+def check_optimizer(optimizer: torch.optim.Optimizer, adversary: nn.Module) -> None:
+    """Raise ValueError unless `optimizer` has all of the adversary's trainable parameters and no
+    others."""
+    own = set(adversary.parameters())
+    held = {parameter for group in optimizer.param_groups for parameter in group["params"]}
+    missing = {parameter for parameter in own if parameter.requires_grad} - held
+    if missing or held - own:
+        raise ValueError(
+            f"optimizer must hold the adversary's parameters: {len(missing)} of its {len(own)} are "
+            f"missing, {len(held - own)} are not the adversary's."
+        )
+
+
 @contextmanager
 def read_only(module: nn.Module) -> Iterator[None]:
     """Run `module` without training it: gradients flow to its input alone.

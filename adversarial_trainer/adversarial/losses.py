@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Any, NamedTuple
 
@@ -10,20 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from adversarial_trainer import distrib
-from adversarial_trainer.adversarial.adversary import (
-    SubDiscriminator,
-    call_adversary,
-    read_only,
-    sub_discriminators,
-)
-from adversarial_trainer.adversarial.criteria import *  # noqa: F403 (as AudioCraft's `losses`)
-from adversarial_trainer.adversarial.criteria import AdvLossType, discriminator_metrics
-from adversarial_trainer.adversarial.discriminators.base import MultiDiscriminatorOutputType
-from adversarial_trainer.adversarial.feature_matching import FeatLossType
-from adversarial_trainer.adversarial.feature_matching import (
-    FeatureMatchingLoss as FeatureMatchingLoss,
-)
-from adversarial_trainer.adversarial.update_schedule import UpdateSchedule
+
+from .adversary import call_adversary, check_optimizer, read_only, sub_discriminators
+from .criteria import *  # noqa: F403 (as AudioCraft's `losses`)
+from .criteria import AdvLossType, discriminator_metrics
+from .discriminators.base import MultiDiscriminatorOutputType
+from .feature_matching import FeatLossType
+from .feature_matching import FeatureMatchingLoss as FeatureMatchingLoss
+from .update_schedule import UpdateSchedule
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +91,12 @@ class AdversarialLoss(nn.Module):
         super().__init__()
         if not max_norm >= 0:
             raise ValueError(f"max_norm must be at least 0 (0 does not clip), got {max_norm!r}.")
+        functions = {"loss": loss, "loss_real": loss_real, "loss_fake": loss_fake}
+        for key, value in {**functions, "loss_feat": loss_feat}.items():
+            if not callable(value) and (key != "loss_feat" or value is not None):
+                hint = "as get_adv_criterion('hinge') and FeatureMatchingLoss() are"
+                raise ValueError(f"{key} must be a function of tensors, {hint}, got {value!r}.")
+        check_optimizer(optimizer, adversary)
         self.adversary = adversary
         distrib.broadcast_module(adversary)
         self.optimizer = optimizer
@@ -246,10 +247,15 @@ class AdversarialLoss(nn.Module):
         return GeneratorLosses(adv, feat, adv_grad, None if self.loss_feat is None else feat_grad)
 
     def _judge(
-        self, sub: SubDiscriminator, fake: Tensor, real: Tensor, num_calls: int
+        self, sub: Callable[[Tensor], Any], fake: Tensor, real: Tensor, num_calls: int
     ) -> tuple[Tensor, Tensor | None, list[LogitPair]]:
         """Return adversarial and feature loss, and logits (none where nothing uses the real's)."""
         # Separate method so that feature maps outside of the graph are freed before the backward.
+        if self.loss_feat is not None and fake.shape != real.shape:
+            raise ValueError(
+                "Feature matching needs fake and real audio of one shape, got "
+                f"{list(fake.shape)} and {list(real.shape)}."
+            )
         fake_logits, fake_maps = sub(fake)
         adv = self._combine([self.loss(logits) for logits in fake_logits], num_calls)
         if self.training and self.loss_feat is None:

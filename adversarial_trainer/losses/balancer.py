@@ -38,7 +38,7 @@ class Balancer:
         weights: a weight >= 0 for each loss.
         balance_grads: False gives the plain weighted sum of the gradients.
         total_norm: sum over losses of the (average) norms of what they contribute to G.
-        ema_decay: of the averages, in [0, 1]; 0 uses the current norms, 1 all of them equally.
+        ema_decay: of the averages, in [0, 1]; 0 uses the current norms, 1 or None all equally.
         per_batch_item: average the L2 norms of the items' gradients, instead of taking the norm
             of the whole batch's.
         epsilon: added to an average before dividing by it.
@@ -56,7 +56,7 @@ class Balancer:
         weights: Mapping[str, float],
         balance_grads: bool = True,
         total_norm: float = 1.0,
-        ema_decay: float = 0.999,
+        ema_decay: float | None = 0.999,
         per_batch_item: bool = True,
         epsilon: float = 1e-12,
         monitor: bool = False,
@@ -64,6 +64,7 @@ class Balancer:
         for name, weight in weights.items():
             if not 0 <= weight < float("inf"):
                 raise ValueError(f"Weight of loss {name!r} must be finite and >= 0, got {weight}.")
+        ema_decay = 1.0 if ema_decay is None else ema_decay
         if not 0 <= ema_decay <= 1:
             raise ValueError(f"ema_decay must be in [0, 1], got {ema_decay}.")
         if not total_norm > 0:

@@ -19,6 +19,11 @@ from .generator import NormConv
 Output = tuple[list[Tensor], list[list[Tensor]]]
 
 
+def activation(o: Mapping[str, Any]) -> nn.Module:
+    """The one that the configuration names; null stands for a slope of 0.2."""
+    return getattr(nn, o["activation"])(**(o["activation_params"] or {"negative_slope": 0.2}))
+
+
 class Window(nn.Module):
     """Hann's, under the key that the state dict has for it."""
 
@@ -39,7 +44,7 @@ class STFTDiscriminator(nn.Module):
         o = options
         self.n_fft, self.hop_length, self.win_length = n_fft, hop_length, win_length
         self.normalized = o["normalized"]
-        self.activation = getattr(nn, o["activation"])(**o["activation_params"])
+        self.activation = activation(o)
         self.spec_transform = Window(win_length)
         frames, bins = o["kernel_size"]
         first = nn.Conv2d(
@@ -96,7 +101,7 @@ class PeriodDiscriminator(nn.Module):
         super().__init__()
         o = options
         self.period = period
-        self.activation = getattr(nn, o["activation"])(**o["activation_params"])
+        self.activation = activation(o)
         inner, last = o["kernel_sizes"]
         self.convs = nn.ModuleList()
         width = channels
@@ -128,10 +133,10 @@ class ScaleDiscriminator(nn.Module):
     def __init__(self, norm: str, channels: int, **options: Any) -> None:
         super().__init__()
         o = options
-        self.activation = getattr(nn, o["activation"])(**o["activation_params"])
+        self.activation = activation(o)
         first, last = o["kernel_sizes"]
         size = first * last
-        pad = getattr(nn, o["pad"])((size - 1) // 2, **o["pad_params"])
+        pad = getattr(nn, o["pad"])((size - 1) // 2, **(o["pad_params"] or {}))
         start = NormConv(nn.Conv1d(channels, o["filters"], size), norm)
         self.convs = nn.ModuleList([nn.Sequential(pad, start)])
         width = o["filters"]

@@ -129,4 +129,5 @@ def build_activation(name: str, params: Mapping[str, Any] | None) -> nn.Module:
     """
     if name != "LeakyReLU":
         return get_activation(name, params)
-    return get_activation(name, {"inplace": True, **(params or {"negative_slope": 0.2})})
+    params = {"negative_slope": 0.2} if params is None else params
+    return get_activation(name, {"inplace": True, **params})

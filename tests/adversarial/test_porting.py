@@ -1,0 +1,91 @@
+"""Code that was written for AudioCraft: by a changed import it gives the same, or one line."""
+
+import pytest
+import torch
+from adversaries import audio, build, wrap
+from torch import nn
+
+from adversarial_trainer import adversarial
+from adversarial_trainer.adversarial import losses
+from adversarial_trainer.losses import Balancer
+
+
+def test_names_are_where_audiocraft_has_them():
+    assert losses.ADVERSARIAL_LOSSES == ["mse", "hinge", "hinge2"]
+    for name in losses.ADVERSARIAL_LOSSES:
+        for get in ("get_adv_criterion", "get_real_criterion", "get_fake_criterion"):
+            assert getattr(losses, get)(name) is getattr(adversarial, get)(name)
+    assert losses.hinge_loss is losses.get_adv_criterion("hinge")
+    assert losses.AdversarialLoss is adversarial.AdversarialLoss
+    assert losses.FeatureMatchingLoss is adversarial.FeatureMatchingLoss
+
+
+def test_balancer_arguments():
+    weights = {"a": 1.0}
+    balancer = Balancer(weights, True, 2.0, None, False, 1e-9, True)  # no decay: all steps alike
+    assert balancer.monitor and balancer.ema_decay == 1 and balancer.epsilon == 1e-9
+    with pytest.raises(ValueError, match="total_norm must be > 0, got 0"):
+        Balancer(weights, total_norm=0)  # there it stands for 1
+
+
+@pytest.mark.parametrize("name", ["msstftd", "mpd", "msd"])
+def test_fake_and_real_of_different_lengths(name):
+    """Which the discriminators may be trained with, and feature maps can't be matched of."""
+    fake, real = audio()
+    adv_loss = wrap(build(name), normalize=False)
+    fakes, reals = (adv_loss.get_adversary_pred(x)[0] for x in (fake, real[..., :200]))
+    adv_loss.adversary.eval()  # spectral norm stays
+    loss = adv_loss.train_adv(fake, real[..., :200])
+    expected = sum(map(losses.hinge_fake_loss, fakes)) + sum(map(losses.hinge_real_loss, reals))
+    assert adv_loss.updated and loss.item() == pytest.approx(expected.item(), rel=1e-2)
+    for call in (adv_loss, adv_loss.gradients):
+        with pytest.raises(ValueError, match=r"one shape, got \[2, 1, 300\] and \[2, 1, 200\]"):
+            call(fake, real[..., :200])
+    adv, _ = wrap(build(name), feat=False)(fake, real[..., :200])
+    assert adv.isfinite()
+
+
+@pytest.mark.parametrize("name", ["msstftd", "mpd", "msd"])
+@pytest.mark.parametrize("norm", ["weight_norm", "spectral_norm", "time_group_norm"])
+def test_activations(name, norm):
+    """By torch's arguments, in place or not, without a change of the results."""
+    norms = {"scale_norms": [norm] * 2} if name == "msd" else {"norm": norm}
+    fake, real = audio(torch.float64)
+    found = []
+    for inplace in (False, True):
+        for activation, params in (
+            ("LeakyReLU", {"negative_slope": 0.2}),
+            ("ELU", {}),
+            ("SiLU", {}),
+        ):
+            torch.manual_seed(0)
+            options = {
+                "activation": activation,
+                "activation_params": {**params, "inplace": inplace},
+            }
+            adv_loss = wrap(build(name, **options, **norms).double(), "mse")
+            d_loss = adv_loss.train_adv(fake, real)
+            found.append(torch.stack([d_loss, *(g.norm() for g in adv_loss.gradients(fake, real))]))
+    torch.testing.assert_close(found[:3], found[3:], rtol=1e-12, atol=0)
+    slopes = [build(name, activation_params=p).discriminators[0].activation for p in (None, {})]
+    assert [activation.negative_slope for activation in slopes] == [0.2, 0.01]
+
+
+def test_what_cannot_train_is_refused():
+    adversary = build("mpd")
+    criteria = [losses.hinge_loss, losses.hinge_real_loss, losses.hinge_fake_loss]
+    optimizer = torch.optim.Adam(adversary.parameters())
+    for index, key in enumerate(["loss", "loss_real", "loss_fake", "loss_feat"]):
+        given = [*criteria, None]
+        given[index] = "hinge"
+        with pytest.raises(ValueError, match=f"^{key} must be a function.*got 'hinge'"):
+            adversarial.AdversarialLoss(adversary, optimizer, *given)
+    other = torch.optim.Adam(nn.Linear(2, 2).parameters())
+    with pytest.raises(ValueError, match="36 of its 36 are missing, 2 are not the adversary's"):
+        adversarial.AdversarialLoss(adversary, other, *criteria)
+    some = torch.optim.Adam([next(adversary.parameters())])
+    with pytest.raises(ValueError, match="35 of its 36 are missing, 0"):
+        adversarial.AdversarialLoss(adversary, some, *criteria)
+    for parameter in [*adversary.parameters()][1:]:
+        parameter.requires_grad_(False)
+    adversarial.AdversarialLoss(adversary, some, *criteria)  # the others are frozen
