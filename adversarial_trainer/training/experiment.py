@@ -243,10 +243,11 @@ def with_values(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
                 raise ValueError(f"{override}: {_reason(exc)}") from exc
             value = text
         node = OmegaConf.select(cfg, key)
-        if isinstance(node, DictConfig) and not isinstance(value, dict):
+        whole = key.endswith("_params")  # arguments of a constructor: replaced, not merged
+        if isinstance(node, DictConfig) and not isinstance(value, dict) and not whole:
             keys = ", ".join(f"{key}.{name!s}" for name in node)
             raise ValueError(f"{override}: {key} has keys of its own; set these: {keys}.")
-        OmegaConf.update(cfg, key, value, force_add=True)
+        OmegaConf.update(cfg, key, value, merge=not whole, force_add=True)
     return cfg
 
 

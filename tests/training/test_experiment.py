@@ -87,6 +87,13 @@ def test_one_line_names_key_and_choices(
         "solver=tiny optim@adversarial.optim=adamw schedule@adversarial.schedule=cosine",
         "solver=tiny schedule=cosine schedule.total_updates=100 adversarial=none",
         "solver=tiny generate.bandwidths=[1,8] quantizer.dropout_choices=null num_threads=1",
+        "solver=tiny adversarial=mpd adversarial.mpd.activation=ELU",
+        "solver=tiny adversarial=mpd adversarial.mpd.activation_params.negative_slope=0",
+        "solver=tiny adversarial=msd adversarial.msd.activation_params={} "
+        "adversarial.msd.pad_params=null",
+        "solver=tiny adversarial=hifigan adversarial.msd.activation=ELU "
+        "adversarial.msd.activation_params={alpha:.5} adversarial.mpd.activation_params=null",
+        "solver=tiny model.seanet.activation=ReLU model.seanet.activation_params=null",
         "solver=tiny continue_from='a/b=c' slurm.partition=x slurm.constraint=a100|h100",
     ],
 )
