@@ -32,8 +32,6 @@ from .weights import (
     runs_folder,
 )
 
-_HF = "hf:"
-
 
 @dataclass
 class Codec:
@@ -99,14 +97,8 @@ def read_weights(source: str, folder: Path | None = None) -> Weights:
         FileNotFoundError: there is nothing of that name.
         ValueError: it is damaged, or not a codec.
     """
-    path = Path(source.removeprefix(_HF))
-    if source.startswith(_HF):
-        if not path.is_dir():
-            raise FileNotFoundError(
-                f"{source}: no such folder. A local one is needed, as huggingface_hub's "
-                "snapshot_download makes; nothing is downloaded here."
-            )
-        return hf.read_folder(path)
+    source = source.removeprefix("hf:")
+    path = Path(source)
     run = find_run(source, folder)
     if run is not None:
         return from_checkpoint(run / CHECKPOINT, checkpoint.load(run / CHECKPOINT))
@@ -123,7 +115,9 @@ def read_weights(source: str, folder: Path | None = None) -> Weights:
         )
     if not path.is_file():
         where = folder or runs_folder()
-        raise FileNotFoundError(f"{source}: no such file or folder, and no such run in {where}.")
+        raise FileNotFoundError(
+            f"{source}: no such file or folder (nothing is downloaded), and no such run in {where}."
+        )
     if path.suffix == ".safetensors":
         return from_export(path)
     return _read_torch_file(path)

@@ -94,6 +94,8 @@ def _read_data(file: BinaryIO, size: int | None, step: int) -> Iterator[bytes]:
     if at >= 0 and at + 8 + int.from_bytes(held[at + 4 : at + 8], "little") == len(held):
         held = held[:at]
     yield held
+    if size is not None and left > 0:
+        raise ValueError(f"truncated: {left} of {size} bytes of samples are missing")
 
 
 def write_wav(

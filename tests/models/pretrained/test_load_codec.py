@@ -203,8 +203,8 @@ def test_what_is_missing_or_no_codec(tmp_path: Path, run: CompressionSolver) -> 
     (tmp_path / "broken/config.json").write_text("{")
     (tmp_path / "a.safetensors").write_bytes(b"nothing of the kind")
     cases = {
-        "nosuch": (FileNotFoundError, "no such file or folder, and no such run in outputs/xps"),
-        "hf:nosuch": (FileNotFoundError, "A local one is needed"),
+        "nosuch": (FileNotFoundError, "no such file or folder .*, and no such run in outputs/xps"),
+        "hf:nosuch": (FileNotFoundError, "nothing is downloaded"),
         str(tmp_path / "empty"): (FileNotFoundError, "has no checkpoint.th, model.safetensors"),
         str(tmp_path): (ValueError, "model_type='wav2vec2'; only 'encodec'"),
         str(tmp_path / "broken"): (ValueError, "config.json: not JSON"),

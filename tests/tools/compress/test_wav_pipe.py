@@ -46,6 +46,14 @@ def test_reads_what_soundfile_reads(subtype: str, format: str, size: int | None)
     assert np.array_equal(torch.cat(blocks, -1).numpy(), expected)
 
 
+def test_a_cut_wav_is_an_error() -> None:
+    file = io.BytesIO(wav_file(audio(1, 9000, 44_100), "PCM_16")[:-7])
+    wav, _ = read_format(file)
+    assert wav is not None
+    with pytest.raises(ValueError, match="truncated: 7 of 18000 bytes"):
+        list(read_samples(file, wav))
+
+
 def test_what_is_no_wav_comes_back_whole() -> None:
     x = audio(1, 500, 8000)
     plain = wav_file(x, "PCM_16")
