@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from adversarial_trainer.adversarial import AdversarialLoss
 from adversarial_trainer.adversarial.adversary import read_only
 from adversarial_trainer.data import TrainBatches
 from adversarial_trainer.models.encodec import EncodecModel, initialise_from_data
-from adversarial_trainer.modules.data_init import data_dependent_init
+from adversarial_trainer.modules.data_init import activity, data_dependent_init
 
 if TYPE_CHECKING:
     from .compression import CompressionSolver
@@ -21,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 # Training starts at epoch 1, with other batches.
 EPOCH = 0
+MAX_BATCHES = 100  # to look for loud items in
+LOUD, SILENT = 10 ** (-50 / 20), 10 ** (-80 / 20)  # activity of items
 
 
 def initialise(solver: CompressionSolver) -> None:
@@ -40,7 +43,7 @@ def initialise_weights(
     batches: TrainBatches,
     like: torch.Tensor,
 ) -> None:
-    """Scale the layers of generator and discriminators to the first batch of all ranks.
+    """Scale the layers of generator and discriminators to the loud ones of the first items.
 
     Args:
         model, adversarial: None for one that keeps its weights.
@@ -48,14 +51,38 @@ def initialise_weights(
     """
     if model is None and adversarial is None:
         return
-    batches.set_position(EPOCH)
-    real = distrib.gather_rows(next(iter(batches)).wav.to(like))
+    real = _loud_items(batches, like)
     if model is not None:
         initialise_from_data(model, real)
     if adversarial is not None:
         adversary = adversarial.adversary
         with read_only(adversary):
             data_dependent_init(adversary, lambda: adversary(real))
+
+
+def _loud_items(batches: TrainBatches, like: torch.Tensor) -> torch.Tensor:
+    """Return items `[B, C, T]` of all ranks that show what the layers will get, at least eight if
+    there are: the first batch, in which what is quiet is replaced from further ones.
+
+    Layers scaled to silence, to dither or to a click would blow up everything else.
+    """
+    batches.set_position(EPOCH)
+    real, loudness = like.new_zeros(0), like.new_zeros(0)
+    for batch in itertools.islice(batches, MAX_BATCHES):
+        wav = distrib.gather_rows(batch.wav.to(like))
+        real = torch.cat([real, wav]) if len(real) else wav
+        loudness = activity(real)
+        wanted = max(len(wav), 8)
+        kept = loudness.topk(min(wanted, len(real))).indices.sort().values
+        real, loudness = real[kept], loudness[kept]
+        if len(real) == wanted and loudness.min() > LOUD:
+            break
+    if not loudness.max() > SILENT:
+        raise FloatingPointError(
+            "data_init=true: the first batches are silent, or below -80 dBFS, and layers cannot be "
+            "scaled to them. Look at the data (adversarial-trainer doctor), or set data_init=false."
+        )
+    return real[loudness > loudness.max() / 10]
 
 
 @torch.no_grad()
@@ -69,8 +96,8 @@ def initialise_codebooks(model: EncodecModel, batches: TrainBatches, like: torch
             result = model(batch.wav.to(like))
             if not result.x.isfinite().all():
                 raise FloatingPointError(
-                    "The model's output is not finite before any update; with continue_from, "
-                    "check whether that run had diverged."
+                    "The model's output is not finite before any update: look at the data, or at "
+                    "the run of continue_from, which may have diverged."
                 )
             model.quantizer.update(result)
             count += 1

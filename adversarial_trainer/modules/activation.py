@@ -9,19 +9,9 @@ from torch import nn
 
 # Those that need no arguments, keep the shape and treat each position by itself.
 ACTIVATIONS = (
-    *(
-        "CELU",
-        "ELU",
-        "GELU",
-        "Hardshrink",
-        "Hardsigmoid",
-        "Hardswish",
-        "Hardtanh",
-        "Identity",
-        "LeakyReLU",
-    ),
-    *("LogSigmoid", "Mish", "PReLU", "RReLU", "ReLU", "ReLU6", "SELU", "SiLU", "Sigmoid"),
-    *("Softplus", "Softshrink", "Softsign", "Tanh", "Tanhshrink"),
+    *("CELU", "ELU", "GELU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh", "Identity"),
+    *("LeakyReLU", "LogSigmoid", "Mish", "PReLU", "RReLU", "ReLU", "ReLU6", "SELU", "SiLU"),
+    *("Sigmoid", "Softplus", "Softshrink", "Softsign", "Tanh", "Tanhshrink"),
 )
 
 

@@ -42,8 +42,10 @@ def data_dependent_init(module: nn.Module, forward: Callable[[], object]) -> lis
         mean = output.mean(dims, keepdim=True) if has_bias else output.new_zeros(1)
         centred = output - mean
         one_scale = isinstance(conv, nn.ConvTranspose1d)
-        scale = centred.square().mean(None if one_scale else dims, keepdim=True).rsqrt()
-        # A silent signal or a dead channel leaves the scale as it is.
+        variance = centred.square().mean(None if one_scale else dims, keepdim=True)
+        # A channel that hardly varies beside the others is not blown up to their level.
+        scale = variance.clamp(min=1e-6 * variance.mean()).rsqrt()
+        # A silent signal leaves the scale as it is.
         scale = torch.where(scale.isfinite(), scale, 1.0)
         parameter.mul_(scale.view(-1, *[1] * (parameter.dim() - 1)))
         if isinstance(conv.bias, Tensor):
@@ -68,3 +70,13 @@ def scale_parameter(conv: nn.Module) -> nn.Parameter | None:
         return conv.get_parameter("weight")
     parameters = dict(conv.get_submodule("parametrizations.weight").named_parameters())
     return parameters.get("original0")  # the magnitude of weight norm
+
+
+def activity(x: Tensor) -> Tensor:
+    """How loud the items of `x` [B, C, T] are for most of their time, [B]: the mean over a hundred
+    pieces of the rms without the constant part. So a click of 10 ms in a second counts a tenth of
+    its rms, and a constant nothing."""
+    pieces = min(100, max(1, x.shape[-1] // 2))
+    size = x.shape[-1] // pieces
+    x = x[..., : pieces * size].unflatten(-1, (pieces, size))
+    return x.std(-1, correction=0).mean((1, 2))
