@@ -2,6 +2,7 @@
 
 from .files import (
     EXTENSIONS,
+    UNSUPPORTED,
     AudioError,
     AudioInfo,
     TruncatedError,
@@ -28,6 +29,7 @@ from .resampling import (
 
 __all__ = [
     "EXTENSIONS",
+    "UNSUPPORTED",
     "AudioError",
     "AudioInfo",
     "TruncatedError",

@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 EXTENSIONS = frozenset(
     ".wav .flac .ogg .oga .opus .mp3 .aiff .aif .aifc .au .snd .caf .w64 .rf64".split()
 )
+# Audio that it cannot read: named where it is met, which other files are not.
+UNSUPPORTED = frozenset(".m4a .mp4 .aac .wma .ape .mka .webm .amr .ac3 .dsf .wv".split())
 # Extensions whose libsndfile format has another name.
 _FORMATS = {".opus": "OGG", ".oga": "OGG", ".aif": "AIFF", ".aifc": "AIFF", ".snd": "AU"}
 _PCM_BITS = {"PCM_S8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}

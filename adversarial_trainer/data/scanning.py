@@ -16,15 +16,13 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from adversarial_trainer.audio import EXTENSIONS
+from adversarial_trainer.audio import EXTENSIONS, UNSUPPORTED
 
 from .decoding import Skipped, check
 from .manifest import AudioMeta, meta_from_dict, read_entries, save_entries
 
 logger = logging.getLogger(__name__)
 
-# Audio that libsndfile cannot read: these are reported as skipped, other files are not.
-UNSUPPORTED = frozenset(".m4a .mp4 .aac .wma .ape .mka .webm .amr .ac3 .dsf .wv".split())
 # Part of the cache's name; raised when the checks change, so that old results are not used.
 VERSION = 4
 

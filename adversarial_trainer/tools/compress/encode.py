@@ -12,8 +12,7 @@ from typing import BinaryIO, NamedTuple
 
 import torch
 
-from adversarial_trainer.audio import EXTENSIONS, info, read_blocks, replacing
-from adversarial_trainer.data.scanning import UNSUPPORTED
+from adversarial_trainer.audio import EXTENSIONS, UNSUPPORTED, info, read_blocks, replacing
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.models.pretrained import Codec, load_codec
 from adversarial_trainer.models.streaming import (

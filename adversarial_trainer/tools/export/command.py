@@ -99,7 +99,7 @@ def export(
         raise ValueError(f"--bandwidth is for --format onnx; {format} exports have all of them.")
     if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]{0,63}", license):
         raise ValueError(f"--license {license!r}: an identifier like mit or cc-by-4.0 is needed.")
-    name, lines = out.resolve().name, []
+    name, lines = os.fsencode(out.resolve().name).decode(errors="replace"), []
     with replacing_folder(out, force) as folder:
         if format == "hf":
             hf.write(codec, folder)

@@ -142,6 +142,7 @@ def test_names_that_are_not_utf8(model: str, sounds: Path, tmp_path: Path) -> No
         source = folder if target.suffix == "" else folder / "0.atc"
         assert run("decode", source, target, "--model", model) == 0
     assert len(below(folder)) == 7
+    assert run("export", model, folder, "--format", "hf", "--force") == 0
 
 
 def test_salvage(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
