@@ -13,6 +13,7 @@ from torch import nn
 
 from adversarial_trainer.adversarial import AdversarialLoss
 from adversarial_trainer.models.encodec import EncodecModel
+from adversarial_trainer.registry import format_value
 
 
 class LineFormatter(flashy.Formatter):
@@ -72,23 +73,48 @@ def parameter_count(module: nn.Module) -> str:
     return f"{count / 1e6:.2f} M parameters, {count * 4 / 2**20:.1f} MiB"
 
 
+def _blocks(module: nn.Module) -> list[str]:
+    """Return a line for each block with parameters: what it is, its channels, kernel and stride."""
+    blocks = list(module.children())
+    while len(blocks) == 1:  # a sequence of them, in encoder.model
+        blocks = list(blocks[0].children())
+    lines = []
+    for block in blocks:
+        convs = [m for m in block.modules() if isinstance(m, nn.Conv1d | nn.ConvTranspose1d)]
+        about = f"{convs[0].in_channels} -> {convs[-1].out_channels}" if convs else ""
+        if len(convs) == 1:
+            about += f", kernel {convs[0].kernel_size[0]}, stride {convs[0].stride[0]}"
+        count = sum(p.numel() for p in block.parameters())
+        if count:
+            lines.append(f"    {type(block).__name__:26s} {count:10,}  {about}".rstrip())
+    return lines
+
+
 def describe(
     cfg: DictConfig,
     model: EncodecModel,
     adversarial: AdversarialLoss | None,
     weights: Mapping[str, float],
 ) -> str:
-    """Return a text on what is trained: modules, sizes, bandwidths, discriminators, weights."""
-    lines = [str(model), "", f"Generator: {parameter_count(model)}"]
-    lines.append(f"  encoder: {parameter_count(model.encoder)}")
-    lines.append(f"  decoder: {parameter_count(model.decoder)}")
+    """Return a text on what is trained: blocks, sizes, rates, discriminators, weights.
+
+    With `show=full` torch's text on all modules comes before it.
+    """
+    lines = []
+    if cfg.show == "full":
+        lines += [str(model), str(adversarial.adversary) if adversarial else "", ""]
+    lines.append(f"Generator: {parameter_count(model)}")
+    lines.append(
+        f"  {model.sample_rate} Hz, {model.channels} channel(s), {model.hop_length} samples a "
+        f"frame, {model.frame_rate:g} frames/s"
+    )
+    lines += [f"  encoder: {parameter_count(model.encoder)}", *_blocks(model.encoder)]
     rates = ", ".join(
         f"{model.bandwidth_of(n):g}" for n in model.quantizer.supported_codebook_counts
     )
-    lines.append(
-        f"  {model.sample_rate} Hz, {model.channels} channel(s), {model.frame_rate:g} frames/s, "
-        f"{model.total_codebooks} codebooks of {model.cardinality}: {rates} kb/s"
-    )
+    size = format_value(model.cardinality)
+    lines.append(f"  quantizer: {model.total_codebooks} codebooks of {size}: {rates} kb/s")
+    lines += [f"  decoder: {parameter_count(model.decoder)}", *_blocks(model.decoder)]
     if adversarial is None:
         lines.append("Discriminators: none")
     else:

@@ -115,7 +115,13 @@ def test_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Prints model, sizes and weights; trains nothing, and needs no data."""
     assert call(command(tmp_path, Path("/nowhere"), "show=true")) is None
     out = capsys.readouterr().out
-    for text in ("EncodecModel(", "Generator: ", "Discriminators: ", "Loss weights", "  msspec"):
+    for text in (
+        "SEANetResnetBlock",
+        "Generator: ",
+        "Discriminators: ",
+        "Loss weights",
+        "  msspec",
+    ):
         assert text in out
     (run,) = (tmp_path / "xps").iterdir()
     assert not list(run.glob("*.th")) and not (run / "tensorboard").exists()

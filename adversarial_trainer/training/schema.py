@@ -163,7 +163,7 @@ class Run:
     compile_mode: Literal["default", "reduce-overhead", "max-autotune"]
     hang_timeout: Seconds
     data_init: bool
-    show: bool
+    show: bool | Literal["full"]
     continue_from: str | None
     continue_discriminators: bool
     freeze: Sequence[str]
