@@ -38,6 +38,11 @@ def format_value(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
 
 
+def format_count(count: int, noun: str) -> str:
+    """Return "1 file", "2 files"."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def unknown_name(kind: str, name: object, choices: Iterable[str]) -> ValueError:
     """The error for a name that is not among the choices."""
     text = repr(name) if isinstance(name, str) and len(name) <= 80 else format_value(name)

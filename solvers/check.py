@@ -16,7 +16,7 @@ from adversarial_trainer.adversarial import AdversarialLoss, FeatureMatchingLoss
 from adversarial_trainer.adversarial.discriminators import DISCRIMINATORS
 from adversarial_trainer.losses import LOSSES, Balancer
 from adversarial_trainer.metrics import METRICS
-from adversarial_trainer.models.builders import DECODERS, ENCODERS, MODELS, get_model
+from adversarial_trainer.models.builders import DECODERS, ENCODERS, MODELS, get_model, to_params
 from adversarial_trainer.quantization import QUANTIZERS
 from adversarial_trainer.registry import (
     Registry,
@@ -24,8 +24,7 @@ from adversarial_trainer.registry import (
     get_registry,
     parameters,
 )
-from adversarial_trainer.tools.evaluate import Scorer
-from adversarial_trainer.tools.evaluate.settings import wanted_metrics
+from adversarial_trainer.tools.evaluate import get_scorer
 from adversarial_trainer.training import OPTIMIZERS, SCHEDULES, ModuleEMA, schema
 from adversarial_trainer.training.devices import parse_device
 from adversarial_trainer.training.schema import check_group
@@ -210,4 +209,4 @@ def _build_all(cfg: DictConfig) -> None:
     get_balancer(cfg, adversarial is not None)
     get_ema(model, cfg.optim.ema)
     get_counts(cfg, model)
-    Scorer(wanted_metrics(cfg), cfg.sample_rate)
+    get_scorer(to_params(cfg.evaluate), cfg.sample_rate)

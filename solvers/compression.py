@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 from adversarial_trainer import distrib
 from adversarial_trainer.data import Batch
-from adversarial_trainer.models.builders import get_model
+from adversarial_trainer.models.builders import get_model, to_params
 from adversarial_trainer.registry import register
-from adversarial_trainer.tools.evaluate import Scorer
-from adversarial_trainer.tools.evaluate.settings import wanted_metrics
+from adversarial_trainer.tools.evaluate import get_scorer
 from adversarial_trainer.training.devices import autocast
 
 from . import builders, stages
@@ -49,7 +48,7 @@ class CompressionSolver(BaseSolver):
         self.optimizer = builders.get_optimizer(self.parameters, cfg.optim)
         self.schedule = builders.get_schedule(self.optimizer, cfg.schedule)
         self.ema = builders.get_ema(self.model, cfg.optim.ema)
-        self.scorer = Scorer(wanted_metrics(cfg), cfg.sample_rate)
+        self.scorer = get_scorer(to_params(cfg.evaluate), cfg.sample_rate)
         self.counts = builders.get_counts(cfg, self.model)
         self.register_stateful("model", "optimizer", "schedule", "balancer")
         for optional in ("adversarial", "ema"):

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from adversarial_trainer import distrib
 from adversarial_trainer.models.pretrained import Codec
 from adversarial_trainer.tools import evaluate as evaluation
-from adversarial_trainer.tools.evaluate.settings import describe_data, describe_model
 from adversarial_trainer.tools.report import write_report
 
 from . import provenance
@@ -87,10 +86,13 @@ def evaluate(solver: CompressionSolver) -> dict[str, float]:
     if distrib.is_rank_zero():
         with solver.optional("The evaluation's files"):
             epoch = solver.epoch if solver.updates else 0  # 0: before the first update
-            codec, (commit, _) = Codec(solver.model, solver.cfg), provenance.git_state()
-            about = describe_model(codec, str(solver.folder), solver.sig, epoch, commit)
+            commit, _ = provenance.git_state()
+            info = {"signature": solver.sig, "epoch": epoch, "commit": commit}
+            about = evaluation.describe_model(
+                Codec(solver.model, solver.cfg, info=info), str(solver.folder)
+            )
             folder = solver.folder / "evaluation" / str(epoch)
-            evaluation.write_results(results, folder, about, describe_data(solver.cfg))
+            evaluation.write_results(results, folder, about, evaluation.describe_data(solver.cfg))
     return results.flat()
 
 

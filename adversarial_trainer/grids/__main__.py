@@ -18,8 +18,8 @@ from typing import Any
 from dora.conf import SlurmConfig
 from dora.explore import Explorer, Herd, Launcher
 
-# Dora's own, so that patterns and the table are those of `dora grid`.
-from dora.grid import RunGridArgs, _filter_grid_sheeps, _get_explore, monitor
+# Dora's own, so that patterns are those of `dora grid`.
+from dora.grid import RunGridArgs, _filter_grid_sheeps, monitor
 
 from adversarial_trainer.training.experiment import TrainMain, exit_with_error
 
@@ -33,11 +33,11 @@ def get_parser() -> argparse.ArgumentParser:
         prog=f"python -m {__package__}",
         description="Run the experiments of a grid on this machine, without SLURM. They have the "
         "signatures and folders that `dora grid` gives them. Finished ones are not run again, "
-        "unfinished ones are resumed.",
+        "unfinished and failed ones are resumed.",
         epilog="Exit status: 0 if all runs are finished, 1 if not, 2 for a wrong command line, 130 "
         "after Ctrl-C, which ends all runs; the same command resumes them.",
     )
-    parser.add_argument("grid", nargs="?", help="name of the grid; without it, they are listed")
+    parser.add_argument("grid", nargs="?", default="", help="its name; without it, they are listed")
     parser.add_argument(
         "rest",
         nargs="*",
@@ -48,10 +48,6 @@ def get_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-j", "--jobs", type=int, default=1, help="runs at a time (1)")
     parser.add_argument("--dry_run", action="store_true", help="show what would run")
-    parser.add_argument("-r", "--retry", action="store_true", help="run failed ones again as well")
-    parser.add_argument(
-        "--update-every", type=float, default=60.0, metavar="SECONDS", help="between tables (60)"
-    )
     parser.add_argument(
         "-P",
         "--package",
@@ -64,7 +60,7 @@ def get_parser() -> argparse.ArgumentParser:
 def get_runs(
     main: TrainMain, explorer: Explorer, patterns: Sequence[str], overrides: Sequence[str]
 ) -> list[LocalRun]:
-    """Runs of a grid that fit all `patterns`, with `overrides` on top; all are checked.
+    """Return the runs of a grid that fit all `patterns`, with `overrides` on top; all are checked.
 
     Patterns and numbers select as in `dora grid`, so they are for names without the overrides.
     """
@@ -95,9 +91,9 @@ def main() -> int:
     if args.jobs < 1:
         exit_with_error(f"-j {args.jobs}: it must be >= 1.")
     dora_main = importlib.import_module(f"{args.package}.train").main
-    if args.grid is not None:
-        dora_main.check_grid(args.grid)
-    explorer = _get_explore(SimpleNamespace(grid=args.grid), dora_main)
+    dora_main.check_grid(args.grid)
+    grids = dora_main.dora.grid_package or f"{args.package}.grids"
+    explorer = importlib.import_module(f"{grids}.{args.grid}").explorer
     overrides = [arg for arg in args.rest if "=" in arg]
     patterns = [arg for arg in args.rest if "=" not in arg]
     runs = get_runs(dora_main, explorer, patterns, overrides)
@@ -107,30 +103,26 @@ def main() -> int:
         sys.stdout.flush()
 
     show_table()
-    states = ("PENDING", "FAILED") if args.retry else ("PENDING",)
-    wanted = [run for run in runs if run.state() in states]
+    wanted = [run for run in runs if run.state() == "PENDING"]
     if args.dry_run:
         for run in wanted:
             print(f"{run.xp.sig}: dora run {shlex.join(run.xp.argv)}")
         return 0
-    again = shlex.join(["python", "-m", str(__package__), *sys.argv[1:]])
     for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C, but for `nohup`
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
     try:
-        run_all(wanted, dora_main, args.jobs, show_table, args.update_every)
+        run_all(wanted, dora_main, args.jobs, show_table)
     except KeyboardInterrupt:
-        print(f"\nInterrupted, all runs are ended. This resumes them:\n  {again}")
+        print("\nInterrupted, all runs are ended. The same command resumes them.")
         return 130
     finished = [run.state() for run in runs].count("COMPLETED")
-    print(f"{finished} of {len(runs)} runs are finished.")
+    print(f"Finished runs: {finished} of {len(runs)}.")
     for run in runs:
-        if run.state() == "FAILED":
-            print(f"\nFailed: {run.name}: {run.failure.read_text().strip()}")
+        if run.failure:
+            print(f"\nFailed: {run.name}: {run.failure}")
             lines = run.output.read_text(errors="replace").splitlines()[-10:]
-            print(f"{run.output} ends with\n" + "".join(f"    {line}\n" for line in lines), end="")
-    if finished < len(runs) and not args.retry:
-        print(f"\nThis runs failed ones again:\n  {again} --retry")
+            print("\n    ".join([f"{run.output} ends with", *lines]))
     return 0 if finished == len(runs) else 1
 
 

@@ -10,16 +10,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from dora import Sheep
 from dora.main import DecoratedMain
 from dora.xp import XP
 
+from adversarial_trainer.registry import format_count
 from adversarial_trainer.training.devices import cores
 
 POLL = 0.2  # seconds between two looks at the processes
+UPDATE = 60.0  # seconds between two tables
 GRACE = 30.0  # seconds that a run has to save its state when it is asked to end
 
 
@@ -30,18 +32,16 @@ class LocalRun(Sheep):
     Attributes:
         name: how messages call it; begins with its signature.
         output: file with what all its `dora run`s here have printed.
-        failure: file that says how the last of them failed; there is none if it did not.
         process: the one that runs it now.
-        gpu: the GPU of that process, as CUDA_VISIBLE_DEVICES has it.
+        failure: how that one failed; empty if it did not.
     """
 
     def __init__(self, xp: XP) -> None:
         super().__init__(xp)
         self.name = xp.sig
         self.output = xp.folder / "run.log"
-        self.failure = xp.folder / "run.failed"
         self.process: subprocess.Popen[bytes] | None = None
-        self.gpu: str | None = None
+        self.failure = ""
 
     def epochs(self) -> int:
         """Finished epochs, whoever ran them."""
@@ -56,26 +56,20 @@ class LocalRun(Sheep):
             return "COMPLETED"
         if super().state("force") in ("RUNNING", "PENDING"):
             return "RUNNING"
-        return "FAILED" if self.failure.exists() else "PENDING"
+        return "FAILED" if self.failure else "PENDING"
 
     def command(self, main: DecoratedMain) -> list[str]:
         """Command line of the process."""
         dora = [sys.executable, "-m", "dora", "-P", main.package, "--main_module", main.main_module]
         return [*dora, "run", "--", *self.xp.argv]
 
-    def start(self, main: DecoratedMain, gpu: str | None, threads: int | None) -> bool:
-        """Start the process; returns False if another local runner has this experiment.
+    def start(self, main: DecoratedMain, environment: Mapping[str, str]) -> bool:
+        """Start the process; return False if another local runner has this experiment.
 
         Args:
             main: Dora's main function, which `dora run` will find again.
-            gpu: for CUDA_VISIBLE_DEVICES; None leaves the variable alone.
-            threads: CPU threads, where OMP_NUM_THREADS is not set; None leaves them to the run.
+            environment: variables to set.
         """
-        environ = {**os.environ, "PYTHONUNBUFFERED": "1"}
-        if gpu is not None:
-            environ["CUDA_VISIBLE_DEVICES"] = gpu
-        if threads is not None:
-            environ.setdefault("OMP_NUM_THREADS", str(threads))
         command = self.command(main)
         self.xp.folder.mkdir(parents=True, exist_ok=True)
         with open(self.output, "ab") as output:
@@ -83,72 +77,70 @@ class LocalRun(Sheep):
                 fcntl.flock(output, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return False
-            self.failure.unlink(missing_ok=True)
             output.write(f"$ {shlex.join(command)}\n".encode())
             output.flush()
-            self.gpu = gpu
             self.process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=environ,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
                 start_new_session=True,  # Ctrl-C is for this runner, which ends what it started
             )
         return True
 
     def has_ended(self) -> bool:
-        """Whether the started process has ended; writes `failure` if it should not have."""
+        """Whether the started process has ended; sets `failure` if it should not have."""
         if self.process is None or (status := self.process.poll()) is None:
             return False
         self.process = None
         if self.state() != "COMPLETED":
             how = f"exit status {status}" if status >= 0 else signal.Signals(-status).name
-            self.failure.write_text(f"{how} after {self.epochs()} epochs\n")
+            self.failure = f"{how} after {format_count(self.epochs(), 'epoch')}"
         return True
 
 
 def run_all(
-    runs: Sequence[LocalRun],
-    main: DecoratedMain,
-    jobs: int,
-    show_table: Callable[[], None],
-    update_every: float,
+    runs: Sequence[LocalRun], main: DecoratedMain, jobs: int, show_table: Callable[[], None]
 ) -> None:
-    """Run all of `runs`, each once, `jobs` at a time, each on the GPU with the fewest of them.
+    """Run all of `runs`, each once, `jobs` at a time, with the GPUs dealt out among them.
 
-    Prints what starts and ends, and the table at each end and every `update_every` seconds.
+    Prints what starts and ends, and the table at each end and every `UPDATE` seconds.
 
     Raises:
         KeyboardInterrupt: all processes have been ended by then.
     """
-    waiting, running = list(runs), list[LocalRun]()
+    waiting, running = list(runs), dict[int, LocalRun]()  # running: by place, of `jobs`
     at_a_time = min(jobs, len(runs))
-    threads = max(1, cores() // at_a_time) if at_a_time > 1 else None
+    environment = {}
+    if at_a_time > 1 and "OMP_NUM_THREADS" not in os.environ:
+        environment["OMP_NUM_THREADS"] = str(max(1, cores() // at_a_time))
     gpus = visible_gpus()
     shown = time.monotonic()
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
                 run = waiting.pop(0)
-                gpu = min(gpus, key=[other.gpu for other in running].count, default=None)
-                if run.start(main, gpu, threads):
-                    running.append(run)
-                    where = "" if gpu is None else f" on GPU {gpu}"
+                place = min(set(range(jobs)) - running.keys())
+                if gpus:
+                    environment["CUDA_VISIBLE_DEVICES"] = gpus[place % len(gpus)]
+                if run.start(main, environment):
+                    running[place] = run
+                    where = f" on GPU {gpus[place % len(gpus)]}" if gpus else ""
                     print(f"Started{where}: {run.name}, log in {run.output}", flush=True)
                 else:
                     print(f"Skipped, another local runner has it: {run.name}", flush=True)
             time.sleep(POLL)
-            ended = [run for run in running if run.has_ended()]
-            for run in ended:
-                running.remove(run)
-                print(f"{'Failed' if run.failure.exists() else 'Finished'}: {run.name}")
-            if ended or time.monotonic() - shown >= update_every:
+            ended = {place: run for place, run in running.items() if run.has_ended()}
+            for place, run in ended.items():
+                del running[place]
+                print(f"{'Failed' if run.failure else 'Finished'}: {run.name}")
+            if ended or time.monotonic() - shown >= UPDATE:
                 print(time.strftime("%H:%M:%S"))
                 show_table()
                 shown = time.monotonic()
     finally:
-        end_all([run.process for run in running if run.process is not None])
+        end_all([run.process for run in running.values() if run.process is not None])
 
 
 def end_all(processes: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -1,9 +1,8 @@
-"""Base class of metrics that compare two batches of audio."""
+"""Base classes of metrics that compare two batches of audio."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import importlib
 
 import numpy as np
 import torch
@@ -46,16 +45,45 @@ class Metric(nn.Module):
         raise NotImplementedError
 
 
-def mono(x: Tensor, sample_rate: int, rate: int) -> np.ndarray:
-    """Return `x` `[B, C, T]` mixed to one channel at `rate` Hz, float64 `[B, T']`, for packages
-    that compare single channels."""
-    return resample(x.detach().cpu().double().mean(1), sample_rate, rate).numpy()
+class PackageMetric(Metric):
+    """Metric through a package for single clips of one channel, on the CPU.
 
+    Channels are mixed to mono and resampled.
 
-@contextmanager
-def needing(packages: str) -> Iterator[None]:
-    """Add to an ImportError inside how to install what a metric needs."""
-    try:
-        yield
-    except ImportError as exc:
-        raise ImportError(f"{exc}; the metric needs {packages}") from exc
+    Args:
+        sample_rate: of the audio given, in Hz.
+        rate: that the package works at, in Hz.
+
+    Attributes:
+        package: to import.
+        install: how to install it.
+    """
+
+    higher_is_better = True
+    slow = True
+    package: str
+    install: str
+
+    def __init__(self, sample_rate: int, rate: int) -> None:
+        super().__init__()
+        self.sample_rate = sample_rate
+        self.rate = rate
+
+    def prepare(self) -> None:
+        try:
+            importlib.import_module(self.package)
+        except ImportError as exc:
+            raise ImportError(f"{exc}; the metric needs {self.install}") from exc
+
+    def measure(self, fake: Tensor, real: Tensor) -> Tensor:
+        self.prepare()
+        fakes, reals = (
+            resample(x.detach().cpu().double().mean(1), self.sample_rate, self.rate).numpy()
+            for x in (fake, real)
+        )
+        scores = [self.score(f, r) for f, r in zip(fakes, reals, strict=True)]
+        return torch.tensor(scores, dtype=torch.float32, device=fake.device)
+
+    def score(self, fake: np.ndarray, real: np.ndarray) -> float:
+        """Return the value of a clip, float64 `[T]` at `rate` Hz; NaN where it has none."""
+        raise NotImplementedError

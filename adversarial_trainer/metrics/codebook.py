@@ -25,11 +25,6 @@ class CodebookUsage:
     """
 
     def __init__(self, num_codebooks: int, bins: int, device: torch.device | str = "cpu") -> None:
-        if num_codebooks < 1 or bins < 2:
-            raise ValueError(
-                "CodebookUsage needs num_codebooks >= 1 and bins >= 2, got "
-                f"num_codebooks={num_codebooks}, bins={bins}."
-            )
         self.num_codebooks = num_codebooks
         self.bins = bins
         self.counts = torch.zeros(num_codebooks, bins, dtype=torch.int64, device=device)
@@ -37,11 +32,6 @@ class CodebookUsage:
     @torch.no_grad()
     def update(self, codes: Tensor) -> None:
         """Count `codes`, integers in [0, bins) of shape [B, K', T] with K' <= K."""
-        if codes.dim() != 3 or not 1 <= codes.shape[1] <= self.num_codebooks:
-            raise ValueError(
-                f"Expected codes [B, K, T] with 1 <= K <= {self.num_codebooks}, got "
-                f"{list(codes.shape)}."
-            )
         if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.bins:
             raise ValueError(
                 f"Codes must be in [0, {self.bins}), got {int(codes.min())} to {int(codes.max())}."

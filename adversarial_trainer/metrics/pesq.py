@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import warnings
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from adversarial_trainer.registry import register
 
-from .base import Metric, mono, needing
+from .base import PackageMetric
 
 RATE = 16000  # Hz
 # Samples: the package's C code has room for 50 utterances and crashes on more. An utterance and the
@@ -21,43 +18,29 @@ LONGEST = 20 * RATE
 
 
 @register("metric", "pesq")
-class PESQ(Metric):
+class PESQ(PackageMetric):
     """MOS-LQO of wide-band PESQ (ITU-T P.862.2) at 16 kHz, from 1 (bad) to 4.64.
 
-    For speech. Channels are mixed to mono and resampled. The score of a clip of more than 20 s is
-    the mean over equal pieces of at most 20 s. NaN: less than 0.25 s, or no speech level in
-    `real`. A silent `fake` of a `real` that has a score gives 1. On the CPU.
+    For speech. The score of a clip of more than 20 s is the mean over equal pieces of at most 20 s.
+    NaN: less than 0.25 s, or no speech level in `real`. A silent `fake` of a `real` that has a
+    score gives 1.
 
     Args:
         sample_rate: of the audio given, in Hz.
     """
 
     title = "PESQ"
-    higher_is_better = True
     unit = "MOS"
-    slow = True
+    package, install = "pesq", "a C compiler and: pip install pesq"
 
     def __init__(self, sample_rate: int) -> None:
-        super().__init__()
-        self.sample_rate = sample_rate
+        super().__init__(sample_rate, RATE)
 
-    def prepare(self) -> None:
-        with needing("a C compiler and: pip install pesq"):
-            importlib.import_module("pesq")
-
-    def measure(self, fake: Tensor, real: Tensor) -> Tensor:
-        self.prepare()
-        fake_mono, real_mono = (mono(x, self.sample_rate, RATE) for x in (fake, real))
-        scores = [_score(f, r) for f, r in zip(fake_mono, real_mono, strict=True)]
-        return torch.tensor(scores, dtype=torch.float32, device=fake.device)
-
-
-def _score(fake: np.ndarray, real: np.ndarray) -> float:
-    """Return the score of a clip `[T]` at 16 kHz."""
-    pieces = max(1, math.ceil(len(real) / LONGEST))
-    pairs = zip(np.array_split(fake, pieces), np.array_split(real, pieces), strict=True)
-    scores = [score for f, r in pairs if not math.isnan(score := _score_piece(f, r))]
-    return sum(scores) / len(scores) if scores else math.nan
+    def score(self, fake: np.ndarray, real: np.ndarray) -> float:
+        pieces = max(1, math.ceil(len(real) / LONGEST))
+        pairs = zip(np.array_split(fake, pieces), np.array_split(real, pieces), strict=True)
+        scores = [score for f, r in pairs if not math.isnan(score := _score_piece(f, r))]
+        return sum(scores) / len(scores) if scores else math.nan
 
 
 def _score_piece(fake: np.ndarray, real: np.ndarray) -> float:

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from adversarial_trainer.registry import register
 
-from .base import Metric, mono, needing
+from .base import PackageMetric
 
 # Mode -> the rate ViSQOL works at (Hz), and the shortest clip it can score (seconds): one patch
 # of spectrogram frames (80 ms windows, 20 ms hops; 45 frames and 29).
-RATES = {"audio": 48000, "speech": 16000}
-SHORTEST = {"audio": 0.96, "speech": 0.64}
+MODES = {"audio": (48000, 0.96), "speech": (16000, 0.64)}
 
 
 @register("metric", "visqol")
-class ViSQOL(Metric):
+class ViSQOL(PackageMetric):
     """MOS-LQO, an estimated listening score from 1 (bad) to 5 (like the original).
 
-    Channels are mixed to mono and resampled. A clip that is too short (0.96 s in audio mode, 0.64 s
-    in speech mode) or has a silent `real` has no score: NaN. A silent `fake` scores 1. Errors of
-    the package are not caught. It runs on the CPU and takes about as long as the clip.
+    A clip that is too short (0.96 s in audio mode, 0.64 s in speech mode) or has a silent `real`
+    has no score: NaN. A silent `fake` scores 1. It takes about as long as the clip.
 
     Args:
         sample_rate: of the audio given, in Hz.
@@ -35,9 +33,8 @@ class ViSQOL(Metric):
     """
 
     title = "ViSQOL"
-    higher_is_better = True
     unit = "MOS"
-    slow = True
+    package, install = "visqol", "pip install visqol-python"
 
     def __init__(
         self,
@@ -45,36 +42,34 @@ class ViSQOL(Metric):
         mode: Literal["audio", "speech"] = "audio",
         lattice: bool = False,
     ) -> None:
-        super().__init__()
-        if mode not in RATES:
-            raise ValueError(f"Unknown ViSQOL mode {mode!r}. Choices: {', '.join(RATES)}.")
-        self.sample_rate = sample_rate
+        if mode not in MODES:
+            raise ValueError(f"Unknown ViSQOL mode {mode!r}. Choices: {', '.join(MODES)}.")
+        rate, shortest = MODES[mode]
+        super().__init__(sample_rate, rate)
+        self.shortest = shortest
         self.mode = mode
         self.title = f"ViSQOL {mode}"
         self.lattice = lattice
-        self._api: Any = None
+        self._api: Any = None  # made at the first use, as it cannot be sent to another process
 
     def prepare(self) -> None:
+        super().prepare()
+        if self.lattice:
+            self._make_api()  # whose ImportError says how to install it
+
+    def _make_api(self) -> Any:
+        from visqol import VisqolApi
+
+        api = VisqolApi()
+        api.create(mode=self.mode, use_lattice_model=self.lattice)
+        return api
+
+    def score(self, fake: np.ndarray, real: np.ndarray) -> float:
+        if len(real) < round(self.shortest * self.rate) or not real.any():
+            return math.nan
+        if not fake.any():
+            return 1.0
         if self._api is None:
-            extra = "[lattice]" if self.lattice else ""
-            with needing(f"pip install 'visqol-python{extra}'"):
-                from visqol import VisqolApi
-
-                api = VisqolApi()
-                api.create(mode=self.mode, use_lattice_model=self.lattice)
-            self._api = api
-
-    def measure(self, fake: Tensor, real: Tensor) -> Tensor:
-        self.prepare()
-        rate = RATES[self.mode]
-        fake_mono, real_mono = (mono(x, self.sample_rate, rate) for x in (fake, real))
-        scores = []
-        for degraded, reference in zip(fake_mono, real_mono, strict=True):
-            if len(reference) < round(SHORTEST[self.mode] * rate) or not reference.any():
-                scores.append(float("nan"))
-            elif not degraded.any():
-                scores.append(1.0)
-            else:
-                # The package takes (reference, degraded); AudioCraft passes them swapped.
-                scores.append(self._api.measure_from_arrays(reference, degraded, rate).moslqo)
-        return torch.tensor(scores, dtype=torch.float32, device=fake.device)
+            self._api = self._make_api()
+        # The package takes (reference, degraded); AudioCraft passes them swapped.
+        return float(self._api.measure_from_arrays(real, fake, self.rate).moslqo)

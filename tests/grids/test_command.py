@@ -84,12 +84,12 @@ def test_the_same_experiments_as_dora_grid(tmp_path: Path) -> None:
 def test_a_grid_is_run_once(tmp_path: Path, audio: Path) -> None:
     """All four, two at a time; the second time there is nothing to do, also for `dora run`."""
     argv = micro(audio, "evaluate.every=1")
-    result = grid(tmp_path, "-j", "2", "--update-every", "2", *argv)
+    result = grid(tmp_path, "-j", "2", *argv)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-2000:]
     sigs = [signature(audio, name) for name in RUNS]
     assert table(result.stdout) == {sig: ("COM", "2/2") for sig in sigs}
     assert re.search(r"\d+\.\d{3}  +-?\d+\.\d\d  +\d+%", result.stdout), "with its metrics"
-    assert "4 of 4 runs are finished." in result.stdout
+    assert "Finished runs: 4 of 4." in result.stdout
     logs = [tmp_path / "xps" / sig / "run.log" for sig in sigs]
     for log in logs:
         assert f"log in {log}" in result.stdout and "Train summary | Epoch 2" in log.read_text()
@@ -97,7 +97,7 @@ def test_a_grid_is_run_once(tmp_path: Path, audio: Path) -> None:
 
     again = grid(tmp_path, *argv)
     assert again.returncode == 0 and "Started" not in again.stdout
-    assert "4 of 4 runs are finished." in again.stdout
+    assert "Finished runs: 4 of 4." in again.stdout
     assert [starts(log) for log in logs] == [1, 1, 1, 1]
     by_hand = dora_run(*command(tmp_path, audio, "adversarial=mpd"))
     assert "Nothing to do: 2 epochs are done." in by_hand and sigs[2] in by_hand
@@ -109,22 +109,21 @@ def test_a_grid_is_run_once(tmp_path: Path, audio: Path) -> None:
 
 
 def test_a_failure(tmp_path: Path, audio: Path) -> None:
-    """The others run, the status is 1, the message names its log; --retry tries it again."""
+    """The others run, the status is 1, the message names its log; it is tried again."""
     argv = ["2", "0", *micro(audio)]  # the broken one first
     failed, good = (signature(audio, name) for name in ("mpd", "none"))
     log = tmp_path / "xps" / failed / "run.log"
     checkpoint = log.with_name("checkpoint.th")
     checkpoint.parent.mkdir(parents=True)
     checkpoint.write_bytes(b"torn")
-    for tries, more in ((1, []), (2, ["--retry"])):
-        result = grid(tmp_path, *argv, *more)
+    for tries in (1, 2):
+        result = grid(tmp_path, *argv)
         assert result.returncode == 1
         assert table(result.stdout) == {failed: ("FAI", "0/2"), good: ("COM", "2/2")}
-        told = result.stdout[result.stdout.index("1 of 2 runs are finished.") :]
+        told = result.stdout[result.stdout.index("Finished runs: 1 of 2.") :]
         message = rf"^Failed: {failed} adversarial=mpd .*: exit status 2 after 0 epochs\n{log} "
         assert re.search(message, told, re.MULTILINE)
         assert re.search(rf"^    error: .*{checkpoint}", told, re.MULTILINE)
-        assert ("--retry" in told) is (not more)
         assert starts(log) == tries
     assert starts(tmp_path / "xps" / good / "run.log") == 1
 
@@ -147,7 +146,7 @@ def test_ctrl_c_ends_all_and_the_same_command_resumes(tmp_path: Path, audio: Pat
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in output
-    assert "Interrupted, all runs are ended. This resumes them:\n  python -m" in output
+    assert "Interrupted, all runs are ended. The same command resumes them." in output
     shown = grid(tmp_path, "0", "2", *argv, "--dry_run")
     assert table(shown.stdout)[sigs[1]] == ("PEN", "1/3")
     result = grid(tmp_path, "0", "2", *argv)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 import subprocess
@@ -12,7 +13,6 @@ from typing import Any
 
 import pytest
 from dora.explore import Herd, Launcher
-from dora.grid import _get_explore as get_explore
 from micro import ROOT
 from omegaconf import DictConfig
 
@@ -25,7 +25,7 @@ COUNTS = {"tiny": 4, "discriminators": 12, "encodec_24khz": 15}
 
 def herd_of(name: str) -> Herd:
     """Return what Dora's launcher makes of a grid file."""
-    explorer = get_explore(SimpleNamespace(grid=name), main)
+    explorer = importlib.import_module(f"{grids.__name__}.{name}").explorer
     assert isinstance(explorer, CodecExplorer)
     herd = Herd()
     shepherd: Any = SimpleNamespace(main=main, get_sheep_from_argv=_sheep)

@@ -1,11 +1,14 @@
-"""Processes, GPUs and signals of the local runner, with scripts in place of training."""
+"""Processes, GPUs and signals of the local runner, with scripts in place of training; and which
+experiments its command line selects."""
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +19,7 @@ from dora.main import DecoratedMain
 from dora.xp import XP
 from omegaconf import OmegaConf
 
+from adversarial_trainer.grids.__main__ import main
 from adversarial_trainer.grids._local import LocalRun, end_all, run_all, visible_gpus
 
 MAIN: Any = None  # scripts need none
@@ -36,7 +40,7 @@ class Script(LocalRun):
 
 
 def run_here(runs: list[Script], jobs: int = 1) -> None:
-    run_all(runs, MAIN, jobs, lambda: None, update_every=60)
+    run_all(runs, MAIN, jobs, lambda: None)
 
 
 def last_line(run: Script) -> str:
@@ -44,21 +48,13 @@ def last_line(run: Script) -> str:
     return run.output.read_text().splitlines()[-1]
 
 
-def test_gpus_that_are_visible(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert visible_gpus() == []
-    for given, expected in (("5,3", ["5", "3"]), ("", []), ("-1", []), ("GPU-ab", ["GPU-ab"])):
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
-        assert visible_gpus() == expected
-
-
 def test_each_run_at_a_time_has_a_gpu_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Six runs, three at a time, on three GPUs: at no time are two of them on one."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "a,b,c")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "a,b,GPU-c")
+    assert visible_gpus() == ["a", "b", "GPU-c"]
     monkeypatch.setattr("adversarial_trainer.grids._local.cores", lambda: 8)
     script = (
         "import os, pathlib, time\n"
@@ -75,7 +71,7 @@ def test_each_run_at_a_time_has_a_gpu_of_its_own(
     told = capsys.readouterr().out.splitlines()
     assert told[:3] == [
         f"Started on GPU {gpu}: {run.name}, log in {run.output}"
-        for gpu, run in zip("abc", runs, strict=False)
+        for gpu, run in zip(visible_gpus(), runs, strict=False)
     ]
     assert {last_line(run) for run in runs} == {"2"}, "a share of the cores"
 
@@ -84,7 +80,11 @@ def test_one_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """No GPU and no share of the threads is set, and a failure stops nothing."""
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    for given in ("", "-1"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+        assert visible_gpus() == []
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     script = "import os; print(os.environ.get('CUDA_VISIBLE_DEVICES', 'unset'))\n" + FINISH
     runs = [
         Script(tmp_path, "a", script),
@@ -102,16 +102,15 @@ def test_one_at_a_time(
         for what in ("Started", end)
     ]
     assert [last_line(run) for run in runs[:2]] == ["unset", "broken"]
-    failures = [run.failure.read_text() for run in runs[1:4]]
-    assert failures == [
-        f"{how} after 0 epochs\n" for how in ("exit status 1", "SIGKILL", "exit status 0")
-    ]
+    hows = ("exit status 1", "SIGKILL", "exit status 0")
+    assert [run.failure for run in runs[1:4]] == [f"{how} after 0 epochs" for how in hows]
+    assert [run.state() for run in runs[:2]] == ["COMPLETED", "FAILED"]
 
-    # Another runner sees the same; a second try that works removes the failure.
+    # Another runner tries it again.
     again = Script(tmp_path, "b", script)
-    assert again.state() == "FAILED" and Script(tmp_path, "e", script).state() == "COMPLETED"
+    assert again.state() == "PENDING" and Script(tmp_path, "e", script).state() == "COMPLETED"
     run_here([again])
-    assert again.state() == "COMPLETED" and not again.failure.exists()
+    assert again.state() == "COMPLETED" and not again.failure
     assert again.output.read_text().count("$ ") == 2, "logs follow one another"
 
 
@@ -120,7 +119,7 @@ def test_two_runners_do_not_share_a_folder(
 ) -> None:
     """The process has the lock, not the runner, which may be killed."""
     first = Script(tmp_path, "a", "import time; time.sleep(60)")
-    assert first.start(MAIN, None, None) and first.process is not None
+    assert first.start(MAIN, {}) and first.process is not None
     second = Script(tmp_path, "a", FINISH)
     run_here([second])
     assert capsys.readouterr().out == "Skipped, another local runner has it: a\n"
@@ -150,25 +149,24 @@ except KeyboardInterrupt:
 """
 # With a child process; the second ignores SIGTERM.
 CHILD = """
-import signal, subprocess, sys, time
+import os, signal, subprocess, sys, time
 if "{folder}".endswith("b"):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 grandchild = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
-print(grandchild.pid, flush=True)
+print(os.getpid(), grandchild.pid, flush=True)
 time.sleep(100)
 """
 
 
 @pytest.mark.slow
 def test_an_interruption_ends_all_processes(tmp_path: Path) -> None:
-    """A second Ctrl-C kills those that ignored the first, and their children; none counts as
-    failed."""
+    """A second Ctrl-C kills those that ignored the first, and their children."""
     path = [*sys.path, str(Path(__file__).parent)]
     script = RUNNER.format(path=path, folder=str(tmp_path))
     runner = subprocess.Popen([sys.executable, "-c", script], start_new_session=True)
     runs = [Script(tmp_path, sig, "") for sig in "ab"]
-    wait_for(lambda: all(run.output.exists() and last_line(run).isdigit() for run in runs))
-    pids = [int(last_line(run)) for run in runs]
+    wait_for(lambda: all(run.output.exists() and last_line(run)[0].isdigit() for run in runs))
+    pids = [int(pid) for run in runs for pid in last_line(run).split()]
     runner.send_signal(signal.SIGINT)
     wait_for(lambda: not is_alive(pids[0]))
     time.sleep(0.5)
@@ -177,8 +175,7 @@ def test_an_interruption_ends_all_processes(tmp_path: Path) -> None:
     assert runner.wait(8) == 130
     wait_for(lambda: not any(map(is_alive, pids)), seconds=5)
     for run in runs:
-        assert not run.failure.exists()
-        assert run.start(MAIN, None, None) and run.process is not None, "nobody holds the lock"
+        assert run.start(MAIN, {}) and run.process is not None, "nobody holds the lock"
         end_all([run.process])
 
 
@@ -194,3 +191,61 @@ def is_alive(pid: int) -> bool:
         return "Z" not in Path(f"/proc/{pid}/stat").read_text().rsplit(")")[-1].split()[0]
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+@pytest.fixture
+def dry_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Types in a command line."""
+
+    def run(*argv: str) -> int:
+        monkeypatch.setenv("DORA_DIR", str(tmp_path))
+        monkeypatch.setattr("sys.argv", ["grids", *argv])
+        return main()
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "argv, expected",
+    [
+        # Patterns are for the grid's own names, without the overrides.
+        (["m*d", "!mpd", "adversarial.mpd.filters=8"], ["msstftd", "msd"]),
+        (["-j", "2", "3", "--dry_run", "0"], ["msd", "none"]),
+        # the same experiment three times
+        (["!none", "adversarial=mpd"], ["mpd"]),
+    ],
+    ids=str,
+)
+def test_patterns_and_overrides(
+    argv: list[str],
+    expected: list[str],
+    dry_run: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert dry_run("tiny", "--dry_run", *argv) == 0
+    commands = re.findall(r"^\w{8}: dora run (.*)", capsys.readouterr().out, re.MULTILINE)
+    overrides = [arg for arg in argv if "=" in arg]
+    for line, adversarial in zip(commands, expected, strict=True):
+        words = line.split()
+        assert words[:1] == ["solver=tiny"] and f"adversarial={adversarial}" in words
+        assert set(overrides) <= set(words) and len(words) == len({*words, *overrides})
+
+
+@pytest.mark.parametrize(
+    "argv, told",
+    [
+        (["tiny", "optim.epoch=3"], "optim.epoch: no such key. Did you mean optim.epochs?"),
+        (["tiny", "-j", "0"], "-j 0: it must be >= 1."),
+        (["tiny", "7"], "7: the grid has runs 0 to 3."),
+        ([], "Unknown grid ''. Choices: discriminators, encodec_24khz, tiny."),
+    ],
+    ids=str,
+)
+def test_a_wrong_command_line_is_one_line(
+    argv: list[str], told: str, dry_run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        dry_run("--dry_run", *argv)
+    out, err = capsys.readouterr()
+    assert exit_.value.code == 2 and out == ""
+    assert err.startswith(f"error: {told}") and err.count("\n") == 1

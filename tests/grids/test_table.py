@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from dora.grid import RunGridArgs, monitor
-from micro import EPOCH, make_cfg, make_solver, write_audio
+from micro import make_cfg
 
 from adversarial_trainer.grids._explorers import CodecExplorer
 
@@ -107,22 +106,6 @@ def test_empty_cells() -> None:
     plain_cells = {*meta, "train steps/s", "train feat", "train ppl"}
     assert filled == {"new": meta, "plain": plain_cells, "nan": plain_cells | {"train d_loss"}}
     assert [row["train epoch"] for row in rows.values()] == ["0/10", "1/10", "2/10"]
-
-
-def test_cells_of_a_real_run(tmp_path: Path) -> None:
-    audio = write_audio(tmp_path / "audio")
-    solver = make_solver(tmp_path, audio, "adversarial=mpd", "evaluate.every=1", "optim.epochs=1")
-    solver.run()
-    name = "adversarial=msstftd_mpd adv.loss=hinge"  # the longest of all grids
-    table = printed({name: solver.history}, epochs=1)
-    (row,) = cells(table).values()
-    train, evaluate = solver.history[-1]["train"], solver.history[-1]["evaluate"]
-    assert row["train steps/s"] == f"{EPOCH / train['duration']:.2f}"
-    assert row["train d_acc"] == f"{train['d_acc']:.0%}"
-    assert row["evaluate mel"] == f"{evaluate['mel']:.3f}"
-    assert row["evaluate kb/s"] == "0.40"  # 2 codebooks of 4 bits, 50 frames a second
-    assert [column for column, cell in row.items() if not cell] == ["evaluate ViSQOL"]
-    assert max(map(len, table.splitlines())) <= 160  # a wide terminal
 
 
 def test_colours_are_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:

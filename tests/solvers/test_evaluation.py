@@ -14,10 +14,9 @@ from micro import RATE, make_cfg, make_solver, write_audio
 from ranks import run_ranks
 
 from adversarial_trainer.data import AudioMeta, FileDataset
-from adversarial_trainer.models.builders import get_model
+from adversarial_trainer.models.builders import get_model, to_params
 from adversarial_trainer.quantization import BaseQuantizer
-from adversarial_trainer.tools.evaluate import Results, Scorer, codebook_counts, evaluate
-from adversarial_trainer.tools.evaluate.settings import wanted_metrics
+from adversarial_trainer.tools.evaluate import Results, codebook_counts, evaluate, get_scorer
 from solvers.builders import get_counts
 from solvers.generation import generate_samples
 
@@ -29,7 +28,7 @@ def evaluated(audio: Path, *overrides: str, quantizer: BaseQuantizer | None = No
     metas = [AudioMeta(str(path), 1.0, RATE) for path in sorted(audio.glob("*.wav"))]
     model = get_model(cfg).eval()
     model.quantizer = quantizer or model.quantizer
-    scorer, counts = Scorer(wanted_metrics(cfg), RATE), get_counts(cfg, model)["evaluate"]
+    scorer, counts = get_scorer(to_params(cfg.evaluate), RATE), get_counts(cfg, model)["evaluate"]
     return evaluate(model, FileDataset(metas, RATE, 1), scorer, counts, torch.zeros(0))
 
 
@@ -166,6 +165,6 @@ def test_which_bandwidths() -> None:
     assert codebook_counts(dropout, [8, 3, 3]) == [3, 8]
     plain = get_model(make_cfg("quantizer.n_q=8", "quantizer.q_dropout=0"))
     assert codebook_counts(plain, "all") == [8]
-    for wrong in ([0], [9], [1, 2.5], ["a"], [], "some"):
+    for wrong in ([9], [1, 9], []):
         with pytest.raises(ValueError, match="generate.bandwidths="):
             codebook_counts(plain, wrong)

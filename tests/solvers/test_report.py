@@ -39,28 +39,27 @@ def test_after_evaluate_and_generate(tmp_path: Path, audio: Path) -> None:
     assert run.parameters["codec"] == count and f"{count:,}" in second
 
 
-def test_no_report(tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With generate.report=false, and on other ranks than the first."""
-    solver = make_solver(tmp_path / "a", audio, *BOTH, "generate.report=false")
-    stages.write_page(solver)
-    other = make_solver(tmp_path / "b", audio, *BOTH)
-    monkeypatch.setattr(stages.distrib, "is_rank_zero", lambda: False)
-    stages.write_page(other)
-    for folder in (solver.folder, other.folder):
-        assert not (folder / "report.html").exists()
-
-
-def test_a_full_disk_does_not_end_training(
+def test_no_report_and_a_full_disk(
     tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """None with generate.report=false, nor on other ranks; a full disk does not end training."""
+    solver = make_solver(tmp_path, audio, *BOTH, "generate.report=false")
+    stages.write_page(solver)
+    solver.cfg.generate.report = True
+    with monkeypatch.context() as patch:
+        patch.setattr(stages.distrib, "is_rank_zero", lambda: False)
+        stages.write_page(solver)
+    assert not (solver.folder / "report.html").exists()
+
     def full(*args: Any, **kwargs: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
+    (solver.folder / provenance.PROVENANCE).unlink()
     monkeypatch.setattr(stages, "write_report", full)
     monkeypatch.setattr(provenance.audio, "replacing", full)
     with caplog.at_level(logging.ERROR):
-        solver = make_solver(tmp_path, audio, "generate.report=true")
         stages.write_page(solver)
+        stages.record_provenance(solver)
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == 2 and all("No space left" in text for text in told)
 

@@ -3,19 +3,20 @@
 The solvers' evaluate stage and `adversarial-trainer evaluate` both run `evaluate`.
 """
 
-from .measure import evaluate
+from .measure import codebook_counts, evaluate
 from .opus import Opus
-from .output import write_results
+from .output import describe_data, describe_model, write_results
 from .results import Results
-from .scoring import Scorer, WantedMetric
-from .settings import codebook_counts
+from .scoring import Scorer, get_scorer
 
 __all__ = [
     "Opus",
     "Results",
     "Scorer",
-    "WantedMetric",
     "codebook_counts",
+    "describe_data",
+    "describe_model",
     "evaluate",
+    "get_scorer",
     "write_results",
 ]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from adversarial_trainer.data import AudioMeta, FileDataset, configured_metas, load_source
 from adversarial_trainer.metrics import METRICS
+from adversarial_trainer.models.builders import to_params
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.models.pretrained import Codec, load_codec
-from adversarial_trainer.registry import unknown_name
+from adversarial_trainer.registry import format_count
 from adversarial_trainer.tools.arguments import (
     add_device_argument,
     add_model_argument,
@@ -20,15 +23,17 @@ from adversarial_trainer.tools.arguments import (
 )
 from adversarial_trainer.training.devices import cores, get_device
 
-from .measure import evaluate
+from .measure import codebook_counts, evaluate
 from .opus import HIGHEST, LOWEST, Opus
-from .output import JSON, to_text, write_results
-from .scoring import Scorer, WantedMetric
-from .settings import codebook_counts, configured_metric, describe_data, describe_model
+from .output import JSON, describe_data, describe_model, to_text, write_results
+from .scoring import get_scorer
 
-METRICS_BY_DEFAULT = "sisnr,mel,stft"
+# For a model that is no run; as in config.yaml.
+DEFAULTS: dict[str, Any] = {
+    "metrics": {"sisnr": True, "mel": True, "stft": True},
+    "max_duration": 10.0,  # seconds
+}
 SLOW = [name for name, metric in METRICS.items() if getattr(metric, "slow", False)]
-MAX_DURATION = 10.0  # seconds; as in config.yaml
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -36,7 +41,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "evaluate",
         help="metrics of a codec at each bandwidth",
-        description="Reconstruct audio files with MODEL and print a rate-distortion table.",
+        description="Reconstruct audio files with MODEL and print a rate-distortion table. What no "
+        "option says is as in the run's own evaluations.",
         epilog="Metrics, their units and traps, and the keys of the JSON: docs/evaluation.md.",
     )
     add_model_argument(parser, "model")
@@ -51,10 +57,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument(
         "--metrics",
-        type=_metrics,
-        default=METRICS_BY_DEFAULT,
+        type=lambda text: text.split(","),
         metavar="NAME,...",
-        help=f"of {', '.join(METRICS)}; default {METRICS_BY_DEFAULT}",
+        help=f"of {', '.join(METRICS)}; default: the run's, else {','.join(DEFAULTS['metrics'])}",
     )
     parser.add_argument(
         "--visqol-mode",
@@ -69,14 +74,15 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--slow-files",
         type=whole_number,
         metavar="N",
-        help=f"{', '.join(SLOW)} on N of the files only, spread evenly; default: all",
+        help=f"{', '.join(SLOW)} on N of the files only, spread evenly; default: the run's, else "
+        "all",
     )
     parser.add_argument(
         "--max-duration",
-        type=_seconds,
+        type=seconds,
+        default=argparse.SUPPRESS,  # None is 'all'
         metavar="SECONDS",
-        help="of each file, from its start, or 'all' of it; default: as the run, else "
-        f"{MAX_DURATION:g}",
+        help="of each file, from its start, or 'all' of it; default: the run's, else 10",
     )
     parser.add_argument(
         "--jobs",
@@ -92,6 +98,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.set_defaults(run=run)
 
 
+def seconds(text: str) -> float | None:
+    """Argument type: a number of seconds, or None for 'all'."""
+    value = None if text == "all" else float(text)
+    if value is not None and not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected seconds above 0, or all; got {text!r}")
+    return value
+
+
 def run(args: argparse.Namespace) -> int:
     """Evaluate, print and write. ValueError and OSError for a wrong call."""
     if args.out and os.path.lexists(Path(args.out) / JSON) and not args.force:
@@ -100,14 +114,12 @@ def run(args: argparse.Namespace) -> int:
     codec = load_codec(args.model, device).prepare()
     model = codec.model
     counts = _counts(model, args.bandwidths)
+    settings = _settings(codec, args)
     metas, source = _files(codec, args.data)
-    duration = args.max_duration
-    if duration is None:
-        duration = (codec.cfg.get("evaluate") or {}).get("max_duration", MAX_DURATION)
-    seconds = None if duration == "all" else duration
-    files = FileDataset(metas[: args.files], model.sample_rate, model.channels, seconds)
+    length = settings["max_duration"]
+    files = FileDataset(metas[: args.files], model.sample_rate, model.channels, length)
     opus = _baseline(model, counts) if args.baseline else None
-    scorer = Scorer(_wanted(codec, args), model.sample_rate, opus)
+    scorer = get_scorer(settings, model.sample_rate, opus)
     for name, metric in scorer.metrics.items():
         try:
             metric.prepare()
@@ -120,14 +132,13 @@ def run(args: argparse.Namespace) -> int:
     results = evaluate(model, files, scorer, counts, next(model.parameters()), jobs)
     count, total = len(results.files), len(files)
     if not count:
-        raise ValueError(f"none of the {total} files could be read")
+        raise ValueError(f"none of {format_count(total, 'file')} could be read")
     missing = f" ({total - count} of {total} could not be read)" if count < total else ""
-    part = f", at most {files.max_duration:g} s of each" if files.max_duration else ""
-    print(f"{count} files{missing}, {results.seconds:.1f} s{part}; {source}\n")
+    part = f", at most {length:g} s of each" if length else ""
+    print(f"{format_count(count, 'file')}{missing}, {results.seconds:.1f} s{part}; {source}\n")
     print(to_text(results))
     if args.out:
-        facts = [codec.info.get(key) for key in ("signature", "epoch", "commit")]
-        write_results(results, Path(args.out), describe_model(codec, args.model, *facts), source)
+        write_results(results, Path(args.out), describe_model(codec, args.model), source)
         print(f"\nWritten to {args.out}")
     return 0
 
@@ -135,7 +146,7 @@ def run(args: argparse.Namespace) -> int:
 def _counts(model: EncodecModel, bandwidths: str) -> list[int]:
     """Return the numbers of codebooks that `--bandwidths` asks for, ascending."""
     if bandwidths in ("all", "highest"):
-        return codebook_counts(model, bandwidths, "--bandwidths")
+        return codebook_counts(model, bandwidths)
     try:
         wanted = [float(part) for part in bandwidths.split(",")]
     except ValueError:
@@ -143,6 +154,21 @@ def _counts(model: EncodecModel, bandwidths: str) -> list[int]:
             f"--bandwidths {bandwidths!r}: use all, highest, or numbers (kb/s), as in 1.5,6"
         ) from None
     return sorted({model.codebooks_of(bandwidth) for bandwidth in wanted})
+
+
+def _settings(codec: Codec, args: argparse.Namespace) -> dict[str, Any]:
+    """Return `evaluate` of the model's configuration, with what the options say instead."""
+    settings = DEFAULTS | to_params(codec.cfg.get("evaluate"))
+    if args.metrics:
+        settings["metrics"] = dict.fromkeys(args.metrics, True)
+    if "max_duration" in args:
+        settings["max_duration"] = args.max_duration
+    if args.visqol_mode:
+        settings["visqol"] = {**settings.get("visqol", {}), "mode": args.visqol_mode}
+    if args.slow_files:
+        slow = {name: {**settings.get(name, {}), "num_files": args.slow_files} for name in SLOW}
+        settings |= slow
+    return settings
 
 
 def _files(codec: Codec, data: str | None) -> tuple[list[AudioMeta], str]:
@@ -158,17 +184,6 @@ def _files(codec: Codec, data: str | None) -> tuple[list[AudioMeta], str]:
     return metas, describe_data(codec.cfg)
 
 
-def _wanted(codec: Codec, args: argparse.Namespace) -> list[WantedMetric]:
-    """Return the metrics of `--metrics`, with the arguments that the model's configuration has."""
-    wanted = []
-    for name in args.metrics:
-        params = dict(configured_metric(codec.cfg, name).params)
-        if name == "visqol" and args.visqol_mode:
-            params["mode"] = args.visqol_mode
-        wanted.append(WantedMetric(name, params, args.slow_files if name in SLOW else None))
-    return wanted
-
-
 def _baseline(model: EncodecModel, counts: Sequence[int]) -> Opus | None:
     """Return Opus with those of the model's bitrates that it has; print which it has not."""
     bandwidths, channels = [model.bandwidth_of(n) for n in counts], model.channels
@@ -177,23 +192,3 @@ def _baseline(model: EncodecModel, counts: Sequence[int]) -> Opus | None:
         limits = f"{LOWEST * channels:g} to {HIGHEST * channels:g} kb/s"
         print(f"Opus has {limits}: {', '.join(left_out)} left out.", file=sys.stderr)
     return Opus(rates) if rates else None
-
-
-def _metrics(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",")]
-    for name in names:
-        if name not in METRICS:
-            raise argparse.ArgumentTypeError(str(unknown_name("metric", name, METRICS)))
-    return list(dict.fromkeys(names))
-
-
-def _seconds(text: str) -> float | str:
-    if text == "all":
-        return text
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected seconds above 0, or all; got {text!r}")
-    return value

@@ -15,11 +15,30 @@ from adversarial_trainer.metrics import CodebookUsage
 from adversarial_trainer.models.encodec import EncodecModel
 
 from .results import MODEL, Measure, Results, Row, estimate
-from .scoring import FileScores, Scorer, Task
-from .workers import score_in_processes
+from .scoring import FileScores, Scorer, Task, score_in_processes
 
 # Values of a code that are counted. The "code" of a model without codebooks is a whole vector.
 MAX_CARDINALITY = 1 << 24
+
+
+def codebook_counts(
+    model: EncodecModel, wanted: str | Sequence[int], key: str = "generate.bandwidths"
+) -> list[int]:
+    """Return the numbers of codebooks to reconstruct with, ascending.
+
+    Args:
+        wanted: a list of numbers; 'all': those that the quantizer was trained for, where it says
+            so, else all codebooks; 'highest': the number in use.
+        key: of the configuration, for the ValueError where the model has fewer codebooks.
+    """
+    if isinstance(wanted, str):
+        every = model.quantizer.supported_codebook_counts
+        return [model.num_codebooks] if wanted == "highest" else every
+    if not wanted or max(wanted) > model.total_codebooks:
+        raise ValueError(
+            f"{key}={list(wanted)}: numbers of codebooks are in 1..{model.total_codebooks}."
+        )
+    return sorted(set(wanted))
 
 
 @torch.no_grad()
@@ -46,8 +65,8 @@ def evaluate(
     if counts[-1] > model.num_codebooks:
         raise ValueError(f"{counts[-1]} codebooks asked for, {model.num_codebooks} are in use")
     usage = None
-    if model.quantizer.cardinality <= MAX_CARDINALITY:
-        usage = CodebookUsage(model.num_codebooks, model.quantizer.cardinality, like.device)
+    if model.cardinality <= MAX_CARDINALITY:
+        usage = CodebookUsage(model.num_codebooks, model.cardinality, like.device)
     mine = range(distrib.rank(), len(files), distrib.world_size())
     device = like.device if jobs == 1 else torch.device("cpu")
 
@@ -63,14 +82,15 @@ def evaluate(
             for n in counts:
                 fake = model.decode(codes[:, :n], scale)[0, :, : real.shape[-1]]
                 fakes[model.bandwidth_of(n)] = fake.to(device)
-            names = [metric.name for metric in scorer.wanted if metric.takes(index, len(files))]
-            yield Task(index, meta.path, real[0].to(device), fakes, names)
+            metrics = scorer.metrics_of(index, len(files))
+            yield Task(index, meta.path, real[0].to(device), fakes, metrics)
 
     scores = map(scorer, tasks()) if jobs == 1 else score_in_processes(scorer, tasks(), jobs)
     hidden = None if distrib.is_rank_zero() else True
     bar = tqdm(scores, "Evaluate", len(mine), leave=False, unit="file", disable=hidden)
     found = [scores for part in distrib.gather_objects(list(bar)) for scores in part]
-    return _collect(sorted(found, key=lambda file: file.number), model, scorer, counts, usage)
+    found.sort(key=lambda file: file.number)
+    return _collect(found, model, scorer, counts, usage if found else None)
 
 
 def _collect(
@@ -90,21 +110,19 @@ def _collect(
     for place, (system, codebooks, bandwidth) in enumerate(systems):
         scores = [file.rows[place] for file in files]
         means = {name: estimate(row.get(name) for row in scores) for name in scorer.metrics}
-        measured = None
+        measured, use = None, {}
         if system != MODEL and files:
             bits = math.fsum(file.seconds * file.rows[place]["measured"] for file in files)
             measured = bits / math.fsum(file.seconds for file in files)
-        use = {}
         if usage is not None and codebooks is not None:
             use = usage.compute(codebooks)
             use["entropy_bandwidth"] = use["entropy"] * codebooks * model.frame_rate / 1000
-        rows.append(Row(system, codebooks, bandwidth, measured, means, **_without_nan(use)))
-    books: list[dict[str, float | None]] = []
-    if usage is not None:
-        columns = {key: values.tolist() for key, values in usage.per_codebook().items()}
-        for index in range(usage.num_codebooks):
-            book = {key: values[index] for key, values in columns.items()}
-            books.append({"codebook": index, **_without_nan(book)})
+        rows.append(Row(system, codebooks, bandwidth, measured, means, **use))
+    columns = {} if usage is None else usage.per_codebook()
+    books = [
+        {"codebook": index, **{key: float(values[index]) for key, values in columns.items()}}
+        for index in range(model.num_codebooks if columns else 0)
+    ]
     measures = {
         name: Measure(metric.title, metric.unit, metric.higher_is_better)
         for name, metric in scorer.metrics.items()
@@ -112,13 +130,12 @@ def _collect(
     # Paths below the folder that all files have in common.
     paths = [os.path.abspath(file.path) for file in files]
     root = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""
-    of_files = [
-        {"name": os.path.relpath(path, root), "seconds": file.seconds, "rows": file.rows}
-        for path, file in zip(paths, files, strict=True)
-    ]
-    return Results(measures, rows, books, of_files)
-
-
-def _without_nan(values: dict[str, float]) -> dict[str, float | None]:
-    """Return the values, None for NaN, which JSON does not have."""
-    return {key: None if math.isnan(value) else value for key, value in values.items()}
+    return Results(
+        metrics=measures,
+        rows=rows,
+        codebooks=books,
+        files=[
+            {"name": os.path.relpath(path, root), "seconds": file.seconds, "rows": file.rows}
+            for path, file in zip(paths, files, strict=True)
+        ],
+    )

@@ -9,7 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig
+
 from adversarial_trainer.audio import replacing
+from adversarial_trainer.models.pretrained import Codec
 
 from .results import CODEBOOK_USE, Results
 
@@ -54,6 +57,20 @@ def align(lines: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     rows = [[line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])] for line in lines]
     return ["  ".join(row).rstrip() for row in rows]
+
+
+def describe_model(codec: Codec, source: str) -> dict[str, Any]:
+    """Return `model` of evaluation.json; `source` says where the codec is from."""
+    facts = {key: codec.info.get(key) for key in ("signature", "epoch", "commit")}
+    sizes = {"sample_rate": codec.model.sample_rate, "channels": codec.model.channels}
+    return {"source": source, "hash": codec.hash, **facts, **sizes}
+
+
+def describe_data(cfg: DictConfig) -> str:
+    """Return where the files of a run's evaluate stage are from, in words."""
+    dset = cfg.dset
+    source = dset.stages.evaluate or dset.path or dset.manifest or "the demo corpus"
+    return f"evaluate files of {source}"
 
 
 def write_results(results: Results, folder: Path, model: Mapping[str, Any], source: str) -> None:

@@ -1,10 +1,18 @@
-"""Scores of one file: each metric of each system's reconstruction."""
+"""Scores of files: each metric of each system's reconstruction, in this process or several."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -17,39 +25,8 @@ from adversarial_trainer.registry import parameter_names
 from .opus import Opus
 from .results import MODEL
 
-
-@dataclass(frozen=True)
-class WantedMetric:
-    """A metric that is asked for.
-
-    Attributes:
-        name: in `METRICS`.
-        params: arguments of its constructor, without the sample rate.
-        num_files: number of files it is computed on, spread evenly over them; None: all.
-    """
-
-    name: str
-    params: Mapping[str, Any] = field(default_factory=dict)
-    num_files: int | None = None
-
-    def build(self, sample_rate: int) -> Metric:
-        """Return the metric, for audio at `sample_rate` Hz; ValueError names a wrong key."""
-        params = dict(self.params)
-        with naming(f"evaluate.{self.name}"):
-            if "sample_rate" in parameter_names(METRICS.get_class(self.name)):
-                params["sample_rate"] = sample_rate
-            return METRICS.build(self.name, **params)
-
-    def takes(self, index: int, total: int) -> bool:
-        """Return whether it is computed on file `index` of `total`.
-
-        The files are spread, as neighbours in a folder are often of one speaker or one piece.
-        """
-        limit = self.num_files
-        if limit is None or limit >= total:
-            return True
-        # floor(k total / limit) for k = 0, 1, ...: `limit` different files, the first among them.
-        return (-(-index * limit // total)) * total // limit == index
+# Each process computes on one thread; numpy and the metrics' packages read these at their import.
+THREADS = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
 class Task(NamedTuple):
@@ -82,26 +59,26 @@ class FileScores(NamedTuple):
     rows: list[dict[str, Any]]
 
 
+@dataclass(frozen=True)
 class Scorer:
     """Scores files, on the device of their waveforms.
 
-    Args:
-        wanted: metrics.
+    Attributes:
+        metrics: by name.
+        num_files: number of files that a metric is computed on; None: all.
         sample_rate: of the waveforms, in Hz.
         opus: baseline.
     """
 
-    def __init__(
-        self, wanted: Sequence[WantedMetric], sample_rate: int, opus: Opus | None = None
-    ) -> None:
-        self.wanted = wanted
-        self.sample_rate = sample_rate
-        self.opus = opus
-        self.metrics = {metric.name: metric.build(sample_rate) for metric in wanted}
+    metrics: Mapping[str, Metric]
+    num_files: Mapping[str, int | None]
+    sample_rate: int
+    opus: Opus | None = None
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Another process builds the metrics anew: some hold libraries that cannot be pickled.
-        return Scorer, (self.wanted, self.sample_rate, self.opus)
+    def metrics_of(self, index: int, total: int) -> list[str]:
+        """Return the metrics to compute on file `index` of `total`: those on a sample of the files
+        take them evenly spread, as neighbours are often of one speaker or one piece."""
+        return [name for name in self.metrics if _takes(index, total, self.num_files[name])]
 
     @torch.no_grad()
     def __call__(self, task: Task) -> FileScores:
@@ -118,7 +95,98 @@ class Scorer:
     ) -> dict[str, Any]:
         row: dict[str, Any] = {"system": system, "bandwidth": bandwidth, "measured": measured}
         for name in task.metrics:
-            metric = self.metrics[name].to(fake.device)
-            value = float(metric(fake[None], task.real[None]))
+            value = float(self.metrics[name].to(fake.device)(fake[None], task.real[None]))
             row[name] = value if math.isfinite(value) else None
         return row
+
+
+def _takes(index: int, total: int, limit: int | None) -> bool:
+    if limit is None or limit >= total:
+        return True
+    # floor(k total / limit) for k = 0, 1, ...: `limit` different files, the first among them.
+    return (-(-index * limit // total)) * total // limit == index
+
+
+def get_scorer(settings: Mapping[str, Any], sample_rate: int, opus: Opus | None = None) -> Scorer:
+    """Return a scorer with the metrics of a configuration.
+
+    Args:
+        settings: `evaluate` of a configuration: `metrics` that are true, and the arguments of some.
+
+    Raises:
+        ValueError: there is no such metric, or an argument is wrong, which is named.
+    """
+    metrics, num_files = {}, {}
+    for name in [name for name, wanted in settings["metrics"].items() if wanted]:
+        given = {"sample_rate": sample_rate, **settings.get(name, {})}
+        # A run of an older version may have keys that are gone; new ones have been checked.
+        known = parameter_names(METRICS.get_class(name))
+        with naming(f"evaluate.{name}"):
+            metrics[name] = METRICS.build(name, **{k: given[k] for k in known if k in given})
+        num_files[name] = given.get("num_files")
+    return Scorer(metrics, num_files, sample_rate, opus)
+
+
+def score_in_processes(scorer: Scorer, tasks: Iterable[Task], jobs: int) -> Iterator[FileScores]:
+    """Yield the scores of all tasks, in their order, computed on the CPU by `jobs` processes.
+
+    At most two tasks for each process wait at a time, as they hold audio.
+
+    Raises:
+        ChildProcessError: a process died.
+    """
+    # Spawned and not forked, as torch's threads do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(jobs, context, initializer=_start, initargs=(scorer,))
+    os.environ.update(THREADS)  # without effect on this process, which has read them
+    # A terminal sends Ctrl-C to all of its processes. The new ones inherit that they ignore it, and
+    # are ended by this one.
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for _ in range(jobs):  # each starts a process
+        pool.submit(os.getpid)
+    signal.signal(signal.SIGINT, handler)
+    pending: deque[tuple[str, Future[FileScores]]] = deque()
+    try:
+        for task in tasks:
+            # Bytes, as multiprocessing moves tensors through shared memory, which containers have
+            # little of.
+            pending.append((task.path, pool.submit(_score, pickle.dumps(task))))
+            if len(pending) == 2 * jobs:
+                yield pending[0][1].result()
+                pending.popleft()  # a failed one stays, for the message
+        while pending:
+            yield pending[0][1].result()
+            pending.popleft()
+    except BrokenProcessPool as exc:
+        raise ChildProcessError(
+            "A scoring process died (out of memory?) while working on one of "
+            f"{', '.join(path for path, _ in pending)}. Try fewer --jobs, a --max-duration, or "
+            "fewer metrics."
+        ) from exc
+    finally:
+        if pending:  # after an error, or Ctrl-C
+            for process in multiprocessing.active_children():
+                process.kill()
+        pool.shutdown(cancel_futures=True)
+
+
+_scorer: Scorer  # of a worker process
+
+
+def _start(scorer: Scorer) -> None:
+    """Set up a worker process, which ends with its parent, however that ends."""
+    global _scorer
+    _scorer = scorer
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _score(task: bytes) -> FileScores:
+    return _scorer(pickle.loads(task))

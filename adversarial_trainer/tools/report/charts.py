@@ -11,6 +11,8 @@ from xml.etree import ElementTree
 
 from markupsafe import Markup
 
+from .names import capitalised
+
 COLOURS = 8  # of lines in page.css; further lines are dashed, then dotted
 DASHES = ("solid", "dashed", "dotted")
 MAX_MARKED = 40  # points of a line, up to which each has a mark that shows its value
@@ -110,7 +112,7 @@ def draw_chart(
         file = io.StringIO()
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(file, format="svg", transparent=True, metadata=nothing)
-    return Chart(title, caption, _inline(file.getvalue(), tooltips), legend)
+    return Chart(capitalised(title), caption, _inline(file.getvalue(), tooltips), legend)
 
 
 def _draw(axes: Any, line: Line, colour: str, dash: str, name: str) -> list[str]:
@@ -138,10 +140,8 @@ def _inline(svg: str, tooltips: dict[str, list[str]]) -> Markup:
         for style in element.findall(f"{SVG}style"):
             element.remove(style)
         if element.tag == f"{SVG}g":
-            marks = element.iter(f"{SVG}use")
-            for mark, text in zip(
-                marks, tooltips.get(element.attrib.pop("id", ""), ()), strict=False
-            ):
+            texts = tooltips.get(element.attrib.pop("id", ""), ())
+            for mark, text in zip(element.iter(f"{SVG}use"), texts, strict=False):
                 ElementTree.SubElement(mark, f"{SVG}title").text = text
         element.text, element.tail = (element.text or "").strip(), ""
     text = ElementTree.tostring(root, "unicode")

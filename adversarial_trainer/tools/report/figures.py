@@ -3,7 +3,7 @@ number or the stages that measure it, for several a line for each run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from adversarial_trainer.tools.evaluate.results import MODEL
@@ -17,8 +17,8 @@ Runs = Mapping[str, Run]
 STAGES = ("train", "valid", "evaluate", "generate")
 
 
-def numbers_of(runs: Runs, *groups: str) -> list[Chart]:
-    """Return a chart by epoch for each number of `groups` (see names.py) that was logged."""
+def numbers_of(runs: Runs, *groups: str) -> Iterator[Chart | None]:
+    """Yield a chart by epoch for each number of `groups` (see names.py) that was logged."""
     found: dict[str, Meaning] = {}
     for run in runs.values():
         for stage in STAGES:
@@ -29,7 +29,6 @@ def numbers_of(runs: Runs, *groups: str) -> list[Chart]:
     if "d_real" in found:
         found.pop("d_fake", None)
         found["d_real"] = found["d_real"]._replace(title="D(real), solid, and D(fake), dashed")
-    charts = []
     for key, meant in found.items():
         lines = _lines(runs, key, meant)
         if key == "d_real":
@@ -39,9 +38,7 @@ def numbers_of(runs: Runs, *groups: str) -> list[Chart]:
                 for colour, line in enumerate(_lines(runs, f"d_{side}", meant))
             ]
         limits = (0.0, 1.0) if meant.unit == "share" else None
-        title, caption = sentence(meant.title), _caption(key, meant)
-        charts.append(draw_chart(title, lines, caption, "epoch", limits, meant.guide))
-    return _drawn(charts)
+        yield draw_chart(meant.title, lines, _caption(key, meant), "epoch", limits, meant.guide)
 
 
 def _lines(runs: Runs, key: str, meant: Meaning) -> list[Line]:
@@ -58,17 +55,16 @@ def _lines(runs: Runs, key: str, meant: Meaning) -> list[Line]:
     start = key if key.endswith("_") else f"{key}/"
     parts = [name for name in run.names("train") if name.startswith(start)]
     if parts:
-        lines = [Line(name.removeprefix(start), run.curve("train", name)) for name in parts]
-        if all(line.name.isdecimal() for line in lines):
-            lines = [replace(line, name=f"codebook {line.name}") for line in lines]
-        return lines
+        titles = [name.removeprefix(start) for name in parts]
+        if all(title.isdecimal() for title in titles):
+            titles = [f"codebook {title}" for title in titles]
+        return [Line(t, run.curve("train", name)) for t, name in zip(titles, parts, strict=True)]
     stages = [stage for stage in STAGES if meaning(stage, key).group != "quality"]
     return [Line(stage, run.curve(stage, key)) for stage in stages]
 
 
-def quality_by_epoch(runs: Runs) -> list[Chart]:
-    """Return a chart for each metric of the evaluations; epoch 0 is before training."""
-    charts = []
+def quality_by_epoch(runs: Runs) -> Iterator[Chart | None]:
+    """Yield a chart for each metric of the evaluations; epoch 0 is before training."""
     for name in dict.fromkeys(name for run in runs.values() for name in run.names("evaluate")):
         meant = meaning("evaluate", name)
         if "/" in name or meant.group not in ("quality", "other"):
@@ -79,12 +75,11 @@ def quality_by_epoch(runs: Runs) -> list[Chart]:
             lines.append(Line(title, [*start, *run.curve("evaluate", name)]))
         caption = f"{_caption(name, meant)} Mean over files at the highest bandwidth."
         if any(len(line.points) > 1 for line in lines):
-            charts.append(draw_chart(f"{meant.title} by epoch", lines, caption))
-    return _drawn(charts)
+            yield draw_chart(f"{meant.title} by epoch", lines, caption)
 
 
-def rate_distortion(runs: Runs) -> list[Chart]:
-    """Return a chart against bandwidth for each metric of the newest evaluations.
+def rate_distortion(runs: Runs) -> Iterator[Chart | None]:
+    """Yield a chart against bandwidth for each metric of the newest evaluations.
 
     Runs have their colours by place, also where one has no evaluation. A baseline is the same for
     all runs of one test set: that of the first run which has it is drawn.
@@ -94,7 +89,6 @@ def rate_distortion(runs: Runs) -> list[Chart]:
     evaluations = [evaluation for evaluation in found.values() if evaluation is not None]
     baselines = {system: e for e in reversed(evaluations) for system in e.systems}
     lines_of += [(name, name, e) for name, e in baselines.items() if name != MODEL]
-    charts = []
     for name, measure in {k: m for e in evaluations for k, m in e.metrics.items()}.items():
         lines = []
         for title, system, evaluation in lines_of:
@@ -103,18 +97,12 @@ def rate_distortion(runs: Runs) -> list[Chart]:
             points = [(rate, v.mean) for rate, v in values if v.mean is not None]
             bounds = [(v.low, v.high) for _, v in values if v.mean is not None]
             lines.append(Line(title, points, bounds))
-        unit = f", {measure.unit}" if measure.unit else ""
+        unit = f"In {measure.unit}, mean" if measure.unit else "Mean"
         caption = (
-            f"{measure.title}{unit}, mean over files with its 95 % confidence interval. "
+            f"{unit} over files with its 95 % confidence interval. "
             f"Good is {measure.good}, and further to the left."
         )
-        charts.append(draw_chart(measure.title, lines, caption, "kb/s"))
-    return _drawn(charts)
-
-
-def sentence(text: str) -> str:
-    """Return the text with a capital at its beginning."""
-    return text[:1].upper() + text[1:]
+        yield draw_chart(measure.title, lines, caption, "kb/s")
 
 
 def _caption(key: str, meant: Meaning) -> str:
@@ -123,7 +111,3 @@ def _caption(key: str, meant: Meaning) -> str:
     unit = f", in {meant.unit}" if meant.unit not in ("", "share") else ""
     good = f" Good is {meant.good}." if meant.good else ""
     return f"{name}{unit}.{good} {meant.note}".strip()
-
-
-def _drawn(charts: Iterable[Chart | None]) -> list[Chart]:
-    return [chart for chart in charts if chart is not None]

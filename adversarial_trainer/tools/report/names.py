@@ -16,6 +16,11 @@ from adversarial_trainer.metrics import METRICS
 QUALITY_STAGES = ("start", "evaluate")
 
 
+def capitalised(text: str) -> str:
+    """Return the text with a capital at its beginning; the rest stays, as in SI-SDR."""
+    return text[:1].upper() + text[1:]
+
+
 class Meaning(NamedTuple):
     """Words for one number.
 

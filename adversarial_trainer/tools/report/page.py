@@ -18,7 +18,7 @@ from adversarial_trainer.tools.evaluate.results import CODEBOOK_USE, Measure
 
 from . import figures
 from .listening import CAPTION, make_players
-from .names import Meaning, meaning
+from .names import Meaning, capitalised, meaning
 from .run import ORIGINAL, History, Run, rate_of, read_run
 
 NAME = "report.html"
@@ -38,16 +38,12 @@ def write_report(folder: Path, out: Path | None = None, history: History | None 
         OSError: it cannot be written.
     """
     run = read_run(folder, history)
-    files = {
-        name: {_version(key): path for key, path in found.items()}
-        for name, found in run.samples.items()
-    }
     return _write(
         out or folder / NAME,
         "run.html.j2",
         run=run,
         runs={"": run},
-        listening=make_players(files),
+        listening=make_players(run.samples),
         missing=run.missing,
     )
 
@@ -82,7 +78,7 @@ def _write(out: Path, template: str, **values: Any) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for format_value in (number, millions, duration, titled):
+    for format_value in (number, titled):
         environment.filters[format_value.__name__] = format_value
     script = (FOLDER / "page.js").read_text(encoding="utf-8")
     digest = hashlib.sha256(script.encode()).digest()
@@ -104,11 +100,6 @@ def _write(out: Path, template: str, **values: Any) -> Path:
     return out
 
 
-def _version(key: str) -> str:
-    """Return the title of a version of a sample: "1.50 kb/s" for "1.50kbps"."""
-    return key.replace("kbps", " kb/s")
-
-
 def _shared(runs: Mapping[str, Run]) -> dict[str, dict[str, Path]]:
     """Return the versions of each file that at least two runs have: the original, and at each
     bandwidth the runs beside one another."""
@@ -119,27 +110,21 @@ def _shared(runs: Mapping[str, Run]) -> dict[str, dict[str, Path]]:
         for key in sorted({key for found in having.values() for key in found}, key=rate_of):
             for name, found in having.items():
                 if key in found:
-                    title = key if key == ORIGINAL else f"{name}, {_version(key)}"
-                    versions.setdefault(title, found[key])
+                    versions.setdefault(key if key == ORIGINAL else f"{name}, {key}", found[key])
         if len(having) > 1:
             files[file] = versions
     return files
 
 
 def _differences(runs: Mapping[str, Run]) -> list[tuple[str, list[str]]]:
-    """Return (key, value in each run) where configurations differ; unreadable ones are no
-    difference."""
+    """Return (key, value in each run) where configurations differ."""
     found = []
     for key in dict.fromkeys(key for run in runs.values() for key in run.config):
-        texts = [_text(run.config.get(key, "–")) for run in runs.values()]
-        known = {text for text, run in zip(texts, runs.values(), strict=True) if run.config}
-        if len(known) > 1 and not key.startswith(NOT_COMPARED):
+        values = [run.config.get(key, "–") for run in runs.values()]
+        texts = [x if isinstance(x, str) else json.dumps(x, default=str) for x in values]
+        if len(set(texts)) > 1 and not key.startswith(NOT_COMPARED):
             found.append((key, texts))
     return found
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _last_metrics(runs: Mapping[str, Run], stage: str) -> list[tuple[Meaning, list[float | None]]]:
@@ -159,21 +144,6 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:,.0f}" if abs(value) >= 1e4 and value == int(value) else f"{value:.{digits}g}"
 
 
-def millions(count: int | None) -> str:
-    """Return a short form of a number of parameters; a dash for none."""
-    if count is None:
-        return "–"
-    return f"{count / 1e6:.2f} M" if count >= 1e5 else f"{count:,}"
-
-
-def duration(seconds: float) -> str:
-    """Return a time in the unit that suits it."""
-    for limit, divisor, unit in ((120, 1, "s"), (7200, 60, "min"), (172800, 3600, "h")):
-        if seconds < limit:
-            return f"{seconds / divisor:.3g} {unit}"
-    return f"{seconds / 86400:.3g} days"
-
-
 def titled(words: Meaning | Measure) -> str:
     """Return a title with its unit."""
-    return f"{words.title}, {words.unit}" if words.unit else words.title
+    return capitalised(f"{words.title}, {words.unit}" if words.unit else words.title)

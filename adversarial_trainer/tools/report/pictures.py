@@ -29,20 +29,15 @@ def spectrogram_png(wav: torch.Tensor, width: int = 480, height: int = 160) -> b
     It shows the whole waveform, from 0 Hz at the bottom to half the sample rate at the top, and
     the levels of `PNG_DB` from dark to bright.
     """
-    from matplotlib import colormaps
-    from PIL import Image
+    from matplotlib.image import imsave
 
     hop = max(16, -(-wav.shape[-1] // width))
     decibels = torch.from_numpy(spectrogram_db(wav, hop_length=hop, floor=PNG_DB[0]))
     small = torch.nn.functional.adaptive_avg_pool2d(decibels[None], (height, width))[0]
-    # 64 levels, in steps of 1.3 dB: the file is a third smaller.
+    steps = 2 * (small / 2).round().numpy()  # of 2 dB, which more than halves the file
     low, high = PNG_DB
-    levels = ((small - low) / (high - low) * 63).round().clamp(0, 63).to(torch.uint8)
-    image = Image.fromarray(levels.flip(0).numpy(), "P")
-    palette = colormaps["magma"](np.linspace(0, 1, 64), bytes=True)[:, :3]
-    image.putpalette(palette.tobytes())
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
+    imsave(buffer, steps, vmin=low, vmax=high, cmap="magma", origin="lower", format="png")
     return buffer.getvalue()
 
 

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from adversarial_trainer.tools.evaluate import Results
 History = list[dict[str, dict[str, float]]]
 
 ORIGINAL = "original"
-WAV = re.compile(r"(.+)_(original|[0-9]+(?:\.[0-9]+)?kbps)\.wav", re.DOTALL)
+WAV = re.compile(r"(.+)_(?:original|([0-9]+(?:\.[0-9]+)?)kbps)\.wav", re.DOTALL)
 LARGEST = 1e300  # numbers of a history beyond it are left out: charts need room above
 # Errors of reading a file that is damaged or of another form than expected.
 DAMAGES = (OSError, ValueError, TypeError, LookupError, AttributeError, OverflowError,
@@ -34,7 +35,7 @@ class Run:
         config: dotted key -> value, and `config_text` as YAML.
         overrides: arguments of its command line.
         history: metrics of each epoch, by stage.
-        samples: file -> 'original' and '<bandwidth>kbps' -> wav file, of the newest epoch that has
+        samples: file -> 'original' and '<bandwidth> kb/s' -> wav file, of the newest epoch that has
             samples, which is `samples_epoch`.
         evaluation: the newest one, of `evaluation_epoch`.
         parameters: counts by module.
@@ -75,10 +76,10 @@ class Run:
         return f"{len(self.history)} of {self.epochs}" if self.epochs else f"{len(self.history)}"
 
     @property
-    def seconds(self) -> float:
+    def time(self) -> timedelta:
         """Time that all stages took."""
         stages = [metrics for epoch in self.history for metrics in epoch.values()]
-        return sum(metrics.get("duration", 0.0) for metrics in stages)
+        return timedelta(seconds=round(sum(stage.get("duration", 0.0) for stage in stages)))
 
     @property
     def commit(self) -> str | None:
@@ -191,13 +192,15 @@ def _finite(history: History) -> History:
 
 def _samples(folder: Path) -> dict[str, dict[str, Path]]:
     """Return the wav files of a folder by file and version, in the order of bandwidths."""
+    wavs = folder.glob("*.wav")
+    matches = [(match, path) for path in wavs if (match := WAV.fullmatch(path.name))]
     found: dict[str, dict[str, Path]] = {}
-    for path in sorted(folder.glob("*.wav")):
-        if match := WAV.fullmatch(path.name):
-            found.setdefault(match[1], {})[match[2]] = path
-    return {name: {v: found[name][v] for v in sorted(found[name], key=rate_of)} for name in found}
+    for match, path in sorted(matches, key=lambda item: (item[0][1], float(item[0][2] or 0))):
+        version = f"{match[2]} kb/s" if match[2] else ORIGINAL
+        found.setdefault(match[1], {})[version] = path
+    return found
 
 
 def rate_of(version: str) -> float:
     """Return the kb/s of a version of a sample; 0 for the original."""
-    return 0.0 if version == ORIGINAL else float(version.removesuffix("kbps"))
+    return 0.0 if version == ORIGINAL else float(version.removesuffix(" kb/s"))

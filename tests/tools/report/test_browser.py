@@ -69,7 +69,7 @@ class Visit:
 
 
 @pytest.mark.parametrize("width, scheme", [(1280, "light"), (360, "dark")])
-def test_a_run(browser: Any, make_run: MakeRun, width: int, scheme: str) -> None:
+def test_pages(browser: Any, make_run: MakeRun, tmp_path: Path, width: int, scheme: str) -> None:
     files = {"00_voice": 0.5, "01_long": 2.25, '02_<script>alert("x")<': 0.1}
     path = write_report(make_run(files=files, rate=12345))
     visit = Visit(browser, path, width, scheme)
@@ -77,19 +77,14 @@ def test_a_run(browser: Any, make_run: MakeRun, width: int, scheme: str) -> None
     assert visit.facts["durations"] == pytest.approx(wanted, abs=0.01)
     assert len(visit.facts["charts"]) >= 15
     visit.check(players=9)
-
-
-def test_several_runs(browser: Any, make_run: MakeRun, tmp_path: Path) -> None:
     stereo = make_run("22222222", rate=48000, channels=2)
-    path = write_comparison([make_run("11111111"), stereo], tmp_path / "both.html")
-    visit = Visit(browser, path)
+    both = write_comparison([make_run("11111111"), stereo], tmp_path / "both.html")
     # The original, and both runs at each of two bandwidths.
-    assert visit.facts["durations"] == pytest.approx([0.5] * 5, abs=0.01)
-    visit.check(players=5)
+    Visit(browser, both, width, scheme).check(players=5)
 
 
 def test_one_plays_at_a_time_and_keys_go_to_other_versions(browser: Any, make_run: MakeRun) -> None:
-    visit = Visit(browser, write_report(make_run(files={"00_a": 8.0, "01_b": 8.0})))
+    visit = Visit(browser, write_report(make_run("one", files={"00_a": 8.0, "01_b": 8.0})))
     page = visit.page
     playing = "() => [...document.querySelectorAll('audio')].map((p) => !p.paused)"
     times = "() => [...document.querySelectorAll('audio')].map((p) => p.currentTime)"
@@ -106,13 +101,9 @@ def test_one_plays_at_a_time_and_keys_go_to_other_versions(browser: Any, make_ru
     page.keyboard.press("9")  # there is none
     assert page.evaluate(playing)[5]
     visit.check(players=6)
-
-
-def test_no_script_but_its_own_runs(browser: Any, make_run: MakeRun) -> None:
-    """Even if something got past the escaping."""
+    # No script but its own runs, even if something got past the escaping.
     path = write_report(make_run())
-    text = path.read_text()
-    path.write_text(text.replace("<main>", "<main><script>window.bad = 1</script>"))
+    path.write_text(path.read_text().replace("<main>", "<main><script>window.bad = 1</script>"))
     visit = Visit(browser, path)
     assert visit.page.evaluate("window.bad === undefined")
     assert any("Content Security Policy" in complaint for complaint in visit.complaints)

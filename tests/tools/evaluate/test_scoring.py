@@ -1,4 +1,4 @@
-"""Scoring in other processes: the same numbers, and no process left behind."""
+"""Scores and their means: by hand, by scipy, in other processes, and no process left behind."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 
-from adversarial_trainer.tools.evaluate.scoring import Scorer, Task, WantedMetric
-from adversarial_trainer.tools.evaluate.workers import score_in_processes
+from adversarial_trainer.tools.evaluate import get_scorer
+from adversarial_trainer.tools.evaluate.results import estimate
+from adversarial_trainer.tools.evaluate.scoring import Task, score_in_processes
 
 RATE = 16000
+SCORER = get_scorer({"metrics": {"mel": True, "stft": False, "sisnr": True}}, RATE)
 
 
 def tasks(count: int = 5) -> list[Task]:
@@ -31,18 +35,33 @@ def tasks(count: int = 5) -> list[Task]:
     return found
 
 
-SCORER = Scorer([WantedMetric("mel"), WantedMetric("sisnr")], RATE)
+def test_means_and_intervals() -> None:
+    """t(0.975, 3) = 3.1824 in any table; mean 2.5, s = 1.2910, s / sqrt(4) = 0.6455."""
+    found = estimate([1.0, 2.0, 3.0, 4.0])
+    assert found.mean == 2.5 and found.count == 4
+    assert (found.high or 0) - 2.5 == pytest.approx(3.1824 * 0.6455, abs=1e-3)
+    for count in (2, 7, 500):
+        values = np.random.default_rng(count).normal(3, 2, count)
+        low, high = stats.t.interval(0.95, count - 1, values.mean(), stats.sem(values))
+        found = estimate([None, *values])  # what has no value is left out
+        assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+    assert estimate([1.0, 3.0]).format(2) == "2.00 ± 12.71"
+    one = estimate([None, 5.0])
+    assert (one.mean, one.low, one.high, one.count) == (5, None, None, 1)
+    assert one.format(1) == "5.0" and estimate([]).format(1) == "–"
 
 
 def test_a_sample_of_the_files_is_spread_over_them() -> None:
     for total in (1, 2, 7, 101):
         for limit in (1, 3, 8, 200):
-            wanted = WantedMetric("mel", {}, limit)
-            taken = [index for index in range(total) if wanted.takes(index, total)]
+            settings = {"metrics": {"mel": True, "stft": True}, "mel": {"num_files": limit}}
+            scorer = get_scorer(settings, RATE)
+            metrics = [scorer.metrics_of(index, total) for index in range(total)]
+            assert all("stft" in names for names in metrics)
+            taken = [index for index, names in enumerate(metrics) if "mel" in names]
             assert len(taken) == min(limit, total) and taken[0] == 0
             gaps = {b - a for a, b in zip(taken, [*taken[1:], total], strict=True)}
             assert max(gaps) - min(gaps) <= 1
-    assert all(WantedMetric("mel").takes(index, 9) for index in range(9))
 
 
 @pytest.mark.slow
