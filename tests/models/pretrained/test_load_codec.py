@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,15 @@ import pytest
 import torch
 from micro import make_cfg, make_solver, write_audio
 from omegaconf import OmegaConf
+from torch import nn
 
-from adversarial_trainer import checkpoint
-from adversarial_trainer.models.builders import get_model
+from adversarial_trainer import audio, checkpoint
+from adversarial_trainer.cli import main
+from adversarial_trainer.models.builders import DECODERS, ENCODERS, get_model
 from adversarial_trainer.models.encodec import EncodecModel, export_encodec_state_dict
 from adversarial_trainer.models.pretrained import build_codec, load_codec, read_weights
 from adversarial_trainer.models.pretrained.weights import Weights
+from adversarial_trainer.models.streaming import decode_signal, encode_signal
 from adversarial_trainer.quantization import QUANTIZERS, ResidualVectorQuantizer
 from adversarial_trainer.tools.compress.encode import get_coder
 from adversarial_trainer.tools.export import export
@@ -285,3 +289,39 @@ def test_a_quantizer_of_ones_own(
         export(codec, tmp_path / "out", "onnx")
     with pytest.raises(ValueError, match="Halving does not count"):
         get_coder(codec.model, 1)
+
+
+class Plain(nn.Module):
+    """A convolution, as an encoder or a decoder that cannot stream."""
+
+    def __init__(self, layer: Any, channels: int, causal: bool, width: int, hop: int) -> None:
+        super().__init__()
+        self.channels, self.dimension, self.hop_length = channels, width, hop
+        sizes = (channels, width) if layer is nn.Conv1d else (width, channels)
+        self.conv = layer(*sizes, hop, stride=hop)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[1] == self.channels:
+            x = nn.functional.pad(x, (0, -x.shape[-1] % self.hop_length))
+        return self.conv(x)
+
+
+def test_an_encoder_and_a_decoder_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exported, read again and coded in segments of a second, from end to end."""
+    monkeypatch.setitem(ENCODERS, "plain", partial(Plain, nn.Conv1d))
+    monkeypatch.setitem(DECODERS, "plain", partial(Plain, nn.ConvTranspose1d))
+    cfg = make_cfg("quantizer.kmeans_init=false")
+    cfg.model = {"name": "encodec", "autoencoder": "plain", "plain": {"width": 8, "hop": 160}}
+    codec = build_codec(Weights(get_model(cfg).state_dict(), cfg, None, {}))
+    export(codec, tmp_path / "out", "safetensors")
+    with pytest.raises(ValueError, match="model.autoencoder='plain': transformers"):
+        export(codec, tmp_path / "hf", "hf")
+    wav, atc, back = (tmp_path / name for name in ("x.wav", "x.atc", "y.wav"))
+    audio.write(wav, signal(codec.model, 2.3)[0], codec.model.sample_rate)
+    for argv in (["encode", wav, atc], ["decode", atc, back]):
+        assert main([*map(str, argv), "--model", str(tmp_path / "out")]) == 0
+    x, _ = audio.read(wav)
+    expected = decode_signal(codec.model, encode_signal(codec.model, x[None]), x.shape[-1])
+    torch.testing.assert_close(audio.read(back)[0], expected[0].clamp(-1, 1), rtol=0, atol=1e-4)

@@ -12,7 +12,6 @@ from adversarial_trainer.models.pretrained import Codec
 from adversarial_trainer.models.streaming import EncodedChunk, EncodedStream, decode_stream
 from adversarial_trainer.tools.compress.bitstream import (
     BitstreamReader,
-    Block,
     FormatError,
     read_codes,
 )
@@ -140,13 +139,3 @@ def test_salvage_of_segments() -> None:
     assert not y[:, 48_000 : 2 * 47_520].any()
     # Where segment 2 faded in it is now alone; later on nothing is changed.
     torch.testing.assert_close(y[:, 96_000:], whole[:, 96_000:], rtol=0, atol=1e-5)
-
-
-def test_a_block_is_a_second_or_a_segment() -> None:
-    coded = make("not a whole frame rate")
-    head = BitstreamReader(io.BytesIO(encode(coded, audio(1, 9, 22_050), 22_050))).header
-    assert head.frames == round(22_050 / 160) and not head.separate
-    coded = make("stereo 48 kHz")
-    reader = BitstreamReader(io.BytesIO(encode(coded, audio(2, 96_000, 48_000), 48_000)))
-    assert (reader.header.segment, reader.header.stride) == (48_000, 47_520)
-    assert [block.frames for block in reader if isinstance(block, Block)] == [150, 150, 3]
