@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -16,6 +18,7 @@ from adversarial_trainer.registry import format_value, unknown_name
 
 logger = logging.getLogger(__name__)
 
+CODEBOOKS = "quantizer.vq.layers."  # of a residual quantizer, then the number, from 0
 PARTS = ("encoder", "quantizer", "decoder")  # of a codec, which `freeze` can name
 
 
@@ -36,8 +39,9 @@ def load_weights(
 ) -> bool:
     """Load the weights that `cfg.continue_from` names into a codec and its discriminators.
 
-    The codec's averaged weights are taken where the source has them. Discriminators that the
-    source lacks, or has in another shape, stay as they are, with a warning.
+    The codec's averaged weights are taken where the source has them. Of more codebooks than the
+    configuration has the first are taken; of fewer, k-means starts the others. Discriminators that
+    the source lacks, or has in another shape, stay as they are, with a warning.
 
     Args:
         cfg: a whole configuration.
@@ -52,7 +56,7 @@ def load_weights(
         raise type(exc)(f"continue_from={exc}") from exc
     source = weights.info["path"]
     message = f"continue_from={source}: generator does not fit this configuration"
-    fit(model, weights.model, message)
+    fit(model, _same_codebooks(weights.model, model), message)
     if "quantizer" in cfg.freeze and not model.quantizer.initialised:
         raise ValueError(f"freeze=[quantizer]: the codebooks of {source} have no values yet.")
     logger.info("Weights from %s", source)
@@ -72,6 +76,19 @@ def load_weights(
         logger.warning("%s: the discriminators start afresh (%s)", source, exc)
         return False
     return True
+
+
+def _same_codebooks(weights: Mapping[str, Any], model: EncodecModel) -> dict[str, Any]:
+    """Return `weights` with as many residual codebooks as `model` has: each works without those
+    after it."""
+    own = {key: x for key, x in model.state_dict().items() if key.startswith(CODEBOOKS)}
+    given = {key for key in weights if key.startswith(CODEBOOKS)}
+    if own and given and own.keys() != given:
+        theirs, ours = (len({key.split(".")[3] for key in keys}) for keys in (given, own))
+        logger.info("The source has %d codebooks, and this codec %d.", theirs, ours)
+        rest = {key: x for key, x in weights.items() if key not in given}
+        return rest | {key: weights.get(key, x) for key, x in own.items()}
+    return dict(weights)
 
 
 def differences(weights: Weights, cfg: DictConfig) -> list[str]:

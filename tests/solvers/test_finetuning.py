@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -69,7 +70,7 @@ def test_discriminators_start_afresh(
     """Where they are of another size: none of their weights are taken, and they are scaled to the
     data; where the source has none; where they are not wanted."""
     given = f"continue_from={source.folder}"
-    other = ["adversarial.msstftd.filters=3", "optim.ema.decay=0.5"]
+    other = ["adversarial.msstftd.filters=3", "optim.ema.decay=0.5", "dataset.batch_size=8"]
     solver = make_solver(tmp_path / "size", audio, given, *other)
     assert "the discriminators start afresh" in caplog.text
     stored = adversary_of(source)
@@ -93,6 +94,24 @@ def test_discriminators_start_afresh(
     solver = make_solver(tmp_path / "unwanted", audio, given, "continue_discriminators=false")
     assert not solver.adversary_loaded
     assert differences(adversary_of(solver), adversary_of(source))
+
+
+@pytest.mark.parametrize("n_q", [1, 3])
+def test_fewer_and_more_codebooks(
+    tmp_path: Path, audio: Path, source: CompressionSolver, n_q: int, caplog: Any
+) -> None:
+    """The first codebooks are the source's; those it lacks start on what these leave over."""
+    caplog.set_level("INFO")
+    overrides = [f"quantizer.n_q={n_q}", "quantizer.dropout_choices=null"]
+    solver = make_solver(tmp_path, audio, f"continue_from={source.folder}", *overrides)
+    assert f"has 2 codebooks, and this codec {n_q}" in caplog.text
+    solver.start()
+    books, theirs = solver.model.quantizer.codebooks, source.model.quantizer.codebooks
+    for book, other in zip(books, theirs, strict=False):
+        assert torch.equal(book.embed, other.embed)
+    assert len(books) == n_q and solver.model.quantizer.initialised
+    assert books[-1].embed.norm() > 0
+    solver.train_step(batches(solver)[0])
 
 
 def test_what_does_not_fit_is_refused(
