@@ -119,6 +119,17 @@ def test_gradient_in_double_precision():
     assert torch.autograd.gradcheck(lambda x: disc(x)[0], x)
 
 
+def test_convolutions_of_one_bin():
+    """Strided 1x1 convolutions over channels-last input corrupt the heap in oneDNN's backward."""
+    disc = DiscriminatorSTFT(2, n_fft=510, hop_length=64, win_length=510, kernel_size=(1, 1))
+    seen = []
+    for conv in disc.convs:
+        conv.register_forward_pre_hook(lambda module, args: seen.append(args[0].is_contiguous()))
+    logits, _ = disc(torch.randn(4, 1, 8000))
+    logits.square().mean().backward()
+    assert seen == [True] * 5
+
+
 def test_equal_fft_sizes_have_different_names():
     disc = MultiScaleSTFTDiscriminator(
         1, n_ffts=[64, 32, 64], hop_lengths=[16, 8, 32], win_lengths=[64, 32, 64]

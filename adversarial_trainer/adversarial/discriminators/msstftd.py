@@ -75,7 +75,7 @@ class DiscriminatorSTFT(nn.Module):
         self.spec_transform = torchaudio.transforms.Spectrogram(
             n_fft, win_length, hop_length, power=None, normalized=normalized, center=False
         )
-        frames, bins = kernel_size
+        self.kernel_size = frames, bins = tuple(kernel_size)
 
         def conv(
             inputs: int,
@@ -110,6 +110,10 @@ class DiscriminatorSTFT(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         check_waveform(x, self.in_channels)
         z = self.spectrogram(x)
+        if self.kernel_size == (1, 1):
+            # With channels innermost, as z has them, a strided 1x1 convolution writes beyond its
+            # memory in oneDNN's backward (torch 2.11).
+            z = z.contiguous()
         fmap = []
         for conv in self.convs:
             z = self.activation(conv(z))
