@@ -32,7 +32,7 @@ _NASAL = (250, 1100, 2300)
 _FRICATIVES = ((6500, 2500, 1.0), (3200, 1800, 1.0), (5000, 6000, 0.3), (6000, 5000, 0.25),
                (1600, 2400, 0.35))  # fmt: skip
 # Pitch (Hz) and length of the vocal tract against a man's: of a man, a woman and a child.
-_VOICES = ((110, 1.0), (200, 0.86), (270, 0.76))
+_VOICES = ((110.0, 1.0), (200.0, 0.86), (270.0, 0.76))
 _HOP = 0.005  # seconds
 _SILENCE = (0.0, *_VOWELS[-1], 0.0, 1000.0, 1000.0)
 

@@ -1,6 +1,7 @@
 """Mel losses, named and parametrised as in AudioCraft's `losses/specloss.py`.
 
 Called as `loss(fake, real)` on `[B, C, T]`; they return a scalar and are symmetric in the two.
+Defaults are those of AudioCraft's constructors, which its configuration and ours in loss/ override.
 Unlike AudioCraft's, filters at small FFT sizes are never empty: see `mel_filterbank`.
 """
 
@@ -39,8 +40,8 @@ class MelSpectrogramL1Loss(nn.Module):
         n_fft: int = 1024,
         hop_length: int = 256,
         win_length: int = 1024,
-        n_mels: int = 64,
-        f_min: float = 64.0,
+        n_mels: int = 80,
+        f_min: float = 0.0,
         f_max: float | None = None,
         log: bool = True,
         normalized: bool = False,
@@ -91,10 +92,10 @@ class MultiScaleMelSpectrogramLoss(nn.Module):
         range_start: int = 6,
         range_end: int = 11,
         n_mels: int = 64,
-        f_min: float = 64.0,
+        f_min: float = 0.0,
         f_max: float | None = None,
-        normalized: bool = True,
-        alphas: bool = False,
+        normalized: bool = False,
+        alphas: bool = True,
         floor_level: float = 1e-5,
     ) -> None:
         super().__init__()

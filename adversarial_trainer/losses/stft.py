@@ -23,15 +23,16 @@ POWER_FLOOR = 1e-7
 class STFTLoss(nn.Module):
     """factor_sc * spectral convergence + factor_mag * L1 of the natural log magnitudes.
 
-    Spectral convergence, ||R - F|| / ||R|| with Frobenius norms, is taken per item and averaged,
-    as in the paper. AudioCraft takes one norm over the batch, which makes the loss of an item
-    depend on its neighbours and on the number of ranks.
+    Spectral convergence is ||R - F|| / ||R|| with Frobenius norms.
 
     Args:
         n_fft, hop_length, win_length: in samples.
         window: name of torch's window function.
         normalized: divide the spectra by sqrt(n_fft).
         epsilon: added to the reference's norm and inside the logarithm.
+        per_item: norms are of one item each, and the mean is taken over items, as in the paper.
+            False: of the whole batch, as in AudioCraft, which makes the loss of an item depend on
+            its neighbours and on the number of ranks.
     """
 
     def __init__(
@@ -44,11 +45,13 @@ class STFTLoss(nn.Module):
         factor_sc: float = 0.1,
         factor_mag: float = 0.1,
         epsilon: float = EPSILON,
+        per_item: bool = False,
     ) -> None:
         super().__init__()
         self.factor_sc = factor_sc
         self.factor_mag = factor_mag
         self.epsilon = epsilon
+        self.per_item = per_item
         self.power = Spectrogram(
             n_fft, hop_length, win_length, window, normalize="frame" if normalized else None
         )
@@ -57,8 +60,9 @@ class STFTLoss(nn.Module):
         check_pair(fake, real)
         fake_mag = self.power(fake).clamp_min(POWER_FLOOR).sqrt()
         real_mag = self.power(real).clamp_min(POWER_FLOOR).sqrt()
-        error = torch.linalg.vector_norm((real_mag - fake_mag).flatten(1), dim=1)
-        size = torch.linalg.vector_norm(real_mag.flatten(1), dim=1)
+        dims = (-3, -2, -1) if self.per_item else (-4, -3, -2, -1)  # of [B, C, F, N]
+        error = torch.linalg.vector_norm(real_mag - fake_mag, dim=dims)
+        size = torch.linalg.vector_norm(real_mag, dim=dims)
         convergence = (error / (size + self.epsilon)).mean()
         log_error = F.l1_loss(
             torch.log(self.epsilon + fake_mag), torch.log(self.epsilon + real_mag)
@@ -84,6 +88,7 @@ class MRSTFTLoss(nn.Module):
         factor_mag: float = 0.1,
         normalized: bool = False,
         epsilon: float = EPSILON,
+        per_item: bool = False,
     ) -> None:
         super().__init__()
         if not 0 < len(n_ffts) == len(hop_lengths) == len(win_lengths):
@@ -92,7 +97,7 @@ class MRSTFTLoss(nn.Module):
                 f"{list(n_ffts)}, {list(hop_lengths)} and {list(win_lengths)}."
             )
         self.losses = nn.ModuleList(
-            STFTLoss(n_fft, hop, win, window, normalized, factor_sc, factor_mag, epsilon)
+            STFTLoss(n_fft, hop, win, window, normalized, factor_sc, factor_mag, epsilon, per_item)
             for n_fft, hop, win in zip(n_ffts, hop_lengths, win_lengths, strict=True)
         )
 

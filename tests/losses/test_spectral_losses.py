@@ -22,7 +22,8 @@ NEEDS_RATE = {"mel", "msspec", "sisnr"}
 
 
 def build(name: str) -> torch.nn.Module:
-    return LOSSES.build(name, **({"sample_rate": 24000} if name in NEEDS_RATE else {}))
+    params = {"per_item": True} if name == "mrstft" else {}
+    return LOSSES.build(name, **params, **({"sample_rate": 24000} if name in NEEDS_RATE else {}))
 
 
 def pair(length: int = 4000, batch: int = 3, channels: int = 2) -> tuple[torch.Tensor, ...]:
@@ -83,21 +84,24 @@ def framed(x: torch.Tensor, size: int, hop: int) -> torch.Tensor:
     return torch.from_numpy(np.abs(spectrum) ** 2)
 
 
-def test_msspec_is_encodecs_formula() -> None:
-    """Scales without empty filters, against numpy framing and torchaudio's filters."""
+@pytest.mark.parametrize("normalized", [False, True])
+def test_msspec_is_encodecs_formula(normalized: bool) -> None:
+    """Scales without empty filters, against numpy framing and torchaudio's filters; other arguments
+    are AudioCraft's defaults."""
     fake, real = pair(3001)
     expected, total = 0.0, 0.0
     for size in (512, 1024):
-        fb = torchaudio.functional.melscale_fbanks(size // 2 + 1, 64.0, 12000, 32, 24000).double()
-        norm = torch.hann_window(size, dtype=torch.float64).square().sum()
+        fb = torchaudio.functional.melscale_fbanks(size // 2 + 1, 0.0, 12000, 32, 24000).double()
+        norm = torch.hann_window(size, dtype=torch.float64).square().sum() if normalized else 1
         mels = [(framed(x, size, size // 4).mT @ fb).mT / norm for x in (fake, real)]
         logs = [torch.log10(1e-5 + mel) for mel in mels]
         alpha = math.sqrt(size - 1)
         expected += (mels[0] - mels[1]).abs().mean() + alpha * (logs[0] - logs[1]).pow(2).mean()
-        total += 1 + alpha
-    loss = MultiScaleMelSpectrogramLoss(24000, 9, 11, n_mels=32, alphas=True)
-    assert torch.allclose(loss(fake, real), expected / total, rtol=1e-5)
-    loss = MultiScaleMelSpectrogramLoss(24000, 9, 11, n_mels=32)
+        total += 1 + alpha if normalized else 0
+    params = {"normalized": True} if normalized else {}
+    loss = MultiScaleMelSpectrogramLoss(24000, 9, 11, n_mels=32, **params)
+    assert torch.allclose(loss(fake, real), expected / (total or 1), rtol=1e-5)
+    loss = MultiScaleMelSpectrogramLoss(24000, 9, 11, normalized=True, alphas=False)
     assert loss.alphas == [1.0, 1.0] and loss.total == 4.0
 
 
@@ -105,7 +109,7 @@ def test_msspec_is_encodecs_formula() -> None:
 def test_mel_l1_is_torchaudios(log: bool) -> None:
     fake, real = pair(2048)
     transform = torchaudio.transforms.MelSpectrogram(
-        24000, 1024, hop_length=256, f_min=64.0, n_mels=64, center=False
+        24000, 1024, hop_length=256, n_mels=80, center=False
     ).double()
     mels = [transform(torch.nn.functional.pad(x, (384, 384), mode="reflect")) for x in (fake, real)]
     if log:
@@ -115,16 +119,22 @@ def test_mel_l1_is_torchaudios(log: bool) -> None:
 
 
 def test_stft_loss_is_parallel_wavegans_formula() -> None:
-    fake, real = pair(2000, batch=1)
+    fake, real = pair(2000)
+    fake[0] *= 3
     window = torch.hann_window(600, dtype=torch.float64)
-    mags = [
-        torch.stft(x[0], 1024, 120, 600, window, return_complex=True).abs() for x in (fake, real)
-    ]
-    convergence = (mags[1] - mags[0]).norm() / mags[1].norm()
-    log_error = (mags[1].log() - mags[0].log()).abs().mean()
-    expected = 0.3 * convergence + 0.7 * log_error
-    loss = STFTLoss(factor_sc=0.3, factor_mag=0.7)
-    assert torch.allclose(loss(fake, real), expected, rtol=1e-5)
+
+    def mags(x: torch.Tensor) -> torch.Tensor:
+        return torch.stft(x.flatten(0, 1), 1024, 120, 600, window, return_complex=True).abs()
+
+    def formula(fake: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+        convergence = (mags(real) - mags(fake)).norm() / mags(real).norm()
+        return 0.3 * convergence + 0.7 * (mags(real).log() - mags(fake).log()).abs().mean()
+
+    loss = STFTLoss(factor_sc=0.3, factor_mag=0.7)  # AudioCraft's: one norm over the batch
+    assert torch.allclose(loss(fake, real), formula(fake, real), rtol=1e-5)
+    items = [formula(fake[i : i + 1], real[i : i + 1]) for i in range(3)]
+    loss = STFTLoss(factor_sc=0.3, factor_mag=0.7, per_item=True)
+    assert torch.allclose(loss(fake, real), torch.stack(items).mean(), rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", LOSSES)
