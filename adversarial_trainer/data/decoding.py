@@ -61,9 +61,9 @@ def check(path: str, observe: Observer | None = None) -> AudioMeta | Skipped:
                 frames += len(block)
                 if observe is not None:
                     observe(file, block)
-    except audio.TruncatedError as error:
-        return Skipped(path, error.reason)
     except audio.AudioError as error:
+        if error.reason.startswith("truncated"):
+            return Skipped(path, error.reason)
         return Skipped(path, f"unreadable: {error.reason}{where}")
     except OSError as error:
         return Skipped(path, f"unreadable: {error.strerror}")
@@ -98,9 +98,14 @@ class SkipLog:
 def usable_frames(file: soundfile.SoundFile, duration: float) -> int:
     """Return the frames of an open file that is listed with `duration` seconds.
 
-    The header of an mp3 may declare too many; the list may be of a file since replaced.
+    The header of an mp3 may declare too many. Raises ValueError if it declares a second less than
+    are listed: the file was replaced, or libsndfile does not read all of it.
     """
-    return min(file.frames, math.ceil(duration * file.samplerate - 1e-3))
+    listed, there = math.ceil(duration * file.samplerate - 1e-3), file.frames
+    if there < listed - file.samplerate:
+        seconds = f"{there / file.samplerate:.1f} s are there, {duration:.1f} s are listed"
+        raise ValueError(f"not the file that was listed: {seconds}")
+    return min(there, listed)
 
 
 def fault_of(low: float, high: float) -> str | None:

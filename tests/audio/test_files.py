@@ -83,16 +83,3 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.raw").write_bytes(b"1234")
     with pytest.raises(audio.AudioError, match="a.raw"):
         audio.info(tmp_path / "a.raw")
-
-
-def test_channels() -> None:
-    wav = noise(2, 10)
-    assert torch.equal(audio.mix_channels(wav, 1)[0], (wav[0] + wav[1]) / 2)
-    stereo = audio.mix_channels(wav[:1], 2)
-    assert torch.equal(stereo, wav[[0, 0]])
-    stereo[0, 0] = 5  # no memory is shared between the channels
-    assert stereo[1, 0] != 5
-    with pytest.raises(ValueError, match="6 channels into 4"):
-        audio.mix_channels(noise(6, 10), 4)
-    assert audio.convert(noise(6, 441), 44_100, 24_000, 1).shape == (1, 240)
-    assert audio.convert(noise(1, 441), 44_100, 24_000, 2).shape == (2, 240)
