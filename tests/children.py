@@ -1,4 +1,4 @@
-"""Functions run in a forked process, which may die or have limits."""
+"""A function run in a forked process, which may die or have limits."""
 
 from __future__ import annotations
 
@@ -6,26 +6,9 @@ import os
 import pickle
 import resource
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-
-@contextmanager
-def forked(worker: Callable[..., Any], *args: Any) -> Iterator[int]:
-    """Yield the id of a process that runs `worker(*args)` and is killed at the end of the block."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            worker(*args)
-        finally:
-            os._exit(0)  # nothing of pytest's runs here
-    try:
-        yield pid
-    finally:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
 
 
 def in_child(
@@ -41,23 +24,25 @@ def in_child(
         AssertionError: it was killed, or crashed.
     """
     reading, writing = os.pipe()
-
-    def work() -> None:
-        signal.alarm(seconds)
-        if memory is not None:
-            pages = int(Path("/proc/self/statm").read_text().split()[0])
-            limit = pages * resource.getpagesize() + memory
-            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    pid = os.fork()
+    if pid == 0:
         try:
-            result = worker(*args)
-        except BaseException as exc:
-            result = (type(exc).__name__, str(exc))
-        with open(writing, "wb") as pipe:
-            pickle.dump(result, pipe)
-
-    with forked(work):
-        os.close(writing)
-        with open(reading, "rb") as pipe:
-            content = pipe.read()
+            signal.alarm(seconds)
+            if memory is not None:
+                pages = int(Path("/proc/self/statm").read_text().split()[0])
+                limit = pages * resource.getpagesize() + memory
+                resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+            try:
+                result = worker(*args)
+            except BaseException as exc:
+                result = (type(exc).__name__, str(exc))
+            with open(writing, "wb") as pipe:
+                pickle.dump(result, pipe)
+        finally:
+            os._exit(0)  # nothing of pytest's runs here
+    os.close(writing)
+    with open(reading, "rb") as pipe:
+        content = pipe.read()
+    os.waitpid(pid, 0)
     assert content, f"{worker.__name__}{args} crashed, or took more than {seconds} s"
     return pickle.loads(content)

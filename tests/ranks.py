@@ -38,7 +38,7 @@ def run_ranks(
     Raises:
         AssertionError: with the output of the rank that failed first; the others are killed.
     """
-    with _started(worker, args, world_size) as (processes, folder):
+    with _started(_main, worker, args, world_size) as (processes, folder):
         _wait(processes, folder, limit)
         return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(world_size)]
 
@@ -47,7 +47,7 @@ def kill_ranks(
     worker: Callable[..., Any], *args: Any, world_size: int, moment: Callable[[], bool]
 ) -> bool:
     """As `run_ranks`, with SIGKILL for all as soon as `moment()`; False if they had all ended."""
-    with _started(worker, args, world_size) as (processes, folder):
+    with _started(_main, worker, args, world_size) as (processes, folder):
         while not moment():
             if all(process.exitcode == 0 for process in processes):
                 return False
@@ -56,9 +56,24 @@ def kill_ranks(
         return True
 
 
+def launch(
+    worker: Callable[[int], Any], world_size: int, limit: float = 60
+) -> tuple[list[int | None], list[str]]:
+    """Run `worker(rank)` in processes with a launcher's environment variables and no process group;
+    return their exit statuses and logs."""
+    with _started(_launched, worker, free_port(), world_size) as (processes, folder):
+        end = time.monotonic() + limit
+        for process in processes:
+            process.join(max(0, end - time.monotonic()))
+        logs = [(folder / f"{rank}.log").read_text() for rank in range(world_size)]
+        statuses = [process.exitcode for process in processes]
+        assert None not in statuses, "\n".join(logs)
+        return statuses, logs
+
+
 @contextmanager
 def _started(
-    worker: Callable[..., Any], args: tuple[Any, ...], world_size: int
+    target: Callable[..., None], worker: Callable[..., Any], args: Any, world_size: int
 ) -> Iterator[tuple[list[BaseProcess], Path]]:
     """Yield the ranks' processes and the folder of their results; kill them at the end."""
     with tempfile.TemporaryDirectory(prefix="ranks_") as name:
@@ -66,7 +81,7 @@ def _started(
         torch.save(args, folder / "args.pt")
         where = (worker.__code__.co_filename, worker.__name__, world_size, folder)
         processes: list[BaseProcess] = [
-            _context.Process(target=_main, args=(rank, *where), daemon=True)
+            _context.Process(target=target, args=(rank, *where), daemon=True)
             for rank in range(world_size)
         ]
         try:
@@ -94,32 +109,6 @@ def _wait(processes: Sequence[BaseProcess], folder: Path, limit: float) -> None:
             raise AssertionError(f"Rank {rank} failed:\n{log[-4000:]}")
 
 
-def launch(
-    worker: Callable[[int], Any], folder: Path, world_size: int, limit: float = 60
-) -> tuple[list[int | None], list[str]]:
-    """Run `worker(rank)` in processes with a launcher's environment variables and no process group;
-    return their exit statuses and logs."""
-    where = (worker.__code__.co_filename, worker.__name__, world_size, folder, free_port())
-    processes = [
-        _context.Process(target=_launched, args=(rank, *where), daemon=True)
-        for rank in range(world_size)
-    ]
-    try:
-        for process in processes:
-            process.start()
-        end = time.monotonic() + limit
-        for process in processes:
-            process.join(max(0, end - time.monotonic()))
-        statuses = [process.exitcode for process in processes]
-        logs = [(folder / f"{rank}.log").read_text() for rank in range(world_size)]
-        assert None not in statuses, "\n".join(logs)
-    finally:
-        for process in processes:
-            process.kill()
-            process.join()
-    return statuses, logs
-
-
 def free_port() -> int:
     """Return a free port of this machine."""
     with socket.socket() as sock:
@@ -127,18 +116,9 @@ def free_port() -> int:
         return sock.getsockname()[1]
 
 
-def _launched(
-    rank: int, file: str, function: str, world_size: int, folder: Path, port: int
-) -> None:
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size))
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    _load(rank, file, function, folder)(rank)
-
-
 def _main(rank: int, file: str, function: str, world_size: int, folder: Path) -> None:
-    """One rank."""
-    worker = _load(rank, file, function, folder)
-    args = torch.load(folder / "args.pt", weights_only=False)
+    """One rank of a group."""
+    worker, args = _load(rank, file, function, folder)
     store = f"file://{folder}/store"
     distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=world_size)
     result = worker(rank, *args)
@@ -146,8 +126,16 @@ def _main(rank: int, file: str, function: str, world_size: int, folder: Path) ->
     distributed.destroy_process_group()
 
 
-def _load(rank: int, file: str, function: str, folder: Path) -> Callable[..., Any]:
-    """Return a function of a test file, which is in no package; redirect output into a log."""
+def _launched(rank: int, file: str, function: str, world_size: int, folder: Path) -> None:
+    worker, port = _load(rank, file, function, folder)
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size))
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    worker(rank)
+
+
+def _load(rank: int, file: str, function: str, folder: Path) -> tuple[Callable[..., Any], Any]:
+    """Return a function of a test file, which is in no package, and its arguments; redirect output
+    into a log."""
     log = os.open(folder / f"{rank}.log", os.O_WRONLY | os.O_CREAT)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -158,4 +146,4 @@ def _load(rank: int, file: str, function: str, folder: Path) -> Callable[..., An
     module = importlib.util.module_from_spec(spec)
     sys.modules["rank_module"] = module
     spec.loader.exec_module(module)
-    return getattr(module, function)
+    return getattr(module, function), torch.load(folder / "args.pt", weights_only=False)

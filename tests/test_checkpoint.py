@@ -6,7 +6,6 @@ import errno
 import os
 import pickle
 import random
-import resource
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -154,29 +153,6 @@ def test_what_a_killed_save_left_is_removed(path: Path) -> None:
     (path.parent / "other.tmp").write_bytes(b"not ours")
     checkpoint.save({"value": 2}, path)
     assert names(path.parent) == ["checkpoint.th", "checkpoint_previous.th", "other.tmp"]
-
-
-BIG = {"value": 3, "weights": torch.zeros(1_000_000)}
-
-
-def test_a_file_too_large(path: Path) -> None:
-    """A process's limit fails as a full disk or a quota does; what was saved stays."""
-    checkpoint.save({"value": 1}, path)
-    checkpoint.save({"value": 2}, path)
-    before = {name: (path.parent / name).read_bytes() for name in names(path.parent)}
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    for limit in (0, 10_000, 4_000_000):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
-        try:
-            with pytest.raises(OSError, match="File too large") as error:
-                checkpoint.save(BIG, path)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        assert error.value.errno == errno.EFBIG
-        assert f"Can't save {path}: File too large (needs 4.0 MB, " in str(error.value)
-        assert {name: (path.parent / name).read_bytes() for name in names(path.parent)} == before
-    checkpoint.save(BIG, path)
-    assert value(path) == 3 and value(checkpoint.previous_path(path)) == 2
 
 
 # -- rotation

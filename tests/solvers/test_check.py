@@ -10,11 +10,8 @@ import pytest
 import torch
 from micro import make_cfg, make_solver
 from omegaconf import OmegaConf
-from torch import nn
 
-from adversarial_trainer.adversarial.discriminators import DISCRIMINATORS, MultiDiscriminator
 from adversarial_trainer.models.builders import flatten
-from adversarial_trainer.modules.spectral import MelSpectrogram
 from adversarial_trainer.train import main
 from adversarial_trainer.training.devices import get_device
 from solvers import check_config
@@ -25,25 +22,18 @@ RECIPES = sorted(path.stem for path in Path("config/solver").resolve().glob("*.y
 UNKNOWN = [
     ("+adversarial.msstftd.filter=2", "Did you mean adversarial.msstftd.filters?"),
     ("+adversarial.mdp=3", "adversarial.mdp: no such key. Did you mean adversarial.m"),
-    ("+adversarial.optim.epochs=3", "adversarial.optim.epochs: no such key."),
     ("+adversarial.schedule.total_updates=3", "Valid keys in adversarial.schedule: "),
     ("+adversarial.feature_matching.relativ=true", "adversarial.feature_matching.relative?"),
     ("+optim.learning_rate=1", "optim.learning_rate: no such key."),
-    ("+optim.ema.decays=1", "Did you mean optim.ema.decay?"),
-    ("+quantizer.num=1", "quantizer.num: no such key."),
     ("+model.causale=true", "Did you mean model.causal?"),
     ("+model.seanet.kernel=3", "Did you mean model.seanet.kernel_size?"),
     ("+model.seanet.trim_right_ratio=1", "no such key"),  # the decoder's alone
     ("+model.decoder.trim_right=1", "Did you mean model.decoder.trim_right_ratio?"),
-    ("+balancer.norm=1", "balancer.norm: no such key."),
     ("+loss.msspec.mels=1", "Did you mean loss.msspec.n_mels?"),
-    ("+loss.foo.a=1", "loss.foo: no such key."),
     ("+losses.foo=1", "losses.foo: no such key. Valid keys in losses: adv, feat, "),
     ("+evaluate.metrics.cdpam=true", "evaluate.metrics.cdpam: no such key. Valid keys in"),
     ("+evaluate.mel.num_file=1", "Did you mean evaluate.mel.num_files?"),
-    ("+dataset.batchsize=3", "Did you mean dataset.batch_size?"),
     ("+dset.shares.test=0.1", "dset.shares.test: no such key."),
-    ("+dset.folder=/a", "dset.folder: no such key."),
     ("+batch_size=3", "batch_size: no such key. "),
 ]
 
@@ -87,22 +77,17 @@ REFUSED = [
     ("adversarial.discriminators=[mdp]", "adversarial.discriminators=.*mpd, msd, msstftd"),
     ("adversarial.discriminators=[mpd,mpd]", "adversarial.discriminators=.*at most once"),
     ("adversarial.every=0", "adversarial.every=0: every must be at least 1"),
-    ("adversarial.start_step=-1", "adversarial.start_step=-1: start_step must be"),
     ("adversarial.msstftd.n_ffts=[256]", "adversarial.msstftd.hop_lengths="),
-    ("adversarial.msstftd.filters=abc", "adversarial.msstftd.filters=abc: .*valid integer"),
     ("adversarial.optim.betas=[2,2]", "adversarial.optim.betas=.*Invalid beta"),
     ("adversarial.schedule.warmup_updates=-1", "adversarial.schedule.warmup_updates=-1: "),
     ("optim.betas=[2,2]", "^optim.betas=.*: Invalid beta parameter"),
     ("optim.ema.decay=2", r"^optim.ema.decay must be in \(0, 1\)"),
-    ("schedule.warmup_updates=-1", "^schedule.warmup_updates must be"),
     ("loss.msspec.n_mels=0", "loss.msspec.n_mels=0: n_mels must be"),
     ("balancer.total_norm=0", "balancer.total_norm=0: total_norm must be"),
-    ("device=gpu", "device=gpu: use auto, cpu, cuda"),
     ("evaluate.visqol.mode=music", "evaluate.visqol.mode=music: .*'audio' or 'speech'"),
     ("generate.bandwidths=[9]", r"generate.bandwidths=\[9\]: .*1..2"),
     ("dset.shares.train=0", r"dset.shares.train=0 gives train no files"),
     ("dset.shares.valid=0", r"dset.shares.valid=0 .*valid.every=0"),
-    ("dset.shares.valid=-1", "dset.shares.valid=-1: "),
 ]
 
 
@@ -240,23 +225,3 @@ def test_each_discriminator_has_its_own_optimizer_and_schedule() -> None:
         adversarial.scheduler.step()
     assert adversarial.optimizer.param_groups[0]["lr"] == pytest.approx(0)
     assert get_discriminators(make_cfg("adversarial.discriminators=mpd")) is not None
-
-
-class OnMel(MultiDiscriminator):
-    """A discriminator whose constructor reads values, and wants the sample rate."""
-
-    def __init__(self, in_channels: int, sample_rate: int) -> None:
-        super().__init__()
-        self.sample_rate = sample_rate
-        self.discriminators = nn.ModuleList([nn.Conv1d(in_channels, 1, 1)])
-        self.mel = MelSpectrogram(sample_rate, 512, 128)
-
-
-def test_a_constructor_that_reads_values_and_the_sample_rate(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(DISCRIMINATORS, "on_mel", OnMel)
-    cfg = make_cfg("adversarial.discriminators=[on_mel]")
-    check_config(cfg)
-    built = get_discriminators(cfg)
-    assert isinstance(built, OnMel) and built.sample_rate == cfg.sample_rate

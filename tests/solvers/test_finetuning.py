@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from micro import differences, make_solver, snapshot
-from ranks import run_ranks
 from spoiling import batches, started, state_of
-from torch import nn
 
 from adversarial_trainer import cli
 from adversarial_trainer.models.encodec import export_encodec_state_dict
@@ -214,22 +211,6 @@ def test_discriminators_warm_up_alone(
     assert discriminators == [False, True, True, True, True]
 
 
-def _warm_up(rank: int, folder: Path, audio: Path, source: str) -> dict:
-    warm = ["adversarial.warmup_updates=1", "freeze=[encoder]", "precision=float64"]
-    solver = make_solver(folder, audio, f"continue_from={source}", *warm, "optim.epochs=1")
-    solver.run()
-    return solver.model.state_dict()
-
-
-def test_two_ranks_equal_one(tmp_path: Path, audio: Path, source: CompressionSolver) -> None:
-    weights = str(source.folder)
-    one = _warm_up(0, tmp_path / "one", audio, weights)
-    several = run_ranks(_warm_up, tmp_path / "two", audio, weights)
-    for rank in several:
-        for name, value in one.items():
-            torch.testing.assert_close(rank[name], value, rtol=0, atol=1e-9)
-
-
 def test_from_an_export_with_its_discriminators(
     tmp_path: Path, audio: Path, source: CompressionSolver
 ) -> None:
@@ -241,46 +222,13 @@ def test_from_an_export_with_its_discriminators(
     assert differences(adversary_of(solver), adversary_of(source)) == []
 
 
-@pytest.mark.slow  # imports transformers
-def test_from_other_packages_and_formats(
+def test_from_another_codec(
     tmp_path: Path, audio: Path, source: CompressionSolver, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """From a bare state dict and a folder of transformers; a warning where settings differ."""
-    transformers = pytest.importorskip("transformers")
-    torch.save(export_encodec_state_dict(source.model), tmp_path / "weights.th")
-    with caplog.at_level(logging.WARNING):
-        solver = make_solver(
-            tmp_path / "encodec", audio, f"continue_from={tmp_path / 'weights.th'}"
-        )
-    assert differences(parts(source), parts(solver)) == []
+    """A state dict of the encodec package, with a warning where settings differ; its tests and
+    those of other formats are in tests/models/pretrained."""
+    weights = tmp_path / "weights.th"
+    torch.save(export_encodec_state_dict(source.model), weights)
+    solver = make_solver(tmp_path / "encodec", audio, f"continue_from={weights}")
+    assert differences(source.model.state_dict(), solver.model.state_dict()) == []
     assert "sample_rate=24000 there, 16000 here" in caplog.text
-
-    torch.manual_seed(0)
-    sizes = {"num_filters": 2, "hidden_size": 8, "codebook_dim": 8, "num_lstm_layers": 1}
-    config = transformers.EncodecConfig(**sizes, sampling_rate=16000, target_bandwidths=[1.0])
-    theirs = transformers.EncodecModel(config).eval()
-    for layer in theirs.quantizer.layers:
-        layer.codebook.embed.normal_(std=0.1)
-        layer.codebook.inited.fill_(1)
-    theirs.save_pretrained(tmp_path / "hf")
-    n_q = len(theirs.quantizer.layers)
-    sizes_here = [f"quantizer.n_q={n_q}", "quantizer.bins=1024", "model.seanet.lstm=1"]
-    sizes_here += ["quantizer.dropout_choices=null"]
-    argv = [f"continue_from=hf:{tmp_path / 'hf'}", *sizes_here, "optim.epochs=1"]
-    caplog.clear()
-    with caplog.at_level(logging.WARNING):
-        solver = make_solver(tmp_path / "from_hf", audio, *argv, "freeze=[quantizer]")
-    assert "was another codec" not in caplog.text
-    assert torch.equal(
-        theirs.quantizer.layers[0].codebook.embed, solver.model.quantizer.codebooks[0].embed
-    )
-    x = torch.randn(1, 1, 3200)
-    with torch.no_grad():
-        encoded = theirs.encode(x, bandwidth=1.0)
-        solver.model.eval()
-        assert torch.equal(encoded.audio_codes[0], solver.model.encode(x)[0])
-    solver.run()
-    lstm = next(m for m in solver.model.encoder.modules() if isinstance(m, nn.LSTM))
-    assert solver.history and not torch.equal(
-        lstm.weight_ih_l0, theirs.encoder.layers[13].lstm.weight_ih_l0
-    )

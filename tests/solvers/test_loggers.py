@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
 import struct
 from collections.abc import Iterator
@@ -13,13 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from micro import RATE, make_cfg, make_solver
+from micro import RATE, make_solver
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 
-from adversarial_trainer import distrib
 from adversarial_trainer.tools.report import panel
-from solvers.loggers import CHARTS, RunLogger, TensorboardLogger, WandbLogger
+from solvers.loggers import CHARTS, TensorboardLogger, WandbLogger
 
 STAGES = ["evaluate.every=1", "generate.every=1", "generate.report=true", "optim.epochs=2"]
 
@@ -120,14 +118,6 @@ def test_wandb_offline(tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPa
     assert all((file.parent / "files" / path).stat().st_size > 1000 for path in paths)
     assert config["optim"]["lr"] == solver.cfg.optim.lr
     assert file.name == "run-run.wandb"  # the signature, so that a resumed run goes on
-
-
-def test_other_ranks_log_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An event file for each rank would show each metric several times."""
-    monkeypatch.setattr(distrib, "is_rank_zero", lambda: False)
-    logger = RunLogger(logging.getLogger("test"))
-    logger.open(tmp_path, "sig", make_cfg("logging.tensorboard=true", "logging.wandb=true"))
-    assert logger.loggers == [] and not list(tmp_path.iterdir())
 
 
 def test_stereo_audio(tmp_path: Path) -> None:

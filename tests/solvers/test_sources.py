@@ -43,16 +43,3 @@ def test_a_stage_that_never_runs_needs_no_files(tmp_path: Path, audio: Path) -> 
     assert data.valid is None and len(data.evaluate) == len(data.generate) == 0
     with pytest.raises(ValueError, match="dset.shares.evaluate=0 gives evaluate no files"):
         StageData(make_cfg(*base, *off, "dset.shares.evaluate=0", "evaluate.at_start=true"))
-
-
-def test_the_demo_corpus_is_made_where_it_is_missing(
-    tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from adversarial_trainer.data import demo
-
-    made = []
-    monkeypatch.setattr(demo, "build", lambda folder: made.append(folder) or audio)
-    metas = get_stage_metas(make_cfg("dset=demo", f"dset.cache={tmp_path}"))
-    assert made == [tmp_path / "demo_corpus"] and all(metas.values())
-    get_stage_metas(make_cfg("dset=demo", f"dset.path={audio}", f"dset.cache={tmp_path}"))
-    assert len(made) == 1

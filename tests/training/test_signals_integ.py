@@ -110,29 +110,6 @@ def test_a_signal(
     assert differences(state, whole(processes)) == []
 
 
-def worker(parent: int, rank: int) -> int:
-    """Return the process id of a rank, found by its environment."""
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            ours = f"\nPPid:\t{parent}\n" in (path / "status").read_text()
-            environment = (path / "environ").read_bytes().split(b"\0")
-        except OSError:  # it has ended
-            continue
-        if ours and f"RANK={rank}".encode() in environment:
-            return int(path.name)
-    raise AssertionError(f"no process of rank {rank}")
-
-
-def test_a_signal_to_one_rank_stops_all(tmp_path: Path, audio: Path) -> None:
-    """All end after the same update."""
-    line = (*DORA, "-d", "--ddp_workers", "2", *command(tmp_path, audio, *ARGV))
-    status, output = watched(line, lambda process: os.kill(worker(process.pid, 1), signal.SIGTERM))
-    assert status != 0
-    assert "Saved at epoch 1, update 1" in output
-    updates = checkpoint_of(tmp_path)["updates"]
-    assert 10 <= updates < 20
-
-
 @pytest.mark.parametrize("how", ["killed", "no room"])
 def test_a_lost_loader_process_is_an_error_in_a_line(tmp_path: Path, audio: Path, how: str) -> None:
     """It does not hang; the same command resumes."""

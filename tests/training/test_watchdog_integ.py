@@ -23,7 +23,7 @@ pytestmark = pytest.mark.integ
 
 STATUS = 3
 FAULTS = Path(__file__).parents[1] / "faults"
-DORA = ["-m", "dora", "-P", "adversarial_trainer", "run"]
+DORA = [sys.executable, "-m", "dora", "-P", "adversarial_trainer", "run"]
 # In seconds: what a start may take on a busy machine; and how soon a run must end after a fault.
 START, END = 240, 45
 ENDLESS = ["optim.updates_per_epoch=1000000"]
@@ -46,64 +46,49 @@ class Run:
         if fault:
             paths = [str(FAULTS), os.environ.get("PYTHONPATH", "")]
             env.update(FAULT=fault, FAULT_RANK="1", PYTHONPATH=os.pathsep.join(paths))
-        if how == "dora":
-            lines = [[*DORA, "-d", "--ddp_workers", "2", "--", *argv]]
-        else:
-            lines = [[*DORA, "--", *argv]] * 2
-            env.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()), WORLD_SIZE="2")
-        self.outputs = [folder / f"output.{n}" for n in range(len(lines))]
-        self.processes = []
+        self.outputs, self.processes = [], []
         folder.mkdir(exist_ok=True)
-        for n, (line, output) in enumerate(zip(lines, self.outputs, strict=True)):
+        for rank in range(1 if how == "dora" else 2):
+            line = [*DORA, *(["-d", "--ddp_workers", "2"] if how == "dora" else []), "--", *argv]
             if how == "bare":
-                env.update(RANK=str(n), LOCAL_RANK=str(n))
-            with output.open("wb") as file:
-                process = subprocess.Popen(
-                    [sys.executable, *line],
-                    cwd=ROOT,
-                    env=env,
-                    stdin=subprocess.DEVNULL,
-                    stdout=file,
-                    stderr=subprocess.STDOUT,
+                address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+                env = {**address, **env, "WORLD_SIZE": "2"}
+                env.update(RANK=str(rank), LOCAL_RANK=str(rank))
+            self.outputs.append(folder / f"output.{rank}")
+            with self.outputs[-1].open("wb") as out:
+                self.processes.append(
+                    subprocess.Popen(
+                        line, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out
+                    )
                 )
-            self.processes.append(process)
 
     def log(self, rank: int) -> str:
         """What rank `rank` has written to its log in the run's folder."""
         paths = list(self.folder.glob(f"xps/*/solver.log.{rank}"))
         return paths[0].read_text() if paths else ""
 
-    def output(self, n: int = 0) -> str:
-        """What the launcher has shown, or one bare process."""
-        return self.outputs[n].read_text()
+    def output(self) -> str:
+        """What the launcher, or the bare processes, have shown."""
+        return "\n".join(path.read_text() for path in self.outputs)
 
     def pid(self, rank: int) -> int:
         found = re.search(rf"Rank {rank} of 2, .* pid (\d+)", self.log(rank))
         assert found is not None
         return int(found.group(1))
 
-    def reach(self, rank: int, text: str) -> None:
-        """Wait for a text in the log of `rank`."""
+    def kill(self, rank: int) -> None:
+        """SIGKILL to `rank`, in the middle of an epoch."""
         end = time.monotonic() + START
-        while text not in self.log(rank):
+        while not all("Train | Epoch 1 | 5/" in self.log(other) for other in range(2)):
             ended = [p for p in self.processes if p.poll() is not None]
-            assert not ended and time.monotonic() < end, self.all_output()
+            assert not ended and time.monotonic() < end, self.output()
             time.sleep(0.1)
-
-    def send(self, rank: int, number: signal.Signals) -> None:
-        """A signal to `rank`, in the middle of an epoch."""
-        for other in range(2):
-            self.reach(other, "Train | Epoch 1 | 5/")
-        os.kill(self.pid(rank), number)
+        os.kill(self.pid(rank), signal.SIGKILL)
 
     def end(self, limit: float) -> list[int]:
-        """Wait for the end. Statuses; AssertionError where it is not within `limit` seconds, or
-        where a process is left over."""
+        """Wait for the end; return statuses. No process may be left over."""
         end = time.monotonic() + limit
-        try:
-            statuses = [p.wait(max(0.1, end - time.monotonic())) for p in self.processes]
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"It goes on after {limit} s.\n{self.all_output()}") from None
+        statuses = [p.wait(max(0.1, end - time.monotonic())) for p in self.processes]
         # Dora's launcher does not wait for those that it ends.
         while (left := self.left_over()) and time.monotonic() < end:
             time.sleep(0.1)
@@ -121,9 +106,6 @@ class Run:
                 continue  # it has just ended
         return [pid for pid in found if pid != os.getpid()]
 
-    def all_output(self) -> str:
-        return "\n".join(path.read_text()[-3000:] for path in self.outputs)
-
 
 @pytest.fixture
 def runs() -> Iterator[list[Run]]:
@@ -137,47 +119,32 @@ def runs() -> Iterator[list[Run]]:
             process.wait()
 
 
-def who(run: Run, rank: int) -> str:
-    return f"Rank {rank} ({socket.gethostname()}, pid {run.pid(rank)})"
-
-
 def test_a_rank_is_killed(tmp_path: Path, audio: Path, runs: list[Run]) -> None:
-    """Without a launcher that ends the others; rank 0 holds the store in which they would look."""
-    run = Run("bare", tmp_path / "run", audio, *ENDLESS)
-    runs.append(run)
-    run.send(1, signal.SIGKILL)
-    assert run.end(END) == [STATUS, -signal.SIGKILL]
-    for text in (run.log(0), run.output(0)):
-        assert f"{who(run, 1)} does not answer: it has died, hangs or is far behind." in text
+    """Without a launcher that ends the others, rank 0 names it; else the launcher does."""
+    runs += [Run(how, tmp_path / how, audio, *ENDLESS) for how in ("bare", "dora")]
+    for run, statuses in zip(runs, ([STATUS, -signal.SIGKILL], [1]), strict=True):
+        run.kill(1)
+        assert run.end(END) == statuses
+    for text in (runs[0].log(0), runs[0].output()):
+        who = f"Rank 1 ({socket.gethostname()}, pid {runs[0].pid(1)})"
+        assert f"{who} does not answer: it has died, hangs or is far behind." in text
         assert "Traceback" not in text
+    assert "Worker 1 died" in runs[1].output()
 
 
-def test_a_launcher_ends_the_others_at_once(tmp_path: Path, audio: Path, runs: list[Run]) -> None:
-    """It is then the launcher that names the rank."""
-    run = Run("dora", tmp_path / "run", audio, *ENDLESS)
-    runs.append(run)
-    run.send(1, signal.SIGKILL)
-    assert run.end(END) == [1]
-    assert "Worker 1 died" in run.output()
-
-
-def test_a_rank_fails(tmp_path: Path, audio: Path, runs: list[Run]) -> None:
-    run = Run("dora", tmp_path / "run", audio, *ENDLESS, fault="fail")
-    runs.append(run)
-    run.reach(1, "Train | Epoch 1 | 2/")
-    assert run.end(END) == [1]
-    told = f"{who(run, 1)} failed: KeyError: 'no such thing'. This process ends."
-    for text in (run.output(), run.log(0)):
+def test_a_rank_fails_or_differs(tmp_path: Path, audio: Path, runs: list[Run]) -> None:
+    failing = Run("dora", tmp_path / "run", audio, *ENDLESS, fault="fail")
+    # The port is drawn from the signature.
+    other = Run("dora", tmp_path / "other", audio, *ENDLESS, "seed=1", fault="parameters")
+    runs += [failing, other]
+    assert failing.end(START + END) == other.end(START + END) == [1]
+    who = f"Rank 1 ({socket.gethostname()}, pid {failing.pid(1)})"
+    told = f"{who} failed: KeyError: 'no such thing'. This process ends."
+    for text in (failing.output(), failing.log(0)):
         assert text.count(told) == 1 and "Traceback" not in text
-
-
-def test_a_rank_with_other_parameters(tmp_path: Path, audio: Path, runs: list[Run]) -> None:
-    run = Run("dora", tmp_path / "run", audio, *ENDLESS, fault="parameters")
-    runs.append(run)
-    assert run.end(START + END) == [1]
-    (line,) = [line for line in run.output().splitlines() if line.startswith("error: ")]
+    (line,) = [line for line in other.output().splitlines() if line.startswith("error: ")]
     assert "EncodecModel differs between processes: rank 1 has " in line
-    assert "Traceback" not in run.output()
+    assert "Traceback" not in other.output()
 
 
 def test_only_rank_zero_writes(tmp_path: Path, audio: Path, runs: list[Run]) -> None:
