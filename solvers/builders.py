@@ -147,9 +147,16 @@ def get_adversarial(
         feat = FeatureMatchingLoss(**to_params(adv.feature_matching))
     optimizer = get_optimizer(adversary.parameters(), adv.optim, "adversarial.optim")
     scheduler = get_schedule(optimizer, adv.schedule, "adversarial.schedule")
-    built: dict[str, Any] = {"loss_feat": feat, "scheduler": scheduler, "generator": generator}
     with naming("adversarial", options):
-        return AdversarialLoss(adversary, optimizer, *criteria, **built, **options).to(like)
+        return AdversarialLoss(
+            adversary,
+            optimizer,
+            *criteria,
+            loss_feat=feat,
+            scheduler=scheduler,
+            generator=generator,
+            **options,
+        ).to(like)
 
 
 def get_ema(model: nn.Module, cfg: DictConfig) -> ModuleEMA | None:
