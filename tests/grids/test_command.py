@@ -108,26 +108,6 @@ def test_a_grid_is_run_once(tmp_path: Path, audio: Path) -> None:
     assert [starts(log) for log in logs] == [1, 1, 2, 1]
 
 
-def test_a_failure(tmp_path: Path, audio: Path) -> None:
-    """The others run, the status is 1, the message names its log; it is tried again."""
-    argv = ["2", "0", *micro(audio)]  # the broken one first
-    failed, good = (signature(audio, name) for name in ("mpd", "none"))
-    log = tmp_path / "xps" / failed / "run.log"
-    checkpoint = log.with_name("checkpoint.th")
-    checkpoint.parent.mkdir(parents=True)
-    checkpoint.write_bytes(b"torn")
-    for tries in (1, 2):
-        result = grid(tmp_path, *argv)
-        assert result.returncode == 1
-        assert table(result.stdout) == {failed: ("FAI", "0/2"), good: ("COM", "2/2")}
-        told = result.stdout[result.stdout.index("Finished runs: 1 of 2.") :]
-        message = rf"^Failed: {failed} adversarial=mpd .*: exit status 2 after 0 epochs\n{log} "
-        assert re.search(message, told, re.MULTILINE)
-        assert re.search(rf"^    error: .*{checkpoint}", told, re.MULTILINE)
-        assert starts(log) == tries
-    assert starts(tmp_path / "xps" / good / "run.log") == 1
-
-
 def test_ctrl_c_ends_all_and_the_same_command_resumes(tmp_path: Path, audio: Path) -> None:
     argv = micro(audio, "optim.updates_per_epoch=50", "optim.epochs=3")
     sigs = [signature(audio, name, "optim.updates_per_epoch=50") for name in ("none", "mpd")]

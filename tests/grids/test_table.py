@@ -1,8 +1,7 @@
-"""Cells of a grid's table."""
+"""Cells of a grid's table, as `dora grid` prints it."""
 
 from __future__ import annotations
 
-import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,54 +10,6 @@ from dora.grid import RunGridArgs, monitor
 from micro import make_cfg
 
 from adversarial_trainer.grids._explorers import CodecExplorer
-
-History = list[dict[str, Any]]
-STAGES = ("Meta", "train", "evaluate")
-
-
-def printed(histories: dict[str, History], **optim: int) -> str:
-    """Return what `dora grid` prints of runs with these names and histories."""
-    cfg = make_cfg(*(f"optim.{key}={value}" for key, value in optim.items()))
-    sheep: list[Any] = [
-        SimpleNamespace(
-            xp=SimpleNamespace(cfg=cfg, sig=f"{index:08x}", name=name),
-            state=lambda: "RUNNING",
-            is_done=lambda: False,
-            current_job_id=None,
-        )
-        for index, name in enumerate(histories)
-    ]
-    main: Any = SimpleNamespace(
-        get_names=lambda xps: ([xp.name for xp in xps], ""),
-        get_xp_history=lambda xp: histories[xp.name],
-    )
-    lines: list[str] = []
-    monitor(RunGridArgs(), main, CodecExplorer(lambda launcher: None), sheep, lines.append)
-    (table,) = lines
-    return table
-
-
-def cells(table: str) -> dict[str, dict[str, str]]:
-    """Return {run: {column: cell}}. Numbers end where their headings end."""
-    _, heading, *rows = table.splitlines()
-    result = {}
-    for row in rows:
-        found = {}
-        sections = zip(STAGES, heading.split(" | "), row.split(" | "), strict=True)
-        for stage, names, values in sections:
-            if stage == "Meta":
-                match = re.match(r" *\d+  (.+?)  +(\w+) +(\w+)", values)
-                assert match, values
-                found.update(zip(("name", "state", "sig"), match.groups(), strict=True))
-                continue
-            start = 0
-            for name in re.finditer(r"\S+", names):
-                found[f"{stage} {name.group()}"] = values[start : name.end()].strip()
-                start = name.end()
-            assert values[start:].strip() == "", "nothing outside of the columns"
-        result[found["name"]] = found
-    return result
-
 
 TRAIN = {
     **{"d_loss": 1.9649, "d_acc": 0.625, "d_acc/fft1024": 0.7, "adv": 0.7312, "feat": 12.349},
@@ -70,45 +21,50 @@ EVALUATE = {
 }
 
 
-def test_cells_of_a_running_run() -> None:
-    history = [
-        {"train": {**TRAIN, "d_loss": 3.0}, "evaluate": {**EVALUATE, "mel": 2.0}},
-        {"train": {**TRAIN, "d_acc": 0.9}, "evaluate": EVALUATE},
-        {"train": TRAIN, "valid": {"l1": 0.2}},
-    ]
-    (row,) = cells(printed({"run": history}, epochs=300, updates_per_epoch=2000)).values()
-    assert row == {
-        **{"name": "run", "state": "RUN", "sig": "00000000"},
-        **{"train epoch": "3/300", "train steps/s": "16.00", "train d_loss": "1.96"},
-        **{"train d_acc": "62%", "train adv": "0.73", "train feat": "12.35", "train ppl": "412.4"},
-        # of the second epoch, the last with an evaluation
-        **{"evaluate mel": "0.877", "evaluate SI-SNR": "-3.46", "evaluate ViSQOL": "4.24"},
-        **{"evaluate usage": "100%", "evaluate ppl": "800.4", "evaluate kb/s": "24.00"},
-    }
-
-
-def test_empty_cells() -> None:
-    """A run that has not begun, one without discriminators, and metrics that were not finite: their
-    older values are not shown."""
-    plain = {key: value for key, value in TRAIN.items() if key[:2] != "d_" and key != "adv"}
-    rows = cells(
-        printed(
-            {
-                "new": [],
-                "plain": [{"train": plain}],
-                "nan": [{"train": TRAIN}, {"train": {**plain, "d_loss": 0.5}}],
-            },
-            epochs=10,
+def rows(*histories: list[dict[str, Any]]) -> list[list[list[str]]]:
+    """Return the cells of each run with these histories, in groups; blank ones are left out."""
+    cfg = make_cfg("optim.epochs=300", "optim.updates_per_epoch=2000")
+    sheep: list[Any] = [
+        SimpleNamespace(
+            xp=SimpleNamespace(cfg=cfg, sig=f"{index:08x}", history=history),
+            state=lambda: "RUNNING",
+            is_done=lambda: False,
+            current_job_id=None,
         )
+        for index, history in enumerate(histories)
+    ]
+    main: Any = SimpleNamespace(
+        get_names=lambda xps: (["run"] * len(xps), ""), get_xp_history=lambda xp: xp.history
     )
-    filled = {name: {k for k, v in row.items() if v} for name, row in rows.items()}
-    meta = {"name", "state", "sig", "train epoch"}
-    plain_cells = {*meta, "train steps/s", "train feat", "train ppl"}
-    assert filled == {"new": meta, "plain": plain_cells, "nan": plain_cells | {"train d_loss"}}
-    assert [row["train epoch"] for row in rows.values()] == ["0/10", "1/10", "2/10"]
+    lines: list[str] = []
+    monitor(RunGridArgs(), main, CodecExplorer(lambda launcher: None), sheep, lines.append)
+    _, heading, *found = lines[0].splitlines()
+    names = "epoch steps/s d_loss d_acc adv feat ppl | mel SI-SNR ViSQOL usage ppl kb/s"
+    assert names in " ".join(heading.split())
+    return [[cells.split() for cells in line.split(" | ")] for line in found]
 
 
-def test_colours_are_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "\033" not in printed({"run": []})
+def test_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = {key: value for key, value in TRAIN.items() if key[:2] != "d_" and key != "adv"}
+    running, new, without_gan, not_finite = rows(
+        [
+            {"train": {**TRAIN, "d_loss": 3.0}, "evaluate": {**EVALUATE, "mel": 2.0}},
+            {"train": {**TRAIN, "d_acc": 0.9}, "evaluate": EVALUATE},
+            {"train": TRAIN, "valid": {"l1": 0.2}},
+        ],
+        [],
+        [{"train": plain}],
+        [{"train": TRAIN}, {"train": {**plain, "d_loss": 0.5}}],
+    )
+    assert running == [
+        ["0", "run", "RUN", "00000000"],
+        ["3/300", "16.00", "1.96", "62%", "0.73", "12.35", "412.4"],
+        # of the second epoch, the last with an evaluation
+        ["0.877", "-3.46", "4.24", "100%", "800.4", "24.00"],
+    ]
+    assert new[1:] == [["0/300"], []]
+    assert without_gan[1:] == [["1/300", "16.00", "12.35", "412.4"], []]
+    # Metrics that were not finite: their older values are not shown.
+    assert not_finite[1] == ["2/300", "16.00", "0.50", "12.35", "412.4"]
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    assert "\033" in printed({"run": []})
+    assert "\033" in str(rows([])), "colours are for terminals"
