@@ -67,4 +67,4 @@ def test_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     # Metrics that were not finite: their older values are not shown.
     assert not_finite[1] == ["2/300", "16.00", "0.50", "12.35", "412.4"]
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    assert "\033" in str(rows([])), "colours are for terminals"
+    assert "x1b" in str(rows([])), "colours are for terminals"
