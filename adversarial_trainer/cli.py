@@ -12,8 +12,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-# Name -> module below this package, and what it is for, as the module itself says.
+# Name -> module below this package, and what it is for, as the module itself says. `train` has no
+# module: it is Dora's.
 COMMANDS = {
+    "train": ("", "train a codec: what `dora run` does, from any folder, with the same arguments"),
     "doctor": ("tools.doctor.command", "check a folder of audio before training on it"),
     "evaluate": ("tools.evaluate.command", "metrics of a codec at each bandwidth"),
     "report": (
@@ -38,7 +40,7 @@ def get_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     wanted = next((arg for arg in argv if not arg.startswith("-")), None)
     for name, (module, text) in COMMANDS.items():
-        if name == wanted:
+        if name == wanted and module:
             importlib.import_module(f".{module}", __package__).add_parser(commands)
         else:
             commands.add_parser(name, help=text)
@@ -71,6 +73,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 2 for a wrong call, 130 after Ctrl-C."""
     argv = sys.argv[1:] if argv is None else argv
     given, argv = _package_parser().parse_known_args(argv)
+    if argv[:1] == ["train"]:
+        dora = ["-m", "dora", "-P", given.package or str(__package__), "run", *argv[1:]]
+        os.execv(sys.executable, [sys.executable, *dora])
     if given.package not in (None, __package__):
         _import_package(given.package)
     args = get_parser(argv).parse_args(argv)

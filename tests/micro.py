@@ -18,8 +18,8 @@ from dora.xp import XP
 from omegaconf import DictConfig
 
 from adversarial_trainer.train import main
-from adversarial_trainer.training.experiment import with_values
 from adversarial_trainer.training.families import selected
+from adversarial_trainer.training.overrides import with_values
 from solvers import CompressionSolver, get_solver
 
 ROOT = Path(__file__).parents[1]

@@ -57,8 +57,10 @@ def test_run_info_and_tools(project: Path) -> None:
     assert str(folder.name) in call(project, *dora, "info", *run)
     wrong = call(project, *dora, "run", "solver=my_recipe", "adversarial=my_dsc", status=2)
     assert re.search(r"Unknown adversarial 'my_dsc'. Choices: .*\bmpd\b.*\bmy_disc\b", wrong)
-    cli = ("adversarial_trainer.cli", "-P", "my_codec", "evaluate", folder.name)
-    assert "kb/s" in call(project, *cli, "--metrics", "sisnr")
+    cli = ("adversarial_trainer.cli", "-P", "my_codec")
+    assert "kb/s" in call(project, *cli, "evaluate", folder.name[:5], "--metrics", "sisnr")
+    more = call(project, *cli, "train", "-f", folder.name[:5], "optim.epochs=2")
+    assert "Resuming from epoch 1, update 3" in more
 
 
 # Classes that are added while a run exists.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,30 @@ def test_a_run_of_another_configuration(
     assert "dataset.valid_samples: 7 -> 3" in line
     # Nothing has been written.
     assert torch.load(path, weights_only=True)["config_text"] == state["config_text"]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_run_goes_on_when_its_data_has_moved(
+    tmp_path: Path, audio: Path, capsys: pytest.CaptureFixture[str], named: bool
+) -> None:
+    """With `dset.id`; without, a line tells of the other run, which can be renamed."""
+    old, new = tmp_path / "old", tmp_path / "new [é]"
+    shutil.copytree(audio, old)
+    more = ["adversarial=none", *(["dset.id=mine"] if named else [])]
+    call(command(tmp_path, old, *more, "optim.epochs=1"))
+    old.rename(new)
+    argv = command(tmp_path, new, *more)
+    if not named:
+        (folder,) = (tmp_path / "xps").iterdir()
+        xp = main.init_xp(main.get_xp(argv))
+        assert f"A new run begins. {folder.name} differs" in capsys.readouterr().err
+        shutil.rmtree(xp.folder)
+        folder.rename(xp.folder)
+        assert "dset.path: " in error_line(argv, capsys)
+        argv += ["resume.allow_changes=[dset.path]"]
+    call(argv)
+    assert "Resuming from epoch 1, update 3" in capsys.readouterr().err
+    assert len(list((tmp_path / "xps").iterdir())) == 1
 
 
 def test_only_the_first_rank_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

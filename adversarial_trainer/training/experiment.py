@@ -10,11 +10,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib.util
+import json
 import os
 import shutil
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
@@ -27,21 +29,28 @@ from dora.hydra import HydraMain
 from dora.xp import XP
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from submitit.core.utils import FailedJobError
 
 from adversarial_trainer.models.builders import flatten, to_params
+from adversarial_trainer.models.pretrained import find_run
 from adversarial_trainer.registry import unknown_name
 
 from . import slurm
 from .config_files import check_config_files
 from .credentials import check_no_secrets
 from .families import selected, store_families
+from .overrides import DATA, is_data, keys_like, with_values
+from .schema import UnknownKeyError
 
 CONFIG = "config"  # the main file, and its folder
+# For names with a slash, by group.
+HINTS = {
+    "dset": " A folder of audio: dset=folder dset.path={value}.",
+    "solver": " AudioCraft's compression/encodec_base_24khz is solver=encodec_audiocraft here.",
+}
 # What reading, composing and resolving a configuration raises.
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
 
@@ -113,9 +122,9 @@ class TrainMain(HydraMain):
                 value, group = arg.partition("=")[2], str(self.group_of(arg))
                 choices = [c for c in loader.get_group_options(group) if not c.startswith("_")]
                 if value not in choices:
-                    hint = f" A folder of audio: dset=folder dset.path={value}."
+                    hint = HINTS.get(group, "") if "/" in value else ""
                     wrong = f"{arg}: {unknown_name(group, value, choices)}"
-                    raise ValueError(wrong + hint * ("/" in value))
+                    raise ValueError(wrong + hint.format(value=value))
             return compose(self.config_name, list(groups))
 
     def group_of(self, override: str) -> str | None:
@@ -127,8 +136,8 @@ class TrainMain(HydraMain):
         """Return the experiment of a command line, composed and not checked.
 
         Its signature is of the groups chosen and of the keys that differ from what those groups
-        compose to. Its configuration has the families that it selects. Errors are one line and an
-        exit.
+        compose to; not of where the data is, if `dset.id` names it. Its configuration has the
+        families that it selects. Errors are one line and an exit.
         """
         overrides = list({arg.partition("=")[0]: arg for arg in argv}.values())  # the last of each
         groups = [arg for arg in overrides if self.group_of(arg)]
@@ -140,8 +149,11 @@ class TrainMain(HydraMain):
         except (*CONFIG_ERRORS, ValueError) as exc:
             exit_with_error(_reason(exc))
         delta += [(k, v) for k, v in values.items() if k not in usual or usual[k] != v]
-        # Dora reads its folder from the defaults alone; here the command line has the last word.
-        dora = dataclasses.replace(self.dora, dir=Path(str(values["dora.dir"])))
+        if values.get("dset.id") is not None:
+            cfg.dora.exclude.extend(DATA)
+        # Dora reads its settings from the defaults alone; here the command line has the last word.
+        exclude = [*self.dora.exclude, *cfg.dora.exclude]
+        dora = dataclasses.replace(self.dora, dir=Path(str(values["dora.dir"])), exclude=exclude)
         return XP(dora=dora, cfg=cfg, argv=overrides, delta=delta)
 
     def get_xp(self, argv: Sequence[str]) -> XP:
@@ -153,9 +165,23 @@ class TrainMain(HydraMain):
         try:
             self.check(xp.cfg)
             check_no_secrets(*xp.argv, OmegaConf.to_yaml(xp.cfg, resolve=True))
+        except UnknownKeyError as exc:
+            typed = [arg.lstrip("+").partition("=")[0] for arg in xp.argv]
+            key = next((name for name in typed if name.startswith(exc.key)), exc.key)
+            like = keys_like(key, self.compose([arg for arg in xp.argv if self.group_of(arg)]))
+            hint = f"{key}: no such key. Did you mean {' or '.join(like[:4])}?" if like else exc
+            exit_with_error(hint)
         except ValueError as exc:
             exit_with_error(exc)
         return xp
+
+    def get_argv_from_sig(self, sig: str) -> Sequence[str]:
+        """Return the arguments of the run with a signature, or with its first characters."""
+        try:
+            run = find_run(sig, self.dora.dir / self.dora.xps)
+        except ValueError as exc:
+            exit_with_error(exc)
+        return super().get_argv_from_sig(run.name if run else sig)
 
     def get_xp_from_sig(self, sig: str) -> XP:
         """Return an experiment that was run before, whatever is thought of its configuration."""
@@ -170,6 +196,8 @@ class TrainMain(HydraMain):
                 f"`python -m {self.package}.grids NAME` for a grid, `dora run` for one run."
             )
         try:
+            if get_distrib_spec().rank == 0:
+                _tell_of_moved_data(xp)
             super().init_xp(xp)
             if get_distrib_spec().rank == 0:
                 (xp.folder / ".hydra").mkdir(exist_ok=True)
@@ -209,6 +237,25 @@ class TrainMain(HydraMain):
             exit_with_error(unknown_name("grid", name, names))
 
 
+def _tell_of_moved_data(xp: XP) -> None:
+    """Print a line if a run that has not begun differs from another one only in the data's place:
+    the data may have been moved, and the other run is what is meant."""
+
+    def but_for_data(argv: Sequence[str]) -> set[str]:
+        keys = {arg: arg.lstrip("+").partition("=")[0] for arg in argv}
+        return {arg for arg, key in keys.items() if not (is_data(key) or xp.dora.is_excluded(key))}
+
+    others = [] if xp.folder.exists() else xp.folder.parent.glob("*/.argv.json")
+    for path in others:
+        with suppress(ValueError):  # it is being written
+            if but_for_data(json.loads(path.read_text())) == but_for_data(xp.argv):
+                told = (
+                    f"A new run begins. {path.parent.name} differs from it in the data's place only"
+                )
+                print(f"{told}: see 'Data that moves' in docs/reliability.md.", file=sys.stderr)
+                return
+
+
 def _refuse_slurm_keys(argv: Sequence[str]) -> None:
     for arg in argv:
         if arg.startswith(slurm.PREFIX):
@@ -221,34 +268,6 @@ def _show_uncaught(kind: type, exc: BaseException, trace: TracebackType | None) 
         print(f"error: SLURM took no job: {exc}", file=sys.stderr)
     else:
         sys.__excepthook__(kind, exc, trace)
-
-
-def with_values(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
-    """Return a copy of `cfg` with `key=value` overrides in it; new keys are added.
-
-    Values are read as Hydra reads them. A text that its grammar does not allow, as a path with
-    brackets or letters beyond ASCII, is taken as it is.
-    """
-    cfg, parser = cfg.copy(), OverridesParser.create()
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        key = key.lstrip("+")
-        if not key or not equals or key.startswith("~"):
-            raise ValueError(f"{override!r} is not an override. Overrides look like key=value.")
-        try:
-            (parsed,) = parser.parse_overrides([f"x={text}"])
-            value = text if parsed.is_sweep_override() else parsed.value()
-        except HydraException as exc:
-            if text.startswith(("[", "{", "'", '"')):
-                raise ValueError(f"{override}: {_reason(exc)}") from exc
-            value = text
-        node = OmegaConf.select(cfg, key)
-        whole = key.endswith("_params")  # arguments of a constructor: replaced, not merged
-        if isinstance(node, DictConfig) and not isinstance(value, dict) and not whole:
-            keys = ", ".join(f"{key}.{name!s}" for name in node)
-            raise ValueError(f"{override}: {key} has keys of its own; set these: {keys}.")
-        OmegaConf.update(cfg, key, value, merge=not whole, force_add=True)
-    return cfg
 
 
 def _reason(exc: BaseException) -> str:

@@ -65,6 +65,7 @@ class Dset:
     stages: Stages
     shares: Shares
     cache: str | None
+    id: str | None = None
 
 
 @dataclass
@@ -187,6 +188,18 @@ class Run:
     dora: Group
 
 
+class UnknownKeyError(ValueError):
+    """A key that nothing reads.
+
+    Attributes:
+        key: with the groups that it is in, dotted.
+    """
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(f"{key}: no such key.{message}")
+        self.key = key
+
+
 def check_group(
     key: str,
     given: Any,
@@ -194,7 +207,8 @@ def check_group(
     without: Iterable[str] = (),
     optional: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
-    """Raise ValueError unless `given`, the group at `key`, fits what its constructors take.
+    """Raise ValueError unless `given`, the group at `key`, fits what its constructors take; an
+    UnknownKeyError for a key that none of them takes.
 
     Args:
         key: where the group is; empty for the top.
@@ -218,7 +232,7 @@ def check_group(
         elif len(valid) == len(known):  # the constructor takes no other **kwargs
             hint = did_you_mean(name, valid, prefix)
             keys = ", ".join(valid) or "none"
-            raise ValueError(f"{prefix}{name}: no such key.{hint} Valid keys{where}: {keys}.")
+            raise UnknownKeyError(f"{prefix}{name}", f"{hint} Valid keys{where}: {keys}.")
     for name in valid:
         if name not in given and known[name].default is Parameter.empty:
             raise ValueError(f"{prefix}{name} is missing.")

@@ -57,6 +57,17 @@ WRONG: list[tuple[str, list[str]]] = [
 ]
 
 
+# Keys that are elsewhere in the tree, and names of AudioCraft's.
+WRONG += [
+    ("lr=1", ["lr: no such key. Did you mean optim.lr or adversarial.optim.lr?"]),
+    ("msstftd.filters=3", ["Did you mean adversarial.msstftd.filters?"]),
+    ("model.n_filters=3", ["model.n_filters: no such key. Did you mean model.seanet.n_filters?"]),
+    ("solver=compression/encodec_base_24khz", ["solver=encodec_audiocraft here."]),
+    ("dset.path=[a]b", ["dset.path=[a]b: it begins as a list", """ 'dset.path="[a]b"'\n"""]),
+    ("dset.path='a", ["it begins as a list, a group or a quoted text"]),
+]
+
+
 def error_line(argv: Sequence[str], capsys: pytest.CaptureFixture[str]) -> str:
     """The one line on stderr of a command line that must end with status 2."""
     capsys.readouterr()
@@ -100,6 +111,37 @@ def test_one_line_names_key_and_choices(
 def test_right_command_lines_pass(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.get_xp(line.split()).sig
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/a~b", "/a=b", "/a,b", "/a(1)", "/a[b]", "/a&b;c", "/a #b", "/it's", "/a!b", "/a{b}"),
+        *('/a"b', "/a: b", "/a*?", "/$x", "/Größe/音楽", "a/b=c"),
+    ],
+)
+def test_paths_are_taken_as_typed(path: str) -> None:
+    """And as a grid gives them to its launcher."""
+    typed = main.find_xp(["dset=folder", f"dset.path={path}"])
+    assert typed.cfg.dset.path == path and ["dset.path", path] in typed.delta
+    given = main.find_xp(main.value_to_argv([{"dset": "folder"}, {"dset.path": path}]))
+    assert (given.cfg, given.sig) == (typed.cfg, typed.sig)
+    assert main.find_xp(typed.argv).sig == typed.sig
+
+
+def test_the_place_of_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One folder has one signature; data with a name has the same one wherever it is."""
+    monkeypatch.setenv("HOME", "/home/me")
+
+    def signature(*argv: str) -> str:
+        return main.find_xp(["dset=folder", *argv]).sig
+
+    paths = ("/data/a", "/data/a/", "/data//a", "/data/b/../a/.", "/data/b", "~/a", "/home/me/a")
+    signatures = [signature(f"dset.path={path}") for path in paths]
+    assert [signatures.index(s) for s in signatures] == [0, 0, 0, 0, 4, 5, 5]
+    places = ("dset.path=/a", "dset.path=/b", "dset.manifest=/c", "dset.stages.train=/d")
+    assert len({signature(place, "dset.id=mine") for place in places}) == 1
+    assert signature("dset.path=/a", "dset.id=mine") != signature("dset.path=/a", "dset.id=other")
 
 
 def test_dora_dir_on_the_command_line(tmp_path: Path) -> None:
@@ -148,6 +190,7 @@ def test_a_run_that_was_made_is_found_whatever_its_configuration(
     monkeypatch.setattr(main, "dora", dataclasses.replace(main.dora, dir=tmp_path))
     xp = main.init_xp(main.find_xp(["solver=tiny", "quantizer.n_q=0", f"dora.dir={tmp_path}"]))
     assert main.get_xp_from_sig(xp.sig).sig == xp.sig
+    assert main.get_argv_from_sig(xp.sig[:3]) == xp.argv
 
 
 # YAML files that people write.

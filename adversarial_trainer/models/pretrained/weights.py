@@ -115,14 +115,20 @@ def runs_folder() -> Path:
 
 
 def find_run(source: str, runs: Path | None = None) -> Path | None:
-    """Return the folder of the run with the folder or signature `source`, or None.
+    """Return the folder of the run with the folder or signature `source`, or None. Of a signature
+    the first characters will do; ValueError if several runs begin so.
 
     Args:
         runs: where signatures are looked up; None: `runs_folder()`.
     """
-    folders = [Path(source)]
+    folders, runs = [Path(source)], runs or runs_folder()
     if re.fullmatch(r"[\w.-]+", source):
-        folders.append((runs or runs_folder()) / source)
+        folders.append(runs / source)
+    if re.fullmatch(r"[0-9a-f]{2,7}", source):
+        like = sorted(path for path in runs.glob(f"{source}*") if len(path.name) == 8)
+        if len(like) > 1:
+            raise ValueError(f"{source}: runs that begin so: {', '.join(p.name for p in like)}.")
+        folders += like
     for folder in folders:
         if folder.is_dir() and any((folder / name).exists() for name in (CHECKPOINT, ".argv.json")):
             return folder
