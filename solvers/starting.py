@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 # Training starts at epoch 1, with other batches.
 EPOCH = 0
-MAX_BATCHES = 100  # to look for loud items in
+MAX_ITEMS = 1000  # to look for loud ones in
 LOUD, SILENT = 10 ** (-50 / 20), 10 ** (-80 / 20)  # activity of items
 
 
@@ -68,14 +67,16 @@ def _loud_items(batches: TrainBatches, like: torch.Tensor) -> torch.Tensor:
     """
     batches.set_position(EPOCH)
     real, loudness = like.new_zeros(0), like.new_zeros(0)
-    for batch in itertools.islice(batches, MAX_BATCHES):
+    seen = 0
+    for batch in batches:
         wav = distrib.gather_rows(batch.wav.to(like))
         real = torch.cat([real, wav]) if len(real) else wav
         loudness = activity(real)
         wanted = max(len(wav), 8)
         kept = loudness.topk(min(wanted, len(real))).indices.sort().values
         real, loudness = real[kept], loudness[kept]
-        if len(real) == wanted and loudness.min() > LOUD:
+        seen += len(wav)
+        if seen >= MAX_ITEMS or (len(real) == wanted and loudness.min() > LOUD):
             break
     if not loudness.max() > SILENT:
         raise FloatingPointError(
