@@ -179,7 +179,13 @@ def _check_relations(cfg: DictConfig) -> None:
             f"dataset.segment_duration={format_value(duration)}: less than a sample at "
             f"{cfg.sample_rate} Hz."
         )
-    if cfg.dset.path is not None and cfg.dset.manifest is not None:
+    given = [key for key in ("path", "manifest") if cfg.dset[key] is not None]
+    if cfg.dset.name == "demo" and given:
+        raise ValueError(
+            f"dset.{given[0]}={format_value(cfg.dset[given[0]])}: it needs dset=folder; dset=demo "
+            "is the embedded corpus, with shares of its own."
+        )
+    if len(given) == 2:
         raise ValueError(
             f"dset.manifest={format_value(cfg.dset.manifest)}: dset.path is given as well; one is "
             "enough."

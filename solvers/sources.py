@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from omegaconf import DictConfig
 
+from adversarial_trainer import distrib
 from adversarial_trainer.data import (
     AudioMeta,
     FileDataset,
@@ -15,6 +17,8 @@ from adversarial_trainer.data import (
     configured_metas,
 )
 from adversarial_trainer.models.builders import naming
+
+logger = logging.getLogger(__name__)
 
 
 def get_stage_metas(cfg: DictConfig) -> dict[str, list[AudioMeta]]:
@@ -34,6 +38,14 @@ def get_stage_metas(cfg: DictConfig) -> dict[str, list[AudioMeta]]:
                 f"dset.shares.{stage}={cfg.dset.shares[stage]} gives {stage} no files. Set it "
                 f"above 0, or dset.stages.{stage} to a folder or manifest{off}."
             )
+    low = [meta for meta in metas["train"] if meta.sample_rate < cfg.sample_rate]
+    share = sum(meta.duration for meta in low) / sum(meta.duration for meta in metas["train"])
+    if share > 0.5 and distrib.is_rank_zero():
+        logger.warning(
+            "%.0f %% of the training audio has a lower sample rate than the codec's %d Hz (down to "
+            "%d): what it learns of the frequencies above is silence.",
+            *(100 * share, cfg.sample_rate, min(meta.sample_rate for meta in low)),
+        )
     return metas
 
 

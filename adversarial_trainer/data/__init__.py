@@ -3,7 +3,7 @@
 from .dataset import FileDataset, SegmentDataset, SegmentInfo
 from .decoding import SkipLog, Skipped
 from .loader import Batch, FixedBatches, TrainBatches
-from .manifest import AudioMeta, is_manifest, load_manifest, save_manifest
+from .manifest import AudioMeta, find_manifest, load_manifest, save_manifest
 from .scanning import ScanReport, scan
 from .sources import configured_metas, load_source, resolve_stage_metas
 from .splitting import DEFAULT_SHARES, STAGES, split
@@ -11,6 +11,6 @@ from .splitting import DEFAULT_SHARES, STAGES, split
 __all__ = [
     "DEFAULT_SHARES", "STAGES", "AudioMeta", "Batch", "FileDataset", "FixedBatches", "ScanReport",
     "SegmentDataset", "SegmentInfo", "SkipLog", "Skipped", "TrainBatches", "configured_metas",
-    "is_manifest", "load_manifest", "load_source", "resolve_stage_metas", "save_manifest", "scan",
+    "find_manifest", "load_manifest", "load_source", "resolve_stage_metas", "save_manifest", "scan",
     "split",
 ]  # fmt: skip

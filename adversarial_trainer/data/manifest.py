@@ -39,16 +39,20 @@ class AudioMeta:
     info_path: str | None = None
 
 
-def is_manifest(path: str | Path) -> bool:
-    """Return whether the name is that of a manifest."""
-    return str(path).endswith(SUFFIXES)
+def find_manifest(path: str | Path) -> Path | None:
+    """Return the manifest that `path` names, or that lies in this folder as AudioCraft's `data`."""
+    if os.path.isdir(path):
+        places = (Path(path, f"data{suffix}") for suffix in SUFFIXES)
+        return next((place for place in places if place.is_file()), None)
+    return Path(path) if str(path).endswith(SUFFIXES) else None
 
 
 def load_manifest(path: str | Path, name: str = "manifest") -> list[AudioMeta]:
-    """Read a `.jsonl` or `.jsonl.gz` manifest, in the file's order.
+    """Read a `.jsonl` or `.jsonl.gz` manifest, in the file's order, or the one in a folder.
 
-    Relative paths count from the manifest's folder. Fields that AudioMeta lacks are ignored. The
-    audio files are not opened.
+    Relative paths count from the manifest's folder; those that lead nowhere from there, from the
+    working directory, as in AudioCraft. Fields that AudioMeta lacks are ignored. The audio files
+    are not opened.
 
     Args:
         name: the configuration key the path comes from, for messages.
@@ -56,13 +60,16 @@ def load_manifest(path: str | Path, name: str = "manifest") -> list[AudioMeta]:
         FileNotFoundError: there is no such file.
         ValueError: an entry is wrong (names file, line and field), or there is none.
     """
-    path = Path(path)
-    if not path.is_file():
+    place = find_manifest(path)
+    if not (os.path.exists(path) if place is None else place.is_file()):
         raise FileNotFoundError(f"{name}={str(path)!r}: no such file")
-    if not is_manifest(path):
-        raise ValueError(f"{name}={str(path)!r}: a manifest ends in {' or '.join(SUFFIXES)}")
-    folder = os.path.abspath(path.parent)
-    metas = [meta_from_dict(entry, folder, where) for where, entry in read_entries(path)]
+    if place is None:
+        raise ValueError(
+            f"{name}={str(path)!r}: a manifest ends in {' or '.join(SUFFIXES)}, or is a folder "
+            "with a data.jsonl or data.jsonl.gz"
+        )
+    folder = os.path.abspath(place.parent)
+    metas = [meta_from_dict(entry, folder, where) for where, entry in read_entries(place)]
     if not metas:
         raise ValueError(f"{name}={str(path)!r}: the manifest has no entries")
     return metas
@@ -107,7 +114,7 @@ def save_entries(path: str | Path, entries: Iterable[Mapping[str, Any]]) -> None
 
 
 def meta_from_dict(entry: Mapping[str, Any], folder: str, where: str) -> AudioMeta:
-    """Check one entry. Relative paths count from `folder`; `where` starts each error message."""
+    """Check one entry. Relative paths: see `load_manifest`; `where` starts each error message."""
     for field, (expected, is_valid) in _FIELDS.items():
         if not is_valid(entry.get(field)):
             got = reprlib.repr(entry[field]) if field in entry else "nothing"
@@ -115,7 +122,11 @@ def meta_from_dict(entry: Mapping[str, Any], folder: str, where: str) -> AudioMe
     values: dict[str, Any] = {field: entry.get(field) for field in _FIELDS}
     for field in ("path", "info_path"):
         if values[field] is not None:
-            values[field] = os.path.normpath(os.path.join(folder, values[field]))
+            place = os.path.normpath(os.path.join(folder, values[field]))
+            if not (os.path.isabs(values[field]) or os.path.exists(place)):
+                here = os.path.abspath(values[field])
+                place = here if os.path.exists(here) else place
+            values[field] = place
     return AudioMeta(**values | {"sample_rate": int(entry["sample_rate"])})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 from collections.abc import Mapping
@@ -13,8 +14,8 @@ from omegaconf import DictConfig
 
 from adversarial_trainer import distrib
 
-from .manifest import AudioMeta, is_manifest, load_manifest
-from .scanning import scan
+from .manifest import AudioMeta, find_manifest, load_manifest
+from .scanning import map_files, scan
 from .splitting import DEFAULT_SHARES, STAGES, split
 
 logger = logging.getLogger(__name__)
@@ -23,10 +24,23 @@ logger = logging.getLogger(__name__)
 def load_source(
     source: str | Path, cache_dir: str | Path | None = None, name: str = "dset.path"
 ) -> list[AudioMeta]:
-    """Return the files of a folder (scanned) or of a manifest. Errors name the key `name`."""
-    if is_manifest(source) and not os.path.isdir(source):
-        return load_manifest(source, name)
-    return scan(source, cache_dir, progress=distrib.is_rank_zero(), name=name).files
+    """Return the files of a folder (scanned) or of a manifest (those that are there).
+
+    Errors name the key `name`.
+    """
+    progress = distrib.is_rank_zero()
+    if find_manifest(source) is None and name != "dset.manifest":
+        return scan(source, cache_dir, progress=progress, name=name).files
+    metas = load_manifest(source, name)
+    paths = [meta.path for meta in metas]
+    there = list(map_files(os.path.isfile, paths, "manifest", progress=progress))
+    if missing := there.count(False):
+        first = paths[there.index(False)]
+        line = f"{name}={str(source)!r}: {missing} of {len(metas)} files are missing"
+        if missing == len(metas):
+            raise FileNotFoundError(f"{line}, as {first!r}")
+        logger.warning("%s and left out, as %r", line, first)
+    return list(itertools.compress(metas, there))
 
 
 def configured_metas(dset: DictConfig, cache: Path) -> dict[str, list[AudioMeta]]:
@@ -65,7 +79,7 @@ def resolve_stage_metas(
 
     Args:
         path, manifest: the common folder, or the common manifest (`dset.path`, `dset.manifest`).
-            `path` may be a manifest, too.
+            `path` may be a manifest, too, or a folder with AudioCraft's data.jsonl(.gz).
         stages: a folder or manifest for single stages (`dset.stages.<stage>`). Its files are left
             out of the split, and the other stages divide the rest.
         shares: as for `split`.
@@ -95,7 +109,7 @@ def resolve_stage_metas(
             common = [meta for meta in common if _real_path(meta) not in own]
             if not common:
                 raise ValueError(f"{name}={str(source)!r}: all its files are in dset.stages")
-        root = os.path.abspath(os.path.dirname(source) if is_manifest(source) else source)
+        root = os.path.abspath(os.path.dirname(source) if os.path.isfile(source) else source)
         metas.update(split(common, root, open_shares))
     if own:  # sources of single stages may overlap, which can be intended
         train = {_real_path(meta) for meta in metas["train"]}

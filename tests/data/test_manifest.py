@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from adversarial_trainer.data import AudioMeta, load_manifest, save_manifest
+from adversarial_trainer.data import (
+    AudioMeta,
+    load_manifest,
+    load_source,
+    resolve_stage_metas,
+    save_manifest,
+)
 
 # Lines as AudioCraft's `python -m audiocraft.data.audio_dataset` writes them.
 AUDIOCRAFT = [
@@ -55,6 +61,32 @@ def test_errors_name_file_line_and_field(tmp_path: Path, line: str, message: str
     path.write_text(json.dumps(AUDIOCRAFT[0]) + "\n" + line + "\n")
     with pytest.raises(ValueError, match=rf"bad\.jsonl:2: .*{message}"):
         load_manifest(path)
+
+
+def test_relative_paths_and_folders_as_in_audiocraft(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Paths count from the manifest's folder, or from the working directory; those that are missing
+    are named before anything else happens."""
+    folder, here = tmp_path / "egs", tmp_path / "here"
+    for place in (folder / "beside.wav", here / "data" / "below.wav"):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.touch()
+    monkeypatch.chdir(here)
+    names = ["beside.wav", "data/below.wav", "gone.wav", "data\\below.wav"]
+    lines = [{"path": name, "duration": 1, "sample_rate": 8000} for name in names]
+    (folder / "data.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = [str(folder / "beside.wav"), str(here / "data" / "below.wav")]
+    for source, name in ((folder, "dset.path"), (folder / "data.jsonl", "dset.manifest")):
+        assert [meta.path for meta in load_source(source, name=name)] == found
+        assert f"{name}='{source}': 2 of 4 files are missing and left out" in caplog.text
+    assert [meta.path for meta in load_manifest(folder)][2] == str(folder / "gone.wav")
+    for path in map(Path, found):
+        path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"stages\.valid=.*4 of 4 files are missing, as "):
+        resolve_stage_metas(folder, stages={"valid": folder})
+    with pytest.raises(ValueError, match="is a folder with a data.jsonl"):
+        load_source(here, name="dset.manifest")
 
 
 def test_bad_manifest_files(tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ TOGETHER = [
         "checkpoint.best=evaluate.pesq evaluate.every=1",
         "checkpoint.best=evaluate.pesq: set evaluate.metrics.pesq=true",
     ),
+    ("dset=demo dset.path=/a", "dset.path=/a: it needs dset=folder"),
     ("dset.path=/a dset.manifest=/b", "dset.manifest=/b: dset.path is given as well"),
     ("+optim.foreach=true", "optim.fused=true: `fused` and `foreach` cannot be `True` together"),
     ("freeze=[abc]", r"freeze=\['abc'\]: Unknown part 'abc'.*decoder, encoder, quantizer"),

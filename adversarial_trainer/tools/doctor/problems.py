@@ -18,6 +18,8 @@ SILENT = 0.5
 QUIET = 0.01
 # Of half the sample rate. Filters of recorders and of good codecs keep 0.83 (20 kHz at 48 kHz).
 NARROW = 0.8
+# Hz: the lowest sample rate of the recipes.
+LOW_RATE = 16_000
 # Seconds between a manifest's duration and the file's: more than codecs pad.
 OFF = 0.1
 
@@ -89,6 +91,10 @@ _KINDS = {
         "Fine for a codec with a sample rate of at most twice that. For others look for better "
         "sources, or the codec learns to leave the top empty.",
     ),
+    "low rate": (
+        f"a sample rate below {LOW_RATE / 1000:g} kHz, the lowest of the recipes",
+        "Fine for a codec of that rate (sample_rate=...). Others learn to leave the top empty.",
+    ),
     "offset": (
         f"a DC offset of more than {OFFSET:g} of full scale",
         "Filter it out (a high-pass at 20 Hz).",
@@ -138,6 +144,8 @@ def _faults(file: AudioFile) -> Iterator[tuple[str, float, str]]:
         content = f"content up to {file.bandwidth / 1000:.1f} kHz"
         rate = f"sample rate {file.sample_rate / 1000:g} kHz"
         yield "narrow", 1 - file.bandwidth / half, f"{content}, {rate}"
+    if file.sample_rate < LOW_RATE:
+        yield "low rate", -file.sample_rate, f"sample rate {file.sample_rate / 1000:g} kHz"
     if file.offset > OFFSET:
         yield "offset", file.offset, f"mean {file.offset:.3f}"
     if file.silence > SILENT:

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from adversarial_trainer.data import AudioMeta, Skipped, is_manifest, load_manifest, split
+from adversarial_trainer.data import AudioMeta, Skipped, find_manifest, load_manifest, split
 from adversarial_trainer.data.scanning import list_files, map_files
 
 from .stats import AudioFile, examine_file
@@ -42,9 +42,9 @@ def examine(source: str | Path, workers: int | None = None, progress: bool = Tru
     source = str(source)
     declared: dict[str, float] = {}
     skipped: list[Skipped] = []
-    if is_manifest(source) and not os.path.isdir(source):
+    if (manifest := find_manifest(source)) is not None:
         declared = {meta.path: meta.duration for meta in load_manifest(source, "FOLDER")}
-        root, paths = os.path.dirname(os.path.abspath(source)), list(declared)
+        root, paths = os.path.dirname(os.path.abspath(manifest)), list(declared)
     else:
         listed, skipped = list_files(source, "FOLDER")
         root, paths = os.path.abspath(source), sorted(listed)
