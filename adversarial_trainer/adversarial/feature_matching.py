@@ -39,6 +39,8 @@ class FeatureMatchingLoss(nn.Module):
         relative: bool = False,
     ):
         super().__init__()
+        if not callable(loss):
+            raise ValueError(f"loss must be a function, as nn.L1Loss() is, got {loss!r}.")
         self.loss = loss
         self.normalize = normalize
         self.relative = relative

@@ -20,6 +20,33 @@ def test_names_are_where_audiocraft_has_them():
     assert losses.FeatureMatchingLoss is adversarial.FeatureMatchingLoss
 
 
+class Theirs(adversarial.MultiDiscriminator):
+    """A subclass as AudioCraft wants them: with a forward of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.convs = nn.ModuleList([nn.Conv1d(1, 1, 9), nn.Conv1d(1, 1, 5)])
+
+    @property
+    def num_discriminators(self):
+        return len(self.convs)
+
+    def forward(self, x):
+        logits = [conv(x) for conv in self.convs]
+        return logits, [[z.tanh()] for z in logits]
+
+
+def test_a_discriminator_of_ones_own():
+    adv_loss = wrap(Theirs())
+    fake, real = audio()
+    logits = adv_loss.adversary(fake)[0]
+    assert adv_loss(fake, real)[0].item() == pytest.approx(
+        -sum(x.mean().item() for x in logits) / 2
+    )
+    adv_loss.train_adv(fake, real)
+    assert adv_loss.updated and {"d_acc/sub1", "d_acc/sub2"} < adv_loss.metrics.keys()
+
+
 def test_balancer_arguments():
     weights = {"a": 1.0}
     balancer = Balancer(weights, True, 2.0, None, False, 1e-9, True)  # no decay: all steps alike
@@ -80,6 +107,8 @@ def test_what_cannot_train_is_refused():
         given[index] = "hinge"
         with pytest.raises(ValueError, match=f"^{key} must be a function.*got 'hinge'"):
             adversarial.AdversarialLoss(adversary, optimizer, *given)
+    with pytest.raises(ValueError, match="loss must be a function.*got 'l1'"):
+        losses.FeatureMatchingLoss("l1")
     other = torch.optim.Adam(nn.Linear(2, 2).parameters())
     with pytest.raises(ValueError, match="36 of its 36 are missing, 2 are not the adversary's"):
         adversarial.AdversarialLoss(adversary, other, *criteria)
