@@ -31,7 +31,7 @@ def train(rank: int, folder: str, audio: str) -> dict:
     torch.manual_seed(rank)  # nothing may depend on a rank's own randomness
     solver.run()
     state = solver.state_dict()
-    del state["config_text"], state["ranks"]
+    del state["config_text"]
     state["history"] = without_durations(state["history"])
     return state
 
