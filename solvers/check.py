@@ -27,8 +27,7 @@ from adversarial_trainer.registry import (
 from adversarial_trainer.tools.evaluate import get_scorer
 from adversarial_trainer.training import OPTIMIZERS, SCHEDULES, ModuleEMA, schema
 from adversarial_trainer.training.devices import parse_device
-from adversarial_trainer.training.schema import check_group
-from adversarial_trainer.training.slurm import slurm_config
+from adversarial_trainer.training.schema import check_group, slurm_config
 
 from .builders import (
     ADVERSARIAL_LOSSES,

@@ -38,12 +38,11 @@ from adversarial_trainer.models.builders import flatten, to_params
 from adversarial_trainer.models.pretrained import find_run
 from adversarial_trainer.registry import unknown_name
 
-from . import slurm
 from .config_files import check_config_files
 from .credentials import check_no_secrets
 from .families import selected, store_families
 from .overrides import DATA, is_data, keys_like, with_values
-from .schema import UnknownKeyError
+from .schema import UnknownKeyError, slurm_config
 
 CONFIG = "config"  # the main file, and its folder
 # For names with a slash, by group.
@@ -215,9 +214,9 @@ class TrainMain(HydraMain):
     def get_slurm_config(self) -> SlurmConfig:
         """What to ask of the cluster: the `slurm:` block and `slurm.*` of a `dora launch` line."""
         argv = self.command.argv if self.command.command == "launch" else []
-        xp = self.find_xp([arg for arg in argv if arg.startswith(slurm.PREFIX)])
+        xp = self.find_xp([arg for arg in argv if arg.startswith("slurm.")])
         try:
-            return slurm.slurm_config(to_params(xp.cfg.slurm))
+            return slurm_config(to_params(xp.cfg.slurm))
         except ValueError as exc:
             exit_with_error(exc)
 
@@ -258,7 +257,7 @@ def _tell_of_moved_data(xp: XP) -> None:
 
 def _refuse_slurm_keys(argv: Sequence[str]) -> None:
     for arg in argv:
-        if arg.startswith(slurm.PREFIX):
+        if arg.startswith("slurm."):
             exit_with_error(f"{arg}: a grid's file asks for it, as in launcher.slurm_(time=60).")
 
 

@@ -14,6 +14,7 @@ from inspect import Parameter
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
+from dora.conf import SlurmConfig
 from pydantic import (
     ConfigDict,
     Field,
@@ -188,6 +189,14 @@ class Run:
     dora: Group
 
 
+# Types of `slurm` beside Dora's own: whole numbers, as sbatch wants, and null, which goes into no
+# `#SBATCH` line and so is left to the cluster.
+SLURM = {
+    **dict.fromkeys(("gpus", "time", "mem_per_gpu", "cpus_per_gpu"), NonNegativeInt),
+    **dict.fromkeys(("partition", "constraint"), str | None),
+}
+
+
 class UnknownKeyError(ValueError):
     """A key that nothing reads.
 
@@ -252,3 +261,10 @@ def check_value(key: str, value: Any, hint: Any) -> None:
                 "an object", "a group of keys"
             )
             raise ValueError(f"{key}={format_value(value)}: {wanted}.") from None
+
+
+def slurm_config(given: Mapping[str, Any]) -> SlurmConfig:
+    """Return what to ask SLURM for, from the `slurm` group, in which an empty text is not set."""
+    values: dict[str, Any] = {name: None if value == "" else value for name, value in given.items()}
+    check_group("slurm", values, SlurmConfig, optional=SLURM)
+    return SlurmConfig(**values)

@@ -184,13 +184,17 @@ def test_a_refused_start_writes_and_clears_nothing(
 
 
 def test_a_run_that_was_made_is_found_whatever_its_configuration(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """So that it can still be looked at and cancelled."""
     monkeypatch.setattr(main, "dora", dataclasses.replace(main.dora, dir=tmp_path))
     xp = main.init_xp(main.find_xp(["solver=tiny", "quantizer.n_q=0", f"dora.dir={tmp_path}"]))
     assert main.get_xp_from_sig(xp.sig).sig == xp.sig
     assert main.get_argv_from_sig(xp.sig[:3]) == xp.argv
+    shutil.copytree(xp.folder, xp.folder.with_name(f"{xp.sig[:3]}00000"))
+    with pytest.raises(SystemExit, match="2"):
+        main.get_argv_from_sig(xp.sig[:3])
+    assert f"runs that begin so: {xp.sig[:3]}00000, {xp.sig}" in capsys.readouterr().err
 
 
 # YAML files that people write.
