@@ -185,7 +185,8 @@ def _train(cfg: DictConfig) -> Any:
         raise UserError(str(exc)) from exc
     except RuntimeError as exc:
         # torch raises it wherever the main thread is at that moment.
-        if not str(exc).startswith("DataLoader worker"):
+        killed = str(exc).startswith("DataLoader worker")
+        if not killed and "unable to allocate shared memory" not in str(exc):
             raise
         raise UserError(
             "A loader process was killed, or had no memory or no room in /dev/shm for a batch. The "

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, get_worker_info
 
 from adversarial_trainer import distrib
 
@@ -175,8 +175,6 @@ def _loader(dataset: SegmentDataset, keys: Iterable[Keys], num_workers: int) -> 
         num_workers=num_workers,
         collate_fn=_collate,
         pin_memory=torch.cuda.is_available(),
-        # An item that a worker cannot send (no room in /dev/shm) never arrives.
-        timeout=600 if num_workers else 0,
         worker_init_fn=_await_sigterm,
         # Its base seed would otherwise be drawn from the global generator.
         generator=torch.Generator(),
@@ -195,7 +193,11 @@ def _started(loader: DataLoader) -> Iterator[Batch]:
 
 
 def _collate(items: Sequence[tuple[torch.Tensor, SegmentInfo]]) -> Batch:
-    return Batch(torch.stack([wav for wav, _ in items]), [info for _, info in items])
+    wav = torch.stack([wav for wav, _ in items])
+    if get_worker_info() is not None:
+        # Here, where no room is an error: a batch that a worker can not send never arrives.
+        wav.share_memory_()
+    return Batch(wav, [info for _, info in items])
 
 
 def _place(batch_size: int, rank: int | None, world_size: int | None) -> tuple[int, int]:
