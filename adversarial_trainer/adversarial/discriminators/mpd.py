@@ -25,7 +25,7 @@ class PeriodDiscriminator(nn.Module):
     Args: see `base`, and
         period: Samples a row.
         n_layers: Number of convolutions before the last.
-        kernel_sizes: Kernel of these convolutions and of the last, in rows.
+        kernel_sizes: Kernel of these convolutions and of the last, in rows; odd for any T.
         stride: Stride in rows of all but the last two convolutions.
         filters, filters_scale, max_filters: Layer i (from 0) has
             min(filters * filters_scale^(i + 1), max_filters) filters.

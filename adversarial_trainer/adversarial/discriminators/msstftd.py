@@ -33,7 +33,7 @@ class DiscriminatorSTFT(nn.Module):
         n_fft, hop_length, win_length: STFT, in samples.
         filters_scale: Convolution i (from 1, after the first) has
             min(filters * filters_scale^i, max_filters) filters.
-        kernel_size: (frames, bins); the last two convolutions are (frames, frames).
+        kernel_size: (frames, bins), odd for any T; the last two are (frames, frames).
         dilations: Dilation in frames, one inner convolution each.
         stride: (frames, bins) of the inner convolutions.
         normalized: Divide the STFT by the window's root energy.
