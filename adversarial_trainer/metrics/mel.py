@@ -23,7 +23,7 @@ class MelDistance(Metric):
     with hops of a quarter, centred frames, Slaney mel filters with area normalisation from 0 Hz to
     sample_rate / 2, magnitudes clamped from below at 1e-5, only the logarithmic term, exponent 1.
     DAC evaluates at 44.1 and 22.05 kHz: compare numbers at one rate. (At 48 kHz, DAC's own filters
-    are empty in one row of windows 32 and 64; here they are not.)
+    are empty in one row of windows 32 and 64; here they are not, which adds up to 7 %.)
 
     Args:
         sample_rate: in Hz.
