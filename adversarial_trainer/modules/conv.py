@@ -13,22 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .norm import NormConv1d, NormConv2d, NormConvTranspose1d
+from .norm import NormConv1d, NormConvTranspose1d
 from .streaming import State, StreamingModule, join, remember
-
-__all__ = [
-    "NormConv1d",
-    "NormConv2d",
-    "NormConvTranspose1d",
-    "SConv1d",
-    "SConvTranspose1d",
-    "StreamableConv1d",
-    "StreamableConvTranspose1d",
-    "get_extra_padding_for_conv1d",
-    "pad1d",
-    "pad_for_conv1d",
-    "unpad1d",
-]
 
 PAD_MODES = ("constant", "reflect", "replicate")
 
@@ -256,7 +242,3 @@ class StreamableConvTranspose1d(StreamingModule):
         first, after = max(trim, frames * self.stride), end * self.stride + (trim if last else 0)
         offset = start * self.stride
         return self.convtr(past)[..., first - offset : max(first, after) - offset]
-
-
-SConv1d = StreamableConv1d
-SConvTranspose1d = StreamableConvTranspose1d

@@ -69,6 +69,3 @@ def _to_onnx_gates(weight: Tensor) -> Tensor:
     """Reorder gates from torch's input, forget, cell, output to input, output, forget, cell."""
     i, f, c, o = weight.chunk(4)
     return torch.cat([i, o, f, c])
-
-
-SLSTM = StreamableLSTM

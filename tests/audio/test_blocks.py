@@ -72,3 +72,12 @@ def test_files_in_blocks_are_the_files(tmp_path: Path, suffix: str):
     assert torch.equal(torch.cat(list(read_blocks(path, 0.1)), -1), expected)
     if suffix in ("wav", "flac"):
         torch.testing.assert_close(expected, x, rtol=0, atol=0.51 / 2**15)
+
+
+def test_a_file_that_is_not_written_whole_leaves_the_old_one(tmp_path: Path):
+    target = tmp_path / "out.wav"
+    target.write_text("old")
+    for blocks, message in (([], "nothing to write"), ([torch.zeros(1, 9) / 0], "is nan")):
+        with pytest.raises(ValueError, match=message):
+            write_blocks(target, blocks, 16_000)
+    assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]

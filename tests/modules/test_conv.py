@@ -8,8 +8,6 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from adversarial_trainer.modules.conv import (
-    SConv1d,
-    SConvTranspose1d,
     StreamableConv1d,
     StreamableConvTranspose1d,
     get_extra_padding_for_conv1d,
@@ -110,7 +108,6 @@ def test_pad1d_reflect_of_short_inputs(length, left, right):
 
 
 def test_errors():
-    assert SConv1d is StreamableConv1d and SConvTranspose1d is StreamableConvTranspose1d
     with pytest.raises(ValueError, match="'zeros'.*constant, reflect, replicate"):
         StreamableConv1d(1, 1, 3, pad_mode="zeros")
     with pytest.raises(ValueError, match="stride=4.*kernel_size=3"):

@@ -14,7 +14,8 @@ from adversarial_trainer.adversarial.discriminators.base import (
     check_waveform,
     distinct,
 )
-from adversarial_trainer.modules.conv import NormConv2d, pad1d
+from adversarial_trainer.modules.conv import pad1d
+from adversarial_trainer.modules.norm import NormConv2d
 from adversarial_trainer.registry import register
 
 

@@ -14,7 +14,8 @@ from adversarial_trainer.adversarial.discriminators.base import (
     check_sizes,
     check_waveform,
 )
-from adversarial_trainer.modules.conv import NormConv1d, pad1d
+from adversarial_trainer.modules.conv import pad1d
+from adversarial_trainer.modules.norm import NormConv1d
 from adversarial_trainer.registry import register, unknown_name
 
 

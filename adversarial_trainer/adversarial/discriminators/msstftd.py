@@ -17,7 +17,7 @@ from adversarial_trainer.adversarial.discriminators.base import (
     check_waveform,
     distinct,
 )
-from adversarial_trainer.modules.conv import NormConv2d
+from adversarial_trainer.modules.norm import NormConv2d
 from adversarial_trainer.modules.spectral import no_autocast
 from adversarial_trainer.registry import register
 

@@ -15,7 +15,6 @@ from .pipeline import (
     encode_signal,
     get_decoder,
     get_encoder,
-    reconstruct_file,
     reconstruct_stream,
 )
 from .segments import SegmentedDecoder, SegmentedEncoder
@@ -34,7 +33,6 @@ __all__ = [
     "encode_signal",
     "get_decoder",
     "get_encoder",
-    "reconstruct_file",
     "reconstruct_stream",
     "streaming_obstacle",
 ]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 
 import torch
 
@@ -172,16 +171,6 @@ def decode_signal(
     decoder = get_decoder(model)
     parts = [decoder.push(EncodedChunk(codes[:, :num_codebooks], scale)) for codes, scale in chunks]
     return torch.cat([*parts, decoder.finish()], -1)[..., :length]
-
-
-def reconstruct_file(
-    model: EncodecModel, source: str | Path, target: str | Path, subtype: str | None = None
-) -> int:
-    """Write what the codec makes of the file `source` to `target`: its rate, its length, the
-    model's channels. Returns the samples per channel."""
-    rate = audio.info(source).sample_rate
-    blocks = reconstruct_stream(model, audio.read_blocks(source), rate)
-    return audio.write_blocks(target, blocks, rate, subtype)
 
 
 def _decode(decoder: ChunkDecoder, chunks: Iterable[EncodedChunk]) -> Iterator[torch.Tensor]:

@@ -2,29 +2,22 @@
 
 import copy
 import math
-from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recipes import audio, codec, pieces
 
 from adversarial_trainer.audio import (
-    AudioError,
     mix_channels,
-    read,
     resample,
-    write_blocks,
 )
 from adversarial_trainer.models.streaming import (
     EncodedStream,
     decode_signal,
     decode_stream,
     encode_signal,
-    reconstruct_file,
     reconstruct_stream,
 )
 from adversarial_trainer.models.streaming.pipeline import resample_blocks
@@ -112,39 +105,6 @@ def test_what_is_refused():
         run(good, bad)
     with pytest.raises(ValueError, match="sample rates must be"):
         run(good, rate=0)
-
-
-def test_a_file_through_the_codec(tmp_path: Path):
-    source, target = tmp_path / "in.flac", tmp_path / "new" / "out.wav"
-    x = audio(8, 44_100, 44_100)
-    write_blocks(source, [x], 44_100, "PCM_24")
-    model = codec(*STEREO)
-    assert reconstruct_file(model, source, target, "FLOAT") == 44_100
-    got, rate = read(target)
-    assert rate == 44_100
-    torch.testing.assert_close(got, whole(model, read(source)[0], 44_100), rtol=0, atol=1e-5)
-
-
-def test_broken_files(tmp_path: Path):
-    target = tmp_path / "out.wav"
-    target.write_text("old")
-    model = codec(*MONO)
-    empty = tmp_path / "empty.wav"
-    soundfile.write(empty, np.zeros((0, 1)), 16_000)
-    text = tmp_path / "text.wav"
-    text.write_text("no audio")
-    for path, error, message in (
-        (empty, ValueError, "no sample"),
-        (text, AudioError, "text.wav"),
-        (tmp_path / "missing.wav", FileNotFoundError, "missing.wav"),
-    ):
-        with pytest.raises(error, match=message):
-            reconstruct_file(model, path, target)
-    with pytest.raises(ValueError, match="nothing to write"):
-        write_blocks(target, [], 16_000)
-    # The old file is there and nothing beside it.
-    assert target.read_text() == "old"
-    assert {p.name for p in tmp_path.iterdir()} == {"out.wav", "empty.wav", "text.wav"}
 
 
 RATES = [4_000, 8_000, 11_025, 16_000, 24_000, 44_100, 48_000, 96_000, 192_000]
