@@ -105,6 +105,18 @@ def test_an_error_is_one_line(tmp_path: Path, workers: list[str]) -> None:
     assert "Traceback" not in result.stdout
 
 
+def test_a_job_that_sbatch_refuses_is_one_line(tmp_path: Path) -> None:
+    for name in ("sbatch", "srun", "sacct"):
+        text = "echo no such partition >&2; exit 1" if name == "sbatch" else "exit 0"
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o700)
+    env = {**ENV, "PATH": f"{tmp_path}:{os.environ['PATH']}", "DORA_DIR": str(tmp_path / "out")}
+    line = [sys.executable, "-m", "dora", "-P", "adversarial_trainer", "launch", "solver=tiny"]
+    result = subprocess.run(line, cwd=ROOT, env=env, text=True, capture_output=True, check=False)
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert result.stderr.endswith("error: SLURM took no job: no such partition\n")
+
+
 def test_demo(tmp_path: Path) -> None:
     """`make demo` with fewer updates: metrics improve, and its files are there."""
     fewer = ["optim.epochs=2", "optim.updates_per_epoch=60", "adversarial.start_step=60"]
