@@ -3,7 +3,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 
 from adversarial_trainer import audio
@@ -54,22 +53,6 @@ def test_segments_are_slices_of_the_converted_file(folder: Path, channels: int) 
     assert all(len(s) > 3 for s in starts.values())
 
 
-def test_only_the_segment_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make(tmp_path / "a.wav", 60.0, 44_100)
-    frames_read = []
-    original = soundfile.SoundFile.read
-
-    def count(self: soundfile.SoundFile, frames: int = -1, **rest: object) -> np.ndarray:
-        frames_read.append(frames)
-        return original(self, frames, **rest)
-
-    dataset = SegmentDataset([AudioMeta(str(tmp_path / "a.wav"), 60.0, 44_100)], 1.0, RATE, 1)
-    monkeypatch.setattr(soundfile.SoundFile, "read", count)
-    for index in range(5):
-        dataset[0, index]
-    assert max(frames_read) < 44_100 + 1000
-
-
 def segments(dataset: SegmentDataset, epoch: int, count: int) -> list[tuple[str, float]]:
     infos = [dataset[epoch, index][1] for index in range(count)]
     return [(info.path, info.start) for info in infos]
@@ -105,19 +88,6 @@ def test_draw_follows_duration_and_weight(tmp_path: Path) -> None:
     assert quarters == pytest.approx(0.25, abs=0.07)
 
 
-def test_segment_of_the_whole_file_and_of_one_sample(tmp_path: Path) -> None:
-    make(tmp_path / "a.wav", 1.0)
-    metas = scan(tmp_path, progress=False).files
-    whole = read(metas[0].path)
-    assert torch.equal(SegmentDataset(metas, 1.0, RATE, 1)[0, 0][0], whole)
-    wav, info = SegmentDataset(metas, 1 / RATE, RATE, 1)[0, 0]
-    assert wav.shape == (1, 1) and wav[0, 0] == whole[0, round(info.start * RATE)]
-    with pytest.raises(ValueError, match="segment_duration"):
-        SegmentDataset(metas, 1e-9, RATE, 1)
-    with pytest.raises(ValueError, match="none of 0 files"):
-        SegmentDataset([], 1.0, RATE, 1)
-
-
 def test_a_file_that_breaks_later_is_skipped(tmp_path: Path) -> None:
     for name in "abc":
         make(tmp_path / f"{name}.flac", 3.0, seed=ord(name))
@@ -143,6 +113,8 @@ def test_a_file_that_breaks_later_is_skipped(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="epoch 4, item 7") as error:
         dataset[4, 7]
     assert str(error.value).count("No such file") == 3
+    with pytest.raises(ValueError, match="none of 0 files"):
+        SegmentDataset([], 1.0, RATE, 1)
 
 
 def test_whole_files(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
