@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .conv import pad1d
+
 MelScale = Literal["htk", "slaney"]
 
 
@@ -35,19 +37,6 @@ def no_autocast(x: Tensor) -> contextlib.AbstractContextManager[None | torch.aut
     if x.device.type == "meta":
         return contextlib.nullcontext()
     return torch.autocast(x.device.type, enabled=False)
-
-
-def reflect_pad(x: Tensor, left: int, right: int) -> Tensor:
-    """Reflect the last dimension: `[N, T] -> [N, left + T + right]`, for any T >= 1.
-
-    Reflection needs more samples than it adds: a shorter clip is first extended with zeros on its
-    right, and that extension is cut off again.
-    """
-    missing = max(left, right) + 1 - x.shape[-1]
-    if missing <= 0:
-        return F.pad(x, (left, right), mode="reflect")
-    wide = F.pad(F.pad(x, (0, missing)), (left, right), mode="reflect")
-    return wide[..., : left + x.shape[-1] + right]
 
 
 def hz_to_mel(hz: Tensor, scale: MelScale = "htk") -> Tensor:
@@ -168,10 +157,10 @@ class Spectrogram(nn.Module):
     def _pad(self, x: Tensor) -> Tensor:
         """Pad `[N, T]` such that exactly the frames documented above fit in."""
         if self.padding == "center":
-            return reflect_pad(x, self.n_fft // 2, self.n_fft // 2)
+            return pad1d(x[None], (self.n_fft // 2, self.n_fft // 2), "reflect")[0]
         length = x.shape[-1]
         side = max(self.n_fft - self.hop_length, 0) // 2
-        x = reflect_pad(x, side, side)
+        x = pad1d(x[None], (side, side), "reflect")[0]
         needed = (math.ceil(length / self.hop_length) - 1) * self.hop_length + self.n_fft
         return F.pad(x, (0, max(needed - x.shape[-1], 0)))
 

@@ -105,7 +105,7 @@ class ResidualVectorQuantizer(BaseQuantizer):
             raise ValueError(f"q_dropout is a probability, in [0, 1], got {q_dropout!r}")
         choices = None if dropout_choices is None else list(dropout_choices)
         if choices is not None and not (choices and set(choices) <= set(range(1, n_q + 1))):
-            raise ValueError(f"dropout_choices must be integers in 1..{n_q}, n_q, got {choices}")
+            raise ValueError(f"dropout_choices must be integers in 1..n_q={n_q}, got {choices}")
         self.dimension = dimension
         self.max_n_q = self.n_q = int(n_q)
         self.bins = int(bins)

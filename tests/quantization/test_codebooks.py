@@ -119,18 +119,6 @@ def test_silence():
     assert result.x.abs().max() < 1e-6
 
 
-def test_only_missing_codebooks_start():
-    """A checkpoint in which only the first codebooks had started (AudioCraft's dropout)."""
-    torch.manual_seed(0)
-    rvq = ResidualVectorQuantizer(8, n_q=3, bins=16).train()
-    given = torch.randn(16, 8)
-    rvq.codebooks[0].start(given, torch.full((16,), 16.0))
-    learn(rvq, torch.randn(4, 8, 64))
-    assert rvq.initialised
-    assert torch.equal(rvq.codebooks[0].embed, given)
-    assert all(book.embed.norm() > 0 for book in rvq.codebooks)
-
-
 def test_random_start_stays_put():
     """The first average does not blow up codes that no frame picks (e = M / N from the start)."""
     rvq = ResidualVectorQuantizer(8, n_q=2, bins=64, kmeans_init=False).train()

@@ -71,18 +71,6 @@ def test_encodec_training_step(encodec_pair):
         torch.testing.assert_close(a, b, msg=key)
 
 
-def test_forward_is_encode_decode():
-    rvq = build().eval()
-    x = torch.randn(2, 6, 9)
-    result = rvq(x, 75.0)
-    assert torch.equal(result.codes, rvq.encode(x))
-    assert torch.equal(result.x, rvq.decode(result.codes))
-    rvq.set_num_codebooks(2)
-    assert rvq.encode(x).shape == (2, 2, 9)
-    assert torch.equal(rvq.encode(x), result.codes[:, :2])
-    assert rvq(x, 75.0).codes.shape == (2, 2, 9)
-
-
 @pytest.mark.parametrize("n_q", [3, 5])
 def test_training_steps_equal_the_plain_ones(n_q):
     """Codes, outputs, penalty, gradients and averages over three steps; unused books stay."""
@@ -239,7 +227,7 @@ def test_shapes(batch, length, n_q, training):
         ({"decay": 1.0}, r"decay .*\[0, 1\).* got 1.0"),
         ({"dead_code_threshold": 2}, "dead_code_threshold .* got 2"),
         ({"q_dropout": 1.5}, "q_dropout .* got 1.5"),
-        ({"dropout_choices": [1, 9]}, r"dropout_choices .* 1\.\.3.* got \[1, 9\]"),
+        ({"dropout_choices": [1, 9]}, r"dropout_choices .* 1\.\.n_q=3, got \[1, 9\]"),
         ({"dropout_choices": []}, "dropout_choices"),
     ],
 )

@@ -70,7 +70,7 @@ REFUSED = [
     ("quantizer.n_q=0", "quantizer.n_q=0: n_q must be an integer of at least 1, got 0"),
     (
         "quantizer.dropout_choices=[3]",
-        r"quantizer.dropout_choices=\[3\]: .* integers in 1..2, n_q, got",
+        r"quantizer.dropout_choices=\[3\]: .* integers in 1..n_q=2, got",
     ),
     ("model.seanet.ratios=[]", r"model.seanet.ratios=\[\]: ratios must be"),
     ("model.seanet.norm=abc", "model.seanet.norm=abc: .*weight_norm"),

@@ -98,18 +98,6 @@ def test_every_length_comes_back(pair, monkeypatch):
     assert refused
 
 
-@torch.no_grad()
-def test_other_models_and_segments():
-    """Any model can go in segments; with all of the signal in one it is the model itself."""
-    model = codec("tiny")
-    x = audio(1, 5000)[None]
-    encoder, decoder = SegmentedEncoder(model, 1.0, 0.1), SegmentedDecoder(model, 1.0, 0.1)
-    (chunk,) = encoder.push(x) + encoder.finish()
-    assert torch.equal(chunk.codes, model.encode(x)[0]) and chunk.scale is None
-    y = torch.cat([decoder.push(chunk), decoder.finish()], -1)
-    torch.testing.assert_close(y, model.decode(chunk.codes))
-
-
 def test_errors():
     model = codec("tiny")
     for bad in (-0.1, 0.6):
