@@ -21,7 +21,6 @@ from adversarial_trainer import checkpoint
 from adversarial_trainer.data import load_manifest, scan
 from adversarial_trainer.data.scanning import cache_path
 from solvers.finetuning import load_weights
-from solvers.generation import sample_name
 
 MEMORY = 300 << 20  # bytes that reading a hostile file may take
 
@@ -96,26 +95,13 @@ def test_lines_of_manifests_have_a_limit(tmp_path: Path) -> None:
     assert "no such file" in manifest_refusal(plain)
 
 
-@pytest.mark.parametrize(
-    "field, value",
-    [
-        ("path", "a\0b"),
-        ("path", ["a"]),
-        ("duration", 10**400),
-        ("duration", "9" * 1_000_000),
-        ("sample_rate", 1.5),
-        ("amplitude", []),
-    ],
-)
-def test_odd_fields_of_manifests(tmp_path: Path, field: str, value: Any) -> None:
+def test_odd_lines_of_manifests(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
-    path.write_text(json.dumps({**LINE, field: value}) + "\n")
-    assert "m.jsonl:1: field" in manifest_refusal(path)
-
-
-def test_deep_and_long_json(tmp_path: Path) -> None:
-    path = tmp_path / "m.jsonl"
-    for line in ("[" * 1_000_000, '{"a":' * 100_000, "9" * 10_000, "\x00", "\ud800", "NaN"):
+    fields: list[dict[str, Any]] = [{"path": "a\0b"}, {"path": ["a"]}, {"duration": 10**400}]
+    fields += [{"duration": "9" * 1_000_000}, {"sample_rate": 1.5}, {"amplitude": []}]
+    lines = [json.dumps({**LINE, **field}) for field in fields]
+    lines += ["[" * 1_000_000, '{"a":' * 100_000, "9" * 10_000, "\x00", "\ud800", "NaN"]
+    for line in lines:
         path.write_bytes(line.encode(errors="surrogatepass") + b"\n")
         assert "m.jsonl:1: " in manifest_refusal(path)
 
@@ -156,32 +142,11 @@ def test_a_broken_cache_is_not_used(
     assert result.files == good
 
 
-@pytest.mark.parametrize(
-    "path, name",
-    [
-        ("/data/a.wav", "07_a"),
-        ("/data/..\\..\\x.wav", "07_.._.._x"),
-        ("/data/a\nb\x1b[31m.wav", "07_a_b_[31m"),
-        ("/data/" + os.fsdecode(b"\xff\xfe") + ".wav", "07___"),
-        ("/data/" + "x" * 250 + ".wav", "07_" + "x" * 150),
-        ("/data/" + "名" * 80 + ".wav", "07_" + "名" * 50),
-    ],
-)
-def test_names_of_samples(path: str, name: str) -> None:
-    assert sample_name(7, path) == name
-
-
 def test_samples_stay_in_their_folder(tmp_path: Path) -> None:
     """Files with names as long and as odd as a file system takes are reconstructed."""
     audio = write_audio(tmp_path / "audio", 1)
-    for name in (
-        b"x" * 251,
-        b"a\nb",
-        b"\xff",
-        "名".encode() * 80,
-        b"..\\..\\etc",
-        b"${oc.env:HOME}",
-    ):
+    names = [b"x" * 251, b"a\nb\x1b[31m", b"\xff", "名".encode() * 80, b"..\\..\\etc", b"${HOME}"]
+    for name in names:
         os.link(audio / "0.wav", os.path.join(os.fsencode(audio), name + b".wav"))
     metas = [{**LINE, "path": os.fsdecode(path.name)} for path in audio.iterdir()]
     lines = [json.dumps(meta) + "\n" for meta in metas]

@@ -21,10 +21,7 @@ ADVERSARIAL = "hifigan, mpd, msd, "
 # What is typed after `dora run`, and what the line must name.
 WRONG: list[tuple[str, list[str]]] = [
     ("adversarial=mdp", ["adversarial=mdp", ADVERSARIAL]),
-    ("adversarial=null", ["adversarial=null", ADVERSARIAL]),
-    ("solver=", ["solver=:", "encodec", "tiny"]),
     ("schedule@adversarial.schedule=cos", ["cos", "constant, cosine, exponential"]),
-    ("schedule@foo=cosine", ["'schedule@foo'", "schedule@adversarial.schedule"]),
     ("loss=mel", ["'loss'", "loss@loss.mel"]),
     ("dset=/data/audio", ["dset=/data/audio", "demo, folder", "dset=folder dset.path=/data/audio"]),
     ("adversarial.msstftd.filter=2", ["adversarial.msstftd.filter", "Did you mean", ".filters?"]),
@@ -33,27 +30,19 @@ WRONG: list[tuple[str, list[str]]] = [
     ("adversarial.loss.x=3", ["adversarial.loss={'x': 3}: it must be a valid string"]),
     ("freeze.x=3", ["freeze.x: "]),
     ("adversarial.optim=adam", ["adversarial.optim=adam", "adversarial.optim.lr"]),
-    ("evaluate=false", ["evaluate=false", "evaluate.every"]),
-    ("adversarial.discriminators=3", ["adversarial.discriminators=3: it must be a valid string"]),
     ("foo", ["'foo'", "key=value"]),
-    ("=3", ["'=3'", "key=value"]),
     ("~seed", ["'~seed'", "key=value"]),
     ("optim.lr=", ["optim.lr=: it must be a valid number"]),
-    ("optim.lr=[1e-3]", ["optim.lr=[0.001]: it must be a valid number"]),
     ("optim.lr=1e-3,1e-4", ["optim.lr=1e-3,1e-4: it must be a valid number"]),
     ("++optim.lr=fast", ["optim.lr=fast: it must be a valid number"]),
     ("optim.epochs=true", ["optim.epochs=true: it must be a valid integer"]),
     ("show=1", ["show=1: it must be a valid boolean"]),
     ("dora.dir=null", ["dora.dir=null: it must be a valid string"]),
-    ("dora.git_save=3", ["dora.git_save=3: it must be a valid boolean"]),
-    ("seed=[1", ["seed=[1"]),
-    ("optim.lr='", ["optim.lr='"]),
     ("seed=${nosuch}", ["nosuch"]),
     ("slurm.tim=5", ["slurm.tim: no such key. Did you mean slurm.time?"]),
     ("slurm.time=1:00:00", ["slurm.time=1:00:00: it must be a valid integer"]),
     ("slurm.mem_per_gpu=4.5", ["slurm.mem_per_gpu=4.5: it must be a valid integer"]),
     ("slurm.gpus=-1", ["slurm.gpus=-1: it must be greater than or equal to 0"]),
-    ("slurm.one_task_per_node=1", ["slurm.one_task_per_node=1: it must be a valid boolean"]),
 ]
 
 
@@ -232,12 +221,11 @@ def test_a_wrong_file_is_named_with_the_line(
     assert "\n" not in message and len(message) < 600
 
 
-@pytest.mark.parametrize("content", [b"3", b"- 1\n", b"\xff: 1", b"a: \x01"])
-def test_not_a_configuration(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "x.yaml").write_bytes(content)
-    with pytest.raises(ValueError, match="x.yaml") as error:
-        check_config_files(tmp_path)
-    assert "\n" not in str(error.value)
+def test_not_a_configuration(tmp_path: Path) -> None:
+    for content in (b"3", b"- 1\n", b"\xff: 1", b"a: \x01"):
+        (tmp_path / "x.yaml").write_bytes(content)
+        with pytest.raises(ValueError, match=r"x\.yaml[^\n]*$"):
+            check_config_files(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -288,15 +276,9 @@ def test_slurm_settings_of_a_launch_and_of_a_grid(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Dora itself would ignore them."""
-    for line, time in (("slurm.time=5", 5), ("slurm.gpus=two", None)):
-        monkeypatch.setattr(sys, "argv", ["dora", "launch", "solver=tiny", line])
-        monkeypatch.setattr(main, "command", dora_command())
-        if time is not None:
-            assert main.get_slurm_config().time == time
-            continue
-        with pytest.raises(SystemExit):
-            main.get_slurm_config()
-        assert "slurm.gpus=two: it must be a valid integer." in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["dora", "launch", "solver=tiny", "slurm.time=5"])
+    monkeypatch.setattr(main, "command", dora_command())
+    assert main.get_slurm_config().time == 5
     with pytest.raises(SystemExit):
         main.value_to_argv([{"seed": 1}, {"slurm.time": 5}])
     assert "slurm.time=5: a grid's file asks for it" in capsys.readouterr().err
