@@ -1,5 +1,7 @@
 """Code that was written for AudioCraft: by a changed import it gives the same, or one line."""
 
+import inspect
+
 import pytest
 import torch
 from adversaries import audio, build, wrap
@@ -7,7 +9,14 @@ from torch import nn
 
 from adversarial_trainer import adversarial
 from adversarial_trainer.adversarial import losses
-from adversarial_trainer.losses import Balancer
+from adversarial_trainer.losses import (
+    SISNR,
+    Balancer,
+    MelSpectrogramL1Loss,
+    MRSTFTLoss,
+    MultiScaleMelSpectrogramLoss,
+)
+from adversarial_trainer.quantization import ResidualVectorQuantizer
 
 
 def test_names_are_where_audiocraft_has_them():
@@ -45,6 +54,33 @@ def test_a_discriminator_of_ones_own():
     )
     adv_loss.train_adv(fake, real)
     assert adv_loss.updated and {"d_acc/sub1", "d_acc/sub2"} < adv_loss.metrics.keys()
+
+
+# Positional arguments of AudioCraft 1.3, in its order.
+ARGUMENTS = {
+    adversarial.AdversarialLoss: "adversary optimizer loss loss_real loss_fake loss_feat normalize",
+    adversarial.FeatureMatchingLoss: "loss normalize",
+    adversarial.MultiScaleSTFTDiscriminator: "filters in_channels out_channels sep_channels n_ffts "
+    "hop_lengths win_lengths",
+    adversarial.MultiPeriodDiscriminator: "in_channels out_channels periods",
+    adversarial.MultiScaleDiscriminator: "in_channels out_channels downsample_factor scale_norms",
+    Balancer: "weights balance_grads total_norm ema_decay per_batch_item epsilon monitor",
+    MelSpectrogramL1Loss: "sample_rate n_fft hop_length win_length n_mels f_min f_max log "
+    "normalized floor_level",
+    MultiScaleMelSpectrogramLoss: "sample_rate range_start range_end n_mels f_min f_max normalized "
+    "alphas floor_level",
+    MRSTFTLoss: "n_ffts hop_lengths win_lengths window factor_sc factor_mag normalized epsilon",
+    SISNR: "sample_rate segment overlap epsilon",
+    ResidualVectorQuantizer: "dimension n_q q_dropout bins decay kmeans_init kmeans_iters",
+}
+
+
+@pytest.mark.parametrize("cls", ARGUMENTS, ids=lambda cls: cls.__name__)
+def test_arguments_are_in_audiocrafts_order(cls):
+    found = inspect.signature(cls).parameters.values()
+    positional = [p.name for p in found if p.kind is p.POSITIONAL_OR_KEYWORD]
+    theirs = ARGUMENTS[cls].split()
+    assert positional[: len(theirs)] == theirs
 
 
 def test_balancer_arguments():
