@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from adversarial_trainer.audio import write
 
-from .synth import piece, utterance
+from .synth_music import piece
+from .synth_speech import utterance
 
 logger = logging.getLogger(__name__)
 
