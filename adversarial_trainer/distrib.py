@@ -12,9 +12,10 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from functools import cache
 from typing import Any, TypeVar
 
-import flashy.distrib
 import torch
 from flashy.distrib import is_distributed, is_rank_zero, rank, world_size
 from torch import Tensor, distributed, nn
@@ -24,6 +25,7 @@ __all__ = [
     "all_reduce",
     "any_true",
     "average_gradients",
+    "barrier",
     "broadcast_module",
     "broadcast_object",
     "gather_objects",
@@ -40,7 +42,8 @@ T = TypeVar("T")
 
 def all_reduce(tensor: Tensor) -> Tensor:
     """Sum `tensor` over ranks, in place, and return it."""
-    flashy.distrib.all_reduce(tensor)
+    if is_distributed():
+        distributed.all_reduce(tensor)
     return tensor
 
 
@@ -50,14 +53,10 @@ def any_true(flags: Sequence[bool | Tensor]) -> list[bool]:
     One small message, which waits for the device of the tensors among them.
     """
     tensors = [flag for flag in flags if isinstance(flag, Tensor)]
-    device = tensors[0].device if tensors else _message_device()
+    nccl = is_distributed() and distributed.get_backend() == "nccl"
+    device = tensors[0].device if tensors else torch.device("cuda" if nccl else "cpu")
     own = torch.stack([torch.as_tensor(flag, device=device).to(torch.int32) for flag in flags])
     return [count > 0 for count in all_reduce(own).tolist()]
-
-
-def _message_device() -> torch.device:
-    nccl = is_distributed() and distributed.get_backend() == "nccl"
-    return torch.device("cuda" if nccl else "cpu")
 
 
 def average_gradients(parameters: Iterable[nn.Parameter], items: int) -> None:
@@ -141,18 +140,36 @@ def gather_rows(x: Tensor) -> Tensor:
     return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
 
+@cache
+def _between_stages() -> distributed.ProcessGroup:
+    """Return a second group, in which ranks wait for one that works on its own (finds files,
+    evaluates a long one, saves). One that dies is noticed at once, as it closes its connections."""
+    return distributed.new_group(backend="gloo", timeout=timedelta(days=1))
+
+
+def barrier() -> None:
+    """Wait for all ranks, however long one works."""
+    gather_objects(None)
+
+
 def gather_objects(value: T) -> list[T]:
-    """Return the `value` of every rank, in rank order; anything that can be pickled."""
+    """Return the `value` of every rank, in rank order; anything that can be pickled. Ranks are
+    waited for however long they work."""
     if not is_distributed():
         return [value]
     gathered: list[Any] = [None] * world_size()
-    distributed.all_gather_object(gathered, value)
+    distributed.all_gather_object(gathered, value, group=_between_stages())
     return gathered
 
 
 def broadcast_object(value: T) -> T:
-    """Return the `value` of rank 0; anything that can be pickled."""
-    return flashy.distrib.broadcast_object(value, device=_message_device())
+    """Return the `value` of rank 0; anything that can be pickled. Rank 0 is waited for however long
+    it works."""
+    if not is_distributed():
+        return value
+    message = [value]
+    distributed.broadcast_object_list(message, src=0, group=_between_stages())
+    return message[0]
 
 
 def shared_generator(seed: int) -> torch.Generator:

@@ -19,16 +19,19 @@ import numpy as np
 import torch
 from dora import get_xp
 from dora.distrib import get_distrib_spec
+from dora.xp import XP
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig
 
+from adversarial_trainer.models.pretrained.codec import check_source
+from adversarial_trainer.models.pretrained.weights import CHECKPOINT
 from adversarial_trainer.registry import import_modules
 from adversarial_trainer.training import watchdog
 from adversarial_trainer.training.experiment import CONFIG, TrainMain, exit_with_error
 from solvers import Interrupted, SaveError, check_config, get_solver
-from solvers.interruption import STOP_SIGNALS
+from solvers.interruption import stop_signals
 
 logger = logging.getLogger(__name__)
 
@@ -65,11 +68,21 @@ def project_main(module: str) -> TrainMain:
         return train(cfg)
 
     main.__module__ = module
-    dora_main = TrainMain(main, check_config, folders)
+    dora_main = TrainMain(main, check_run, folders)
     line = dora_main.command
     if line.command == "run" and line.ddp and "RANK" not in os.environ and dora_main.is_asked():
         _end_workers_on_signals()
     return dora_main
+
+
+def check_run(xp: XP) -> None:
+    """ValueError for a run that cannot start, before anything is written."""
+    check_config(xp.cfg)
+    if xp.cfg.continue_from and not (xp.folder / CHECKPOINT).exists():
+        try:
+            check_source(xp.cfg.continue_from, xp.folder.parent)
+        except FileNotFoundError as exc:
+            raise ValueError(f"continue_from={exc}") from exc
 
 
 def _config_folder(package: str) -> Path:
@@ -93,7 +106,7 @@ def _add_to_search_path(folder: Path) -> None:
 def _end_workers_on_signals() -> None:
     """In the parent process of `dora run -d`: stop signals do what Ctrl-C does, which ends the
     workers with SIGTERM; they save their state, and the parent waits for that."""
-    for number in STOP_SIGNALS:
+    for number in stop_signals():
         signal.signal(number, signal.default_int_handler)
     atexit.register(_wait_for_children)
 
@@ -102,7 +115,7 @@ def _wait_for_children() -> None:
     try:
         while True:
             os.wait()
-    except ChildProcessError:  # there are none left
+    except (ChildProcessError, KeyboardInterrupt):  # there are none left; Ctrl-C again
         pass
 
 
@@ -120,9 +133,10 @@ def init_process(cfg: DictConfig) -> AbstractContextManager[None]:
         terminal.setFormatter(plain)
     if spec.rank > 0:
         terminal.setLevel(logging.WARNING)  # rank 0 says it all
-    log_file = LogFile(get_xp().folder / f"solver.log.{spec.rank}")
-    log_file.setFormatter(plain)
-    logging.getLogger().addHandler(log_file)
+    if not cfg.show:
+        log_file = LogFile(get_xp().folder / f"solver.log.{spec.rank}")
+        log_file.setFormatter(plain)
+        logging.getLogger().addHandler(log_file)
     if cfg.num_threads is not None:
         torch.set_num_threads(cfg.num_threads)
     random.seed(cfg.seed)
@@ -166,6 +180,9 @@ def train(cfg: DictConfig) -> Any:
     except UserError as exc:
         logger.debug("In full:", exc_info=exc)
         exit_with_error(exc)
+    except KeyboardInterrupt:
+        logger.info("Interrupted before the first update of this start: nothing to save")
+        sys.exit(128 + signal.SIGINT)
     if interrupted is not None:
         interrupted.leave()
     return metrics

@@ -1,4 +1,7 @@
-"""`make demo`: train a small codec on the embedded corpus; then what there is to hear and see."""
+"""`make demo`: train a small codec on the embedded corpus; then what there is to hear and see.
+
+A second time it goes on where it stopped, or shows again what there is.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ def main() -> None:
     # Threads that wait without spinning: neighbours on the machine then cost little.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     begin = time.time()
-    command = [sys.executable, "-m", "dora", "-P", "adversarial_trainer", "run", "--clear"]
+    command = [sys.executable, "-m", "dora", "-P", "adversarial_trainer", "run"]
     print("$ dora run", *OVERRIDES, *sys.argv[1:], flush=True)
     subprocess.run([*command, *OVERRIDES, *sys.argv[1:]], check=True)
 
@@ -48,7 +51,7 @@ def main() -> None:
     samples = sorted((run / "samples").iterdir(), key=lambda path: int(path.name))[-1]
     relative = os.path.relpath(samples)
 
-    print(f"\nTrained in {time.time() - begin:.0f} s.\n\n{table}\n")
+    print(f"\nIt took {time.time() - begin:.0f} s.\n\n{table}\n")
     print(f"Look:    {os.path.relpath(run)}/report.html   (all of it on one page, in a browser)")
     print(f"Hear:    {relative}/*.wav   (each original, and its reconstructions by bandwidth)")
     print(f"See:     {relative}/*.png   (spectrograms of both)")

@@ -88,9 +88,8 @@ class BaseSolver(flashy.BaseSolver):
     # -- life of a run
 
     def prepare(self) -> None:
-        """Restore the last checkpoint, if there is one, and open the loggers."""
+        """Restore the last checkpoint, if there is one."""
         self.restored = self.restore()
-        self.result_logger.open(self.folder, self.sig, self.cfg)
 
     def run(self) -> dict[str, Any]:
         """Train to `optim.epochs`; return the metrics of the last epoch, by stage.
@@ -152,7 +151,8 @@ class BaseSolver(flashy.BaseSolver):
                 epoch.bad_steps += not metrics
                 epoch.done += 1
                 epoch.seconds = time.monotonic() - began
-                if epoch.done % self.cfg.logging.every == 0 and epoch.done < total:
+                first = self.updates == 1  # how long one takes, and that all is well
+                if (first or epoch.done % self.cfg.logging.every == 0) and epoch.done < total:
                     progress.log(epoch.done, recent.averages)
                     recent = Averager()
                 if self.bad_steps_in_row >= self.cfg.optim.max_bad_steps:

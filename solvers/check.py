@@ -23,8 +23,10 @@ from adversarial_trainer.registry import (
     format_value,
     get_registry,
     parameters,
+    unknown_name,
 )
 from adversarial_trainer.tools.evaluate import get_scorer
+from adversarial_trainer.tools.evaluate.results import CODEBOOK_USE
 from adversarial_trainer.training import OPTIMIZERS, SCHEDULES, ModuleEMA, schema
 from adversarial_trainer.training.devices import parse_device
 from adversarial_trainer.training.schema import check_group, slurm_config
@@ -206,12 +208,22 @@ def _check_best(cfg: DictConfig, best: str) -> None:
 
 
 def _build_all(cfg: DictConfig) -> None:
-    """Build all parts and throw them away, for what only their constructors refuse."""
+    """Build all parts and throw them away, for what only their constructors refuse or know."""
     model = get_model(cfg, torch.Generator())
-    get_losses(cfg)
+    losses = get_losses(cfg)
     get_schedule(get_optimizer(model.parameters(), cfg.optim), cfg.schedule)
     adversarial = get_adversarial(cfg, torch.zeros(0), torch.Generator())
     get_balancer(cfg, adversarial is not None)
     get_ema(model, cfg.optim.ema)
     get_counts(cfg, model)
-    get_scorer(to_params(cfg.evaluate), cfg.sample_rate)
+    scorer = get_scorer(to_params(cfg.evaluate), cfg.sample_rate)
+    # What the stages will measure; quantizers of one's own may add to those of training.
+    of_adversary = ["adv", "feat", "d_loss", "d_acc", "d_real", "d_fake"]
+    known = {
+        "valid": [*losses, *(of_adversary if adversarial is not None else [])],
+        "evaluate": [*scorer.metrics, *CODEBOOK_USE, "bandwidth"],
+    }
+    stage, _, metric = (cfg.checkpoint.best or "").partition(".")
+    if stage in known and metric.partition("/")[0] not in known[stage]:
+        problem = unknown_name(f"metric of {stage}", metric, known[stage])
+        raise ValueError(f"checkpoint.best={cfg.checkpoint.best}: {problem}")

@@ -149,14 +149,13 @@ class CompressionSolver(BaseSolver):
         print(describe(self.cfg, self.model, self.adversarial, self.weights))
 
     def prepare(self) -> None:
-        self.data = StageData(self.cfg)
         super().prepare()
-        stages.record_provenance(self)
         self.adversary_loaded = False
         if self.cfg.continue_from and not self.restored:
-            self.adversary_loaded = load_weights(
-                self.cfg, self.folder.parent, self.model, self.adversarial
-            )
+            runs = self.folder.parent
+            self.adversary_loaded = load_weights(self.cfg, runs, self.model, self.adversarial)
+        self.data = StageData(self.cfg)
+        stages.open_run(self)
 
     def start(self) -> None:
         initialise(self)
@@ -177,6 +176,8 @@ class CompressionSolver(BaseSolver):
         if self.adversarial is not None:
             self.adversarial.train()
         self.run_stage("train", stages.train, self)
+        if self.is_due("evaluate") or self.is_due("generate"):
+            self.save()  # they take long, and may fail
         with self.inference():
             for name in ("valid", "evaluate", "generate"):
                 if self.is_due(name):

@@ -15,8 +15,13 @@ logger = logging.getLogger(__name__)
 
 # Signals that ask a run to save its state and to end. SIGUSR1 and SIGUSR2 are SLURM's warnings,
 # whichever its users ask for (--signal); submitit's is SIGUSR2. SIGTERM comes before a preemption,
-# and from `scancel`, `docker stop` and the like.
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+# and from `scancel`, `docker stop` and the like; SIGINT from Ctrl-C, SIGHUP from a closed terminal.
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP)
+
+
+def stop_signals() -> list[signal.Signals]:
+    """Return STOP_SIGNALS without those that this process was told to ignore, as by `nohup`."""
+    return [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
 
 
 class Interrupted(Exception):
@@ -32,7 +37,7 @@ class Interrupted(Exception):
 
 
 class Interruption:
-    """Context manager in which stop signals are only recorded.
+    """Context manager in which stop signals are only recorded; a second Ctrl-C ends the process.
 
     Attributes:
         signum: the first signal that this process got; None until then.
@@ -45,7 +50,7 @@ class Interruption:
     def __enter__(self) -> Interruption:
         # Python allows handlers in the main thread only; elsewhere signals keep their usual effect.
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in STOP_SIGNALS}
+            self._before = {number: signal.signal(number, self._note) for number in stop_signals()}
         return self
 
     def __exit__(
@@ -68,6 +73,9 @@ class Interruption:
         if self.signum is None:
             self.signum = signum
             logger.warning("%s: the run saves its state after this update, and ends", self.name)
+        if signum == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            logger.warning("Ctrl-C once more ends it at once, without saving")
 
     def leave(self) -> NoReturn:
         """End the process with the status that its launcher expects.

@@ -15,7 +15,6 @@ import flashy
 import torch
 from omegaconf import DictConfig
 
-from adversarial_trainer import distrib
 from adversarial_trainer.models.builders import flatten, to_params
 from adversarial_trainer.tools.report import panel
 
@@ -80,7 +79,14 @@ class WandbLogger:
         import wandb
 
         self.wandb = wandb
-        self.run = wandb.init(id=signature, dir=str(folder), resume="allow", **kwargs)
+        try:
+            self.run = wandb.init(id=signature, dir=str(folder), resume="allow", **kwargs)
+        except wandb.Error as exc:
+            reason = str(exc).partition("\n")[0]
+            raise ValueError(
+                f"logging.wandb=true: {reason} `wandb login` or WANDB_API_KEY logs in, "
+                "WANDB_MODE=offline does without a server."
+            ) from exc
         # Epochs are the axis; wandb's own step counts calls.
         self.run.define_metric("epoch")
         self.run.define_metric("*", step_metric="epoch")
@@ -113,14 +119,12 @@ class RunLogger:
         self.loggers: list[TensorboardLogger | WandbLogger] = []
 
     def open(self, folder: Path, signature: str, cfg: DictConfig) -> None:
-        """Start the loggers that `cfg.logging` names, on rank 0 only.
+        """Start the loggers that `cfg.logging` names. For rank 0.
 
         Args:
             folder: of the run; TensorBoard's files go to `tensorboard/` there.
             signature: of the run, wandb's id.
         """
-        if not distrib.is_rank_zero():
-            return
         options, params = cfg.logging, to_params(cfg)
         if options.tensorboard:
             self.loggers.append(TensorboardLogger(folder / "tensorboard", params))

@@ -9,6 +9,7 @@ from adversarial_trainer import distrib
 from adversarial_trainer.models.pretrained import Codec
 from adversarial_trainer.tools import evaluate as evaluation
 from adversarial_trainer.tools.report import write_report
+from adversarial_trainer.training.devices import cores
 
 from . import provenance
 from .generation import generate_samples
@@ -108,6 +109,7 @@ def generate(solver: CompressionSolver) -> None:
             for sample in samples:
                 solver.result_logger.log_sample(sample, solver.cfg.sample_rate, solver.epoch)
             logger.info("Samples of %d files in %s", len(samples), folder)
+    distrib.barrier()  # however long rank 0 takes
     solver.agree_to_stop()
 
 
@@ -121,8 +123,8 @@ def write_page(solver: CompressionSolver) -> None:
         logger.info("Report: %s", path)
 
 
-def record_provenance(solver: CompressionSolver) -> None:
-    """Write commit, machine and sizes of this start to `provenance.json`."""
+def open_run(solver: CompressionSolver) -> None:
+    """Open the loggers; write commit, machine and sizes of this start to `provenance.json`."""
     if not distrib.is_rank_zero():
         return
     model, parts = solver.model, {"encoder": solver.model.encoder, "decoder": solver.model.decoder}
@@ -130,3 +132,12 @@ def record_provenance(solver: CompressionSolver) -> None:
         parts["discriminators"] = solver.adversarial.adversary
     with solver.optional("The provenance"):
         provenance.record(solver.folder, solver.epoch, solver.device, {"codec": model, **parts})
+    solver.result_logger.open(solver.folder, solver.sig, solver.cfg)
+    size, data = sum(p.numel() for p in model.parameters()), solver.cfg.dataset
+    if solver.device.type == "cpu" and size * data.batch_size * data.segment_duration > 1e8:
+        logger.warning(
+            "Training on the CPU: with %.1f M parameters and %d x %g s of audio an update takes "
+            "a minute or more and gigabytes; dataset.num_workers=%d more processes share %d cores. "
+            "solver=tiny is made for CPUs; dataset.batch_size=4 dataset.num_workers=1 need less.",
+            *(size / 1e6, data.batch_size, data.segment_duration, data.num_workers, cores()),
+        )

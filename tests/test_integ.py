@@ -121,16 +121,21 @@ def test_demo(tmp_path: Path) -> None:
     """`make demo` with fewer updates: metrics improve, and its files are there."""
     fewer = ["optim.epochs=2", "optim.updates_per_epoch=60", "adversarial.start_step=60"]
     fewer += ["evaluate.every=2", "generate.every=2"]
-    result = subprocess.run(
-        [sys.executable, "scripts/demo.py", *fewer],
-        cwd=ROOT,
-        env={**ENV, "DORA_DIR": str(tmp_path / "demo")},
-        text=True,
-        capture_output=True,
-        timeout=400,
-        check=False,
-    )
-    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]
+
+    def demo() -> subprocess.CompletedProcess[str]:
+        result = subprocess.run(
+            [sys.executable, "scripts/demo.py", *fewer],
+            cwd=ROOT,
+            env={**ENV, "DORA_DIR": str(tmp_path / "demo")},
+            text=True,
+            capture_output=True,
+            timeout=400,
+            check=False,
+        )
+        assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]
+        return result
+
+    result = demo()
     (run,) = (tmp_path / "demo" / "xps").iterdir()
     history = json.loads((run / "history.json").read_text())
     start, end = history[0]["start"], history[-1]["evaluate"]
@@ -139,3 +144,9 @@ def test_demo(tmp_path: Path) -> None:
     assert (run / "checkpoint.th").exists()
     assert len(list(run.glob("samples/2/*.png"))) == len(list(run.glob("samples/2/*original.wav")))
     assert len(list(run.glob("samples/2/*kbps.wav"))) >= 4
+
+    trained = (run / "checkpoint.th").read_bytes()
+    again = demo()  # shows what there is
+    assert "Nothing to do: 2 epochs are done" in again.stderr
+    assert f"{end['mel']:.2f}" in again.stdout
+    assert (run / "checkpoint.th").read_bytes() == trained

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
+import socket
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import soundfile
 import torch
+from children import in_child
 from matplotlib.image import imread
 from micro import RATE, command, dora_run, write_audio
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from adversarial_trainer.train import LogFile, init_process, main
+from adversarial_trainer.training.locking import check_not_locked, locked
 
 pytestmark = pytest.mark.usefixtures("logging_as_before")
 
@@ -27,10 +32,9 @@ def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def call(argv: list[str]) -> Any:
     """Do what `dora run` does, in this process."""
-    xp = main.get_xp(argv)
-    main.init_xp(xp)
-    with xp.enter():
-        return main.main(xp.cfg)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["dora", *argv])
+        return main()
 
 
 def error_line(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -56,7 +60,7 @@ def test_from_the_first_epoch_to_the_last_and_on(
     assert "Traceback" not in output and "Warning" not in output
     (run,) = (tmp_path / "xps").iterdir()
     assert {path.name for path in run.iterdir()} == {
-        *(".argv.json", ".hydra", "checkpoint.th", "checkpoint_2.th", "history.json"),
+        *(".argv.json", ".hydra", ".lock", "checkpoint.th", "checkpoint_2.th", "history.json"),
         *("checkpoint_previous.th", "samples", "solver.log.0", "tensorboard"),
         *("evaluation", "provenance.json", "report.html"),
     }
@@ -113,7 +117,7 @@ def test_discriminators_of_the_command_line(tmp_path: Path, audio: Path, chosen:
 
 
 def test_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Prints model, sizes and weights; trains nothing, and needs no data."""
+    """Prints model, sizes and weights; trains and writes nothing, and needs no data."""
     assert call(command(tmp_path, Path("/nowhere"), "show=true")) is None
     out = capsys.readouterr().out
     for text in (
@@ -124,8 +128,23 @@ def test_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "  msspec",
     ):
         assert text in out
-    (run,) = (tmp_path / "xps").iterdir()
-    assert not list(run.glob("*.th")) and not (run / "tensorboard").exists()
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_training_at_a_time(
+    tmp_path: Path, audio: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The second is told who has the run's folder, before it writes anything."""
+    argv = command(tmp_path, audio, "optim.epochs=1")
+    folder = main.get_xp(argv).folder
+    folder.mkdir(parents=True)
+    with locked(folder):
+        assert in_child(call, argv) == ("SystemExit", "2")
+        told = f"error: {folder} is being trained by {socket.gethostname()}, pid {os.getpid()}.\n"
+        assert capfd.readouterr().err == told
+        kind, _ = in_child(check_not_locked, folder)
+        assert kind == "ValueError"
+    assert in_child(check_not_locked, folder) is None
 
 
 # Errors that only a start finds; see solvers/test_check.py.

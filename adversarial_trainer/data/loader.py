@@ -18,6 +18,8 @@ from .dataset import SegmentDataset, SegmentInfo
 from .decoding import SkipLog
 
 Keys = list[tuple[int, int]]  # (epoch, index) of each item of a batch
+# Signals to all processes of a job that are the trainer's.
+IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 @dataclass
@@ -184,7 +186,7 @@ def _loader(dataset: SegmentDataset, keys: Iterable[Keys], num_workers: int) -> 
 def _started(loader: DataLoader) -> Iterator[Batch]:
     """Start the workers. They inherit a mask that leaves Ctrl-C and SLURM's signals, which go to
     all processes of a job, to the trainer: it may need more batches to finish its step."""
-    job_signals = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
+    job_signals = {*IGNORED, signal.SIGTERM}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, job_signals)
     try:
         return iter(loader)

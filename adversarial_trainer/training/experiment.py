@@ -16,7 +16,7 @@ import shutil
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
@@ -41,6 +41,7 @@ from adversarial_trainer.registry import unknown_name
 from .config_files import check_config_files
 from .credentials import check_no_secrets
 from .families import selected, store_families
+from .locking import check_not_locked, locked
 from .overrides import DATA, is_data, keys_like, with_values
 from .schema import UnknownKeyError, slurm_config
 
@@ -80,14 +81,14 @@ class TrainMain(HydraMain):
 
     Args:
         main: called with the configuration to run an experiment.
-        check: raises ValueError for a configuration that is wrong.
+        check: raises ValueError for an experiment that cannot be run.
         folders: of the configuration; the first of them has the main file.
     """
 
     def __init__(
         self,
         main: Callable[[DictConfig], Any],
-        check: Callable[[DictConfig], None],
+        check: Callable[[XP], None],
         folders: Sequence[Path],
     ) -> None:
         self.check = check
@@ -160,17 +161,21 @@ class TrainMain(HydraMain):
 
         Dora asks before it clears, writes or schedules anything, so a slip costs no run.
         """
-        xp = self.find_xp(argv)
+        xp, line = self.find_xp(argv), self.command
         try:
-            self.check(xp.cfg)
+            self.check(xp)
             check_no_secrets(*xp.argv, OmegaConf.to_yaml(xp.cfg, resolve=True))
+            if xp.cfg.show and line.command == "run" and (line.clear or line.ddp):
+                raise ValueError("show=true trains nothing: leave out --clear and -d.")
+            if line.command == "run" and not xp.cfg.show and get_distrib_spec().rank == 0:
+                check_not_locked(xp.folder)
         except UnknownKeyError as exc:
             typed = [arg.lstrip("+").partition("=")[0] for arg in xp.argv]
             key = next((name for name in typed if name.startswith(exc.key)), exc.key)
             like = keys_like(key, self.compose([arg for arg in xp.argv if self.group_of(arg)]))
             hint = f"{key}: no such key. Did you mean {' or '.join(like[:4])}?" if like else exc
             exit_with_error(hint)
-        except ValueError as exc:
+        except (OSError, ValueError) as exc:
             exit_with_error(exc)
         return xp
 
@@ -206,9 +211,17 @@ class TrainMain(HydraMain):
         return xp
 
     def __call__(self) -> Any:
-        """Run the experiment of this process's command line."""
-        xp = self.init_xp(self.get_xp(sys.argv[1:]))
-        with xp.enter():
+        """Run the experiment of this process's command line; with `show=true`, write nothing."""
+        xp = self.get_xp(sys.argv[1:])
+        with ExitStack() as stack:
+            if not xp.cfg.show:
+                self.init_xp(xp)
+                if get_distrib_spec().rank == 0:
+                    try:
+                        stack.enter_context(locked(xp.folder))
+                    except ValueError as exc:
+                        exit_with_error(exc)
+            stack.enter_context(xp.enter())
             return self.main(xp.cfg)
 
     def get_slurm_config(self) -> SlurmConfig:

@@ -2,8 +2,9 @@
 
 A rank that raises leaves a line about it in the store of the process group and closes its
 connections, so that the collectives of the others fail as well; they log that line and exit. A rank
-that died or hangs leaves none, and is named for its silence. A collective waits no longer than the
-timeout of the process group; what else is left is ended by the launcher (Dora, torchrun, srun).
+that died or hangs leaves none, and is named for its silence. In an update, ranks wait for each
+other no longer than the timeout of the process group; between stages, as long as all of them live.
+What else is left is ended by the launcher (Dora, torchrun, srun).
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from datetime import timedelta
 import torch
 from dora.distrib import get_distrib_spec, set_distrib_env
 from torch import distributed
+
+from adversarial_trainer import distrib
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +48,7 @@ def process_group(backend: str, hang_timeout: float) -> Iterator[None]:
 
     Args:
         backend: 'nccl' or 'gloo'; with the former, each rank takes the GPU of its local rank.
-        hang_timeout: seconds that a rank waits for the others in a collective.
+        hang_timeout: seconds that a rank waits for the others in an update.
 
     Raises:
         StartError: not all ranks came, or this one has no GPU.
@@ -83,7 +86,7 @@ def process_group(backend: str, hang_timeout: float) -> Iterator[None]:
     logger.info("Rank %d of %d, on %s, with %s", rank, world_size, here, backend)
     try:
         yield
-        distributed.barrier()
+        distrib.barrier()
     except Exception as exc:
         reason = _find_reason(store, rank, world_size, exc)
         if not reason:

@@ -48,6 +48,9 @@ OUT_OF_RANGE = [
 # Keys that do not fit together.
 TOGETHER = [
     ("checkpoint.best=mel", "checkpoint.best=mel: it must be null or one of train.<metric>"),
+    ("checkpoint.best=valid.foo", "checkpoint.best=valid.foo: Unknown metric of valid 'foo'"),
+    ("checkpoint.best=valid.d_acc adversarial=none", "Choices: l1, msspec"),
+    ("checkpoint.best=evaluate.mell evaluate.every=1", "'mell'.* Did you mean mel?"),
     ("checkpoint.best=valid.l1 valid.every=0", "valid never runs; set valid.every above 0"),
     (
         "checkpoint.best=evaluate.pesq evaluate.every=1",
@@ -183,7 +186,8 @@ def test_what_does_not_fit_together(overrides: str, named: str) -> None:
     "overrides",
     [
         "checkpoint.best=valid.l1 checkpoint.best_mode=max resume.allow_changes=[adversarial.*]",
-        "checkpoint.best=evaluate.usage evaluate.every=1 device=cuda",
+        "checkpoint.best=evaluate.usage/0 evaluate.every=1 device=cuda",
+        "checkpoint.best=valid.d_acc/fft256",
         "optim.lr=1 balancer.total_norm=1 optim.betas=[0,0]",  # whole numbers for numbers
         # Families that are not selected are not looked at.
         "adversarial.mpd.filters=many loss.mel.n_mels=-1 evaluate.visqol.mode=music",

@@ -76,3 +76,20 @@ def test_sigterm_requeues_a_job_that_slurm_lists_as_running(
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     assert status_of(interrupted_by(signal.SIGTERM)) == 0
     assert submitit.requeued == ([signal.SIGTERM] if requeued else [])
+
+
+def test_ctrl_c_twice_ends_at_once() -> None:
+    pid = os.fork()
+    if pid == 0:
+        with Interruption():
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGINT)
+            os._exit(0)
+    assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGINT
+
+
+def test_what_is_ignored_stays_so() -> None:
+    """As SIGHUP after `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    assert interrupted_by(signal.SIGHUP).signum is None
+    signal.signal(signal.SIGHUP, before)

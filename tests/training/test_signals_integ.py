@@ -72,11 +72,11 @@ def watched(
 @pytest.mark.parametrize(
     "start, name, processes",
     [
-        (DORA, "SIGTERM", 1),
+        (DORA, "SIGINT", 1),
         ((*DORA, "-d", "--ddp_workers", "2"), "SIGUSR1", 2),
         ((*TORCHRUN, *DORA[1:]), "SIGTERM", 2),
     ],
-    ids=["one-TERM", "dora-d-USR1", "torchrun-TERM"],
+    ids=["one-INT", "dora-d-USR1", "torchrun-TERM"],
 )
 def test_a_signal(
     tmp_path: Path,

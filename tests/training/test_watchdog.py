@@ -37,7 +37,10 @@ def goes_well(rank: int) -> None:
     with group():
         assert distrib.all_reduce(torch.ones(1)).item() == distrib.world_size()
         if rank == 0:
-            time.sleep(0.5)  # the others are done long before
+            time.sleep(3)  # beyond hang_timeout: a stage in which it works alone
+        assert distrib.broadcast_object(rank) == 0
+        if rank == 1:
+            time.sleep(3)  # the others have come to the end long before
 
 
 def fails(rank: int, culprit: int = 1) -> None:
@@ -83,7 +86,7 @@ def never_comes(rank: int) -> None:
             pass
 
 
-def test_a_normal_end_is_quiet() -> None:
+def test_who_works_is_waited_for_and_a_normal_end_is_quiet() -> None:
     statuses, logs = launch(goes_well, 3)
     assert statuses == [0, 0, 0]
     for rank, log in enumerate(logs):

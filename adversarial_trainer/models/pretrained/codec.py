@@ -83,6 +83,16 @@ def load_codec(
     return build_codec(weights, device)
 
 
+def check_source(source: str, folder: Path | None = None) -> None:
+    """FileNotFoundError if `source` names nothing; arguments as for `read_weights`."""
+    source = source.removeprefix("hf:")
+    if find_run(source, folder) is None and not Path(source).exists():
+        raise FileNotFoundError(
+            f"{source}: no such file or folder (nothing is downloaded), and no such run in "
+            f"{folder or runs_folder()}."
+        )
+
+
 def read_weights(source: str, folder: Path | None = None) -> Weights:
     """Return the weights and configuration of `source`, whatever its format.
 
@@ -97,6 +107,7 @@ def read_weights(source: str, folder: Path | None = None) -> Weights:
         FileNotFoundError: there is nothing of that name.
         ValueError: it is damaged, or not a codec.
     """
+    check_source(source, folder)
     source = source.removeprefix("hf:")
     path = Path(source)
     run = find_run(source, folder)
@@ -112,11 +123,6 @@ def read_weights(source: str, folder: Path | None = None) -> Weights:
         raise FileNotFoundError(
             f"{source} is no run and no export: it has no {CHECKPOINT}, {WEIGHTS}, "
             f"{hf.CONFIG} or {audiocraft.FILE}."
-        )
-    if not path.is_file():
-        where = folder or runs_folder()
-        raise FileNotFoundError(
-            f"{source}: no such file or folder (nothing is downloaded), and no such run in {where}."
         )
     if path.suffix == ".safetensors":
         return from_export(path)
