@@ -11,6 +11,7 @@ import torch
 from adversarial_trainer import audio
 from adversarial_trainer.data import FileDataset
 from adversarial_trainer.models.encodec import EncodecModel
+from adversarial_trainer.models.streaming import decode_signal, encode_signal
 from adversarial_trainer.tools.report.pictures import draw_spectrograms
 
 # Characters that some file systems, terminals or loggers do not allow in names.
@@ -59,11 +60,11 @@ def generate_samples(
     samples = []
     for index, wav, meta in files.readable():
         name = sample_name(index, meta.path)
-        codes, scale = model.encode(wav[None].to(like))
+        chunks = encode_signal(model, wav[None].to(like))
         waves = {"original": wav}
         for n in counts:
-            decoded = model.decode(codes[:, :n], scale)[0, :, : wav.shape[-1]]
-            waves[f"{model.bandwidth_of(n):.2f}kbps"] = decoded.cpu()
+            decoded = decode_signal(model, chunks, wav.shape[-1], n)
+            waves[f"{model.bandwidth_of(n):.2f}kbps"] = decoded[0].cpu()
         for title, wave in waves.items():
             audio.write(folder / f"{name}_{title}.wav", wave, model.sample_rate)
         titles = list(waves)

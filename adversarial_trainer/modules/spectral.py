@@ -67,6 +67,7 @@ def mel_filterbank(
     f_max: float | None = None,
     scale: MelScale = "htk",
     area_norm: bool = False,
+    widen: bool = True,
 ) -> Tensor:
     """Triangular filters, equally spaced in mels, float64 `[n_mels, n_fft // 2 + 1]`.
 
@@ -80,6 +81,7 @@ def mel_filterbank(
     Args:
         f_min, f_max: edges of the lowest and highest filter in Hz; f_max None is sample_rate / 2.
         area_norm: divide each filter by half its width in Hz (librosa's norm='slaney').
+        widen: whether filters are widened that would be empty.
     """
     f_max = sample_rate / 2 if f_max is None else f_max
     if n_mels < 1:
@@ -97,9 +99,10 @@ def mel_filterbank(
     rising = (bins - left) / (center - left)
     falling = (right - bins) / (right - center)
     filters = torch.minimum(rising, falling).clamp_min(0.0)
-    empty = (filters == 0).all(dim=1, keepdim=True)
-    widened = (1.0 - (bins - center).abs() * n_fft / sample_rate).clamp_min(0.0)
-    filters = torch.where(empty, widened, filters)
+    if widen:
+        empty = (filters == 0).all(dim=1, keepdim=True)
+        widened = (1.0 - (bins - center).abs() * n_fft / sample_rate).clamp_min(0.0)
+        filters = torch.where(empty, widened, filters)
     return filters * 2.0 / (right - left) if area_norm else filters
 
 
@@ -200,12 +203,13 @@ class MelSpectrogram(nn.Module):
         normalize: Literal["window", "frame"] | None = None,
         scale: MelScale = "htk",
         area_norm: bool = False,
+        widen: bool = True,
     ) -> None:
         super().__init__()
         self.spectrogram = Spectrogram(
             n_fft, hop_length, win_length, power=power, padding=padding, normalize=normalize
         )
-        filters = mel_filterbank(sample_rate, n_fft, n_mels, f_min, f_max, scale, area_norm)
+        filters = mel_filterbank(sample_rate, n_fft, n_mels, f_min, f_max, scale, area_norm, widen)
         self.register_buffer("filters", filters.float(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -79,7 +79,7 @@ def magnitudes(x: torch.Tensor, size: int) -> np.ndarray:
     return np.abs(np.fft.rfft(frames, axis=1))
 
 
-@pytest.mark.parametrize("rate", [24000, 44100])
+@pytest.mark.parametrize("rate", [16000, 24000, 44100, 48000])
 @pytest.mark.filterwarnings("ignore")
 def test_mel_distance_is_dacs(rate: int) -> None:
     """DAC's definition with its constants, on torchaudio's Slaney filters."""

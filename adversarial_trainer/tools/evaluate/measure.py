@@ -13,6 +13,7 @@ from adversarial_trainer import distrib
 from adversarial_trainer.data import FileDataset
 from adversarial_trainer.metrics import CodebookUsage
 from adversarial_trainer.models.encodec import EncodecModel
+from adversarial_trainer.models.streaming import decode_signal, encode_signal
 
 from .results import MODEL, Measure, Results, Row, estimate
 from .scoring import FileScores, Scorer, Task, score_in_processes
@@ -53,7 +54,8 @@ def evaluate(
 ) -> Results:
     """Evaluate `model`, in eval mode, on `files`, which ranks share; every rank calls it.
 
-    A file is encoded once. The codes of a residual quantizer are nested: the first n of them are
+    Coded as `encode` and the exports do it: in segments where the model needs whole signals. A file
+    is encoded once. The codes of a residual quantizer are nested: the first n of them are
     what it gives with n codebooks.
 
     Args:
@@ -75,13 +77,14 @@ def evaluate(
             if stop():
                 break
             real = wav[None].to(like)
-            codes, scale = model.encode(real)
+            chunks = encode_signal(model, real)
             if usage is not None:
-                usage.update(codes)
-            fakes = {}
-            for n in counts:
-                fake = model.decode(codes[:, :n], scale)[0, :, : real.shape[-1]]
-                fakes[model.bandwidth_of(n)] = fake.to(device)
+                for chunk in chunks:
+                    usage.update(chunk.codes)
+            fakes = {
+                model.bandwidth_of(n): decode_signal(model, chunks, real.shape[-1], n)[0].to(device)
+                for n in counts
+            }
             metrics = scorer.metrics_of(index, len(files))
             yield Task(index, meta.path, real[0].to(device), fakes, metrics)
 
