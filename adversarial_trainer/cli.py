@@ -22,6 +22,7 @@ COMMANDS = {
         "tools.report.command",
         "write an HTML page of a run, or of several compared: audio, spectrograms, curves",
     ),
+    "runs": ("tools.report.listing", "list the runs that there are, the newest first"),
     "encode": ("tools.compress.encode", "compress audio with a codec"),
     "decode": ("tools.compress.decode", "audio of what encode wrote"),
     "info": ("tools.compress.info", "what is in an .atc file"),

@@ -20,8 +20,8 @@ class SISNRMetric(Metric):
     score. Never pick a model on it alone.
 
     Args:
-        epsilon: noise power per sample that is always there, 1e-10 being -100 dB full scale: it
-            is the limit for equal signals of power 1.
+        epsilon: noise power per sample that is always there, 1e-10 being -100 dBFS. Equal signals
+            of a level of L dBFS have L + 100 dB.
     """
 
     title = "SI-SDR"

@@ -101,7 +101,7 @@ def read_weights(source: str, folder: Path | None = None) -> Weights:
             (`export --format safetensors`); the folder of a transformers `EncodecModel`, with or
             without `hf:` before it; AudioCraft's `compression_state_dict.bin`; a state dict of the
             encodec package.
-        folder: where runs are looked up by signature; None: `runs_folder()`.
+        folder: where runs are looked up by signature; None: `runs_folders()`.
 
     Raises:
         FileNotFoundError: there is nothing of that name.

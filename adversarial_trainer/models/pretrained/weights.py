@@ -114,25 +114,35 @@ def runs_folder() -> Path:
     return Path(os.environ.get("DORA_DIR") or "outputs") / "xps"
 
 
+def runs_folders() -> list[Path]:
+    """Return `runs_folder()` and those a folder below, as in `outputs/demo/xps`."""
+    first = runs_folder()
+    return [first, *sorted(first.parent.glob("*/xps"))]
+
+
+def is_run(folder: Path) -> bool:
+    """Return whether `dora run` made a folder, and has begun to train in it."""
+    return any((folder / name).is_file() for name in (CHECKPOINT, ".argv.json"))
+
+
 def find_run(source: str, runs: Path | None = None) -> Path | None:
     """Return the folder of the run with the folder or signature `source`, or None. Of a signature
     the first characters will do; ValueError if several runs begin so.
 
     Args:
-        runs: where signatures are looked up; None: `runs_folder()`.
+        runs: where signatures are looked up; None: `runs_folders()`.
     """
-    folders, runs = [Path(source)], runs or runs_folder()
-    if re.fullmatch(r"[\w.-]+", source):
-        folders.append(runs / source)
-    if re.fullmatch(r"[0-9a-f]{2,7}", source):
-        like = sorted(path for path in runs.glob(f"{source}*") if len(path.name) == 8)
-        if len(like) > 1:
-            raise ValueError(f"{source}: runs that begin so: {', '.join(p.name for p in like)}.")
-        folders += like
-    for folder in folders:
-        if folder.is_dir() and any((folder / name).exists() for name in (CHECKPOINT, ".argv.json")):
-            return folder
-    return None
+    if is_run(Path(source)):
+        return Path(source)
+    folders = [runs] if runs else runs_folders()
+    found = [folder / source for folder in folders] if re.fullmatch(r"[\w.-]+", source) else []
+    found = [path for path in found if is_run(path)]
+    if not found and re.fullmatch(r"[0-9a-f]{2,7}", source):
+        like = [path for folder in folders for path in sorted(folder.glob(f"{source}*"))]
+        found = [path for path in like if len(path.name) == 8 and is_run(path)]
+        if len(found) > 1:
+            raise ValueError(f"{source}: runs that begin so: {', '.join(p.name for p in found)}.")
+    return found[0] if found else None
 
 
 def epoch_folders(folder: Path) -> list[tuple[int, Path]]:

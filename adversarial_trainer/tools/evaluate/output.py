@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +52,10 @@ def _number(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def align(lines: Sequence[Sequence[str]]) -> list[str]:
+def align(lines: Sequence[Sequence[str]], side: Callable[[str, int], str] = str.rjust) -> list[str]:
     """Return the lines of a table, columns aligned to the right but for the first."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    rows = [[line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])] for line in lines]
+    rows = [[line[0].ljust(widths[0]), *map(side, line[1:], widths[1:])] for line in lines]
     return ["  ".join(row).rstrip() for row in rows]
 
 

@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from adversarial_trainer.audio import replacing
+from adversarial_trainer.registry import format_count
 from adversarial_trainer.tools.evaluate.results import CODEBOOK_USE, Measure
 
 from . import figures
@@ -66,6 +67,7 @@ def write_comparison(folders: Sequence[Path], out: Path) -> Path:
         differences=_differences(runs),
         last_metrics={stage: _last_metrics(runs, stage) for stage in ("evaluate", "valid")},
         missing=[f"{name}: {text}" for name, run in runs.items() for text in run.missing],
+        warnings=_warnings(runs),
     )
 
 
@@ -125,6 +127,28 @@ def _differences(runs: Mapping[str, Run]) -> list[tuple[str, list[str]]]:
         if len(set(texts)) > 1 and not key.startswith(NOT_COMPARED):
             found.append((key, texts))
     return found
+
+
+def _warnings(runs: Mapping[str, Run]) -> list[str]:
+    """Return a sentence where the newest evaluations of runs are not of the same files, or differ
+    in what a metric is or on how many of them; none where they can be compared."""
+    evaluations = {name: run.evaluation for name, run in runs.items() if run.evaluation is not None}
+    shared = [set(evaluation.metrics) for evaluation in evaluations.values()]
+    facts, texts = [], []
+    for name, evaluation in evaluations.items():
+        counts = {
+            evaluation.metrics[key].title: evaluation.rows[0].metrics[key].count
+            for key in sorted(set.intersection(*shared))
+        }
+        names = sorted((file["name"], round(file["seconds"], 2)) for file in evaluation.files)
+        facts.append((names, counts))
+        size = f"{format_count(len(names), 'file')} of {evaluation.seconds:.0f} s"
+        told = [size, *(f"{title} on {count}" for title, count in counts.items())]
+        texts.append(f"{name} has {', '.join(told)}")
+    if all(fact == facts[0] for fact in facts):
+        return []
+    differ = "The evaluations are of different files or metrics and not to be compared: "
+    return [differ + "; ".join(texts) + "."]
 
 
 def _last_metrics(runs: Mapping[str, Run], stage: str) -> list[tuple[Meaning, list[float | None]]]:

@@ -248,7 +248,23 @@ def test_several_runs(make_run: MakeRun, tmp_path: Path) -> None:
     metrics = [cell for cell in page.cells if cell in ("0.3667", "0.7333")]  # 1.1 / 3, 2.2 / 3
     assert len(metrics) == 2
     assert figure(page, "SI-SDR").count("<title>opus") == 1  # once, and not for each run
-    (second / "evaluation" / "3" / "evaluation.json").unlink()
+    assert "not to be compared" not in page.text
+    path = second / "evaluation" / "3" / "evaluation.json"
+    for change in ("files", "title", "count", "metrics"):
+        data = evaluation()
+        if change == "files":
+            data["files"][1]["name"] = "another.wav"
+        elif change == "metrics":  # what only one of them has is no difference
+            del data["metrics"]["mel"]
+        elif change == "title":
+            data["metrics"]["mel"]["title"] = "mel distance of others"
+        else:
+            data["rows"][0]["metrics"]["mel"]["count"] = 2
+        write_json(path, data)
+        text = Page(write_comparison([first, second], tmp_path / "both.html")).text
+        told = "and not to be compared: 11111111 has 3 files of 30 s, mel distance on 3," in text
+        assert told == (change != "metrics"), change
+    path.unlink()
     other = figure(Page(write_comparison([second, first], tmp_path / "both.html")), "SI-SDR")
     # 22222222 has no evaluation; the others keep their colours.
     assert "--c0" not in other and "--c1" in other and "--c2" in other
