@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from pathlib import Path
 
 import pytest
@@ -206,6 +207,12 @@ def test_what_a_constructor_refuses_is_named_by_key(
         check_config(make_cfg(override, *extra))
         make_solver(tmp_path, audio, override, *extra)  # what only the audio tells
     assert "\n" not in str(error.value)
+
+
+def test_a_metric_whose_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pystoi", None)
+    with pytest.raises(ValueError, match=r"^evaluate.metrics.stoi: .* pip install pystoi"):
+        check_config(make_cfg("evaluate.metrics.stoi=true"))
 
 
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:

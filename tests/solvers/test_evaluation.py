@@ -15,6 +15,7 @@ from ranks import run_ranks
 
 from adversarial_trainer.data import AudioMeta, FileDataset
 from adversarial_trainer.models.builders import get_model, to_params
+from adversarial_trainer.models.streaming import reconstruct_stream
 from adversarial_trainer.quantization import BaseQuantizer
 from adversarial_trainer.tools.evaluate import Results, codebook_counts, evaluate, get_scorer
 from solvers.builders import get_counts
@@ -25,7 +26,8 @@ def evaluated(audio: Path, *overrides: str, quantizer: BaseQuantizer | None = No
     """Evaluate a fresh codec on the files of a folder."""
     torch.manual_seed(0)
     cfg = make_cfg("quantizer.kmeans_init=false", *overrides)
-    metas = [AudioMeta(str(path), 1.0, RATE) for path in sorted(audio.glob("*.wav"))]
+    paths = sorted(audio.glob("*.wav"))
+    metas = [AudioMeta(str(path), soundfile.info(path).duration, RATE) for path in paths]
     model = get_model(cfg).eval()
     model.quantizer = quantizer or model.quantizer
     scorer, counts = get_scorer(to_params(cfg.evaluate), RATE), get_counts(cfg, model)["evaluate"]
@@ -64,6 +66,30 @@ def test_codebook_use_of_another_quantizer(audio: Path) -> None:
         entropy = -(shares * np.log2(np.where(shares > 0, shares, 1))).sum()
         assert result[f"perplexity/{book}"] == pytest.approx(2**entropy)
     assert result["bandwidth"] == pytest.approx(3 * 2 * 50 / 1000)
+
+
+def test_models_that_need_whole_signals_are_coded_as_by_encode(tmp_path: Path) -> None:
+    """In segments of a second, each with its own volume: a loud second and quiet ones."""
+    audio = tmp_path / "audio"
+    audio.mkdir()
+    wav = np.random.default_rng(0).standard_normal(int(2.6 * RATE)) / 10
+    wav[RATE:] /= 100
+    soundfile.write(audio / "a.wav", wav, RATE, subtype="FLOAT")
+    overrides = ("model.causal=false", "model.renormalize=true")
+    found = evaluated(audio, *overrides)
+    torch.manual_seed(0)
+    model = get_model(make_cfg("quantizer.kmeans_init=false", *overrides)).eval()
+    real = torch.from_numpy(wav).float()[None]
+    fake = torch.cat(list(reconstruct_stream(model, [real], RATE)), -1)
+    (row,) = found.files[0]["rows"]
+    for name in ("mel", "stft", "sisnr"):
+        value = get_scorer({"metrics": {name: True}}, RATE).metrics[name](fake[None], real[None])
+        assert row[name] == pytest.approx(value.item(), rel=1e-4), name
+    samples = generate_samples(
+        model, FileDataset([AudioMeta(str(audio / "a.wav"), 2.6, RATE)], RATE, 1),
+        tmp_path / "samples", [2], torch.zeros(0),
+    )  # fmt: skip
+    assert torch.allclose(samples[0].waves["0.40kbps"], fake, atol=1e-6)
 
 
 def test_other_bandwidths(audio: Path) -> None:

@@ -120,11 +120,6 @@ def run(args: argparse.Namespace) -> int:
     files = FileDataset(metas[: args.files], model.sample_rate, model.channels, length)
     opus = _baseline(model, counts) if args.baseline else None
     scorer = get_scorer(settings, model.sample_rate, opus)
-    for name, metric in scorer.metrics.items():
-        try:
-            metric.prepare()
-        except ImportError as exc:
-            raise ValueError(f"--metrics {name}: {exc}") from exc
     # Metrics are computed on the CPU while the model runs elsewhere; those that take long, on all
     # of its cores.
     slow = opus or device.type != "cpu" or any(metric.slow for metric in scorer.metrics.values())

@@ -114,7 +114,7 @@ def get_scorer(settings: Mapping[str, Any], sample_rate: int, opus: Opus | None 
         settings: `evaluate` of a configuration: `metrics` that are true, and the arguments of some.
 
     Raises:
-        ValueError: there is no such metric, or an argument is wrong, which is named.
+        ValueError: there is no such metric, an argument is wrong, or a package is missing.
     """
     metrics, num_files = {}, {}
     for name in [name for name, wanted in settings["metrics"].items() if wanted]:
@@ -123,6 +123,10 @@ def get_scorer(settings: Mapping[str, Any], sample_rate: int, opus: Opus | None 
         known = parameter_names(METRICS.get_class(name))
         with naming(f"evaluate.{name}"):
             metrics[name] = METRICS.build(name, **{k: given[k] for k in known if k in given})
+        try:
+            metrics[name].prepare()
+        except ImportError as exc:
+            raise ValueError(f"evaluate.metrics.{name}: {exc}") from exc
         num_files[name] = given.get("num_files")
     return Scorer(metrics, num_files, sample_rate, opus)
 
