@@ -29,6 +29,7 @@ from adversarial_trainer.quantization import QUANTIZERS
 from adversarial_trainer.registry import parameter_names
 from adversarial_trainer.train import main
 from adversarial_trainer.training import OPTIMIZERS, SCHEDULES, ModuleEMA
+from adversarial_trainer.training.families import unused
 from solvers import SOLVERS, check_config
 from solvers.builders import get_discriminators, get_optimizer, get_schedule
 
@@ -240,6 +241,17 @@ def test_what_is_not_selected_is_no_part_of_a_run() -> None:
     assert set(usual.loss) == {"msspec"} and set(usual.losses) >= {"adv", "l1", "msspec"}
     assert set(usual.evaluate.metrics) == {"sisnr", "mel", "stft"}
     assert "pesq" not in usual.evaluate and "mel" not in usual.losses
+
+
+def test_settings_of_what_is_not_selected_are_named() -> None:
+    cfg = main.find_xp(["solver=tiny"]).cfg
+    keys = ["adversarial.mpd.filters", "loss.mel.n_mels", "evaluate.pesq.num_files", "losses.mel"]
+    assert unused([*keys, "adversarial.msstftd.filters", "optim.lr"], cfg) == [
+        "adversarial.mpd.filters has no effect, "
+        "since adversarial.discriminators does not list mpd.",
+        "loss.mel.n_mels has no effect, since losses.mel is null.",
+        "evaluate.pesq.num_files has no effect, since evaluate.metrics.pesq is false.",
+    ]
 
 
 def test_precedence_in_any_order() -> None:

@@ -40,7 +40,7 @@ from adversarial_trainer.registry import unknown_name
 
 from .config_files import check_config_files
 from .credentials import check_no_secrets
-from .families import selected, store_families
+from .families import selected, store_families, unused
 from .locking import check_not_locked, locked
 from .overrides import DATA, is_data, keys_like, with_values
 from .schema import UnknownKeyError, slurm_config
@@ -213,6 +213,9 @@ class TrainMain(HydraMain):
     def __call__(self) -> Any:
         """Run the experiment of this process's command line; with `show=true`, write nothing."""
         xp = self.get_xp(sys.argv[1:])
+        if get_distrib_spec().rank == 0:
+            for line in unused([arg.lstrip("+").partition("=")[0] for arg in xp.argv], xp.cfg):
+                print(f"warning: {line}", file=sys.stderr)
         with ExitStack() as stack:
             if not xp.cfg.show:
                 self.init_xp(xp)

@@ -70,6 +70,23 @@ def selected(cfg: DictConfig) -> DictConfig:
     return cfg
 
 
+def unused(keys: Iterable[str], cfg: DictConfig) -> list[str]:
+    """Return a line for each dotted key of a family that `cfg`, from `selected`, does not have."""
+    families = {
+        "adversarial": (DISCRIMINATORS, "adversarial.discriminators does not list {}"),
+        "loss": (LOSSES, "losses.{} is null"),
+        "evaluate": (METRICS, "evaluate.metrics.{} is false"),
+    }
+    lines = []
+    for key in keys:
+        group, _, rest = key.partition(".")
+        name = rest.partition(".")[0]
+        members, reason = families.get(group, ((), ""))
+        if name in members and name not in cfg[group]:
+            lines.append(f"{key} has no effect, since {reason.format(name)}.")
+    return lines
+
+
 def _keep(node: DictConfig, family: Iterable[Any], names: Iterable[Any]) -> None:
     """Remove the members of `family` from `node` that are not among `names`."""
     with open_dict(node):
