@@ -156,15 +156,6 @@ def test_nothing_is_run_or_copied_from_the_configuration() -> None:
         assert not re.search(r"\$\{(?!oc\.(env:|decode:\$\{oc\.env))", text), path
 
 
-def test_discriminators_by_list_and_their_settings() -> None:
-    both = "adversarial.discriminators=[msstftd,mpd]"
-    adversary = get_discriminators(configured(both, *SMALL, "adversarial.msstftd.filters=3"))
-    assert adversary is not None
-    assert {name.split(".")[0] for name in adversary.names} == {"msstftd", "mpd"}
-    widths = {p.shape[0] for name, p in adversary.named_parameters() if ".msstftd." in f".{name}"}
-    assert 3 in widths
-
-
 # What a recipe's source says (AudioCraft 1.3's files; sections 3.4 and 4.4 of EnCodec's paper).
 SOURCES = {
     "encodec": {

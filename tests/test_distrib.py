@@ -141,17 +141,3 @@ def test_messages_and_shared_draws(outcomes: list[dict]) -> None:
         assert outcome["any"] == [False, True, True] and outcome["distributed"]
         assert torch.equal(outcome["drawn"], outcomes[0]["drawn"])
     assert [outcome["facts"] for outcome in outcomes] == [(0, 2, True), (1, 2, False)]
-
-
-def test_alone_nothing_changes() -> None:
-    assert (distrib.rank(), distrib.world_size(), distrib.is_distributed()) == (0, 1, False)
-    assert distrib.is_rank_zero()
-    x = torch.randn(3, 2)
-    assert distrib.gather_rows(x) is x and distrib.all_reduce(x) is x
-    weight = nn.Parameter(torch.ones(2))
-    weight.sum().backward()
-    distrib.average_gradients([weight], 4)
-    assert torch.equal(weight.grad, torch.ones(2))
-    assert distrib.broadcast_object("x") == "x" and distrib.gather_objects(2) == [2]
-    distrib.broadcast_module(nn.BatchNorm1d(3))
-    assert distrib.any_true([False, torch.tensor(True)]) == [False, True]

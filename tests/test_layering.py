@@ -94,9 +94,7 @@ def test_imports_run_downward() -> None:
     "file, source, expected",
     [
         ("losses/mel.py", "import torch\nfrom ..metrics import mel", "sideways"),
-        ("modules/conv.py", "from adversarial_trainer.models.encodec import EncodecModel", "up"),
         ("data/loader.py", "def f():\n    from solvers.base import BaseSolver", "up"),
-        ("training/ema.py", "from ..nowhere import x", "no layer"),
         ("brand_new.py", "", "no layer"),
     ],
 )
@@ -106,10 +104,3 @@ def test_a_planted_violation_is_found(file: str, source: str, expected: str) -> 
     if source:
         line = source.count("\n") + 1
         assert f"{file}:{line}: " in problems[0]
-
-
-def test_what_runs_downward_passes() -> None:
-    source = "from .criteria import a\nfrom ..modules.spectral import b\nfrom .. import distrib\n"
-    assert violations(source, ROOT / PACKAGE / "adversarial" / "adversary.py") == []
-    source = "from adversarial_trainer import checkpoint\nfrom . import weights"
-    assert violations(source, ROOT / "solvers" / "base.py") == []

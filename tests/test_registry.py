@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import adversarial_trainer
-from adversarial_trainer.registry import Registry, get_registry, parameter_names, register
+from adversarial_trainer.registry import Registry, get_registry, register
 
 
 class Part:
@@ -18,27 +18,6 @@ class Part:
 class Loose:
     def __init__(self, name: str = "", **options: Any) -> None:
         self.name, self.options = name, options
-
-
-class Multi:
-    """Several Parts, of several sizes."""
-
-    kwargs_of = Part
-    kwargs_set = ("size",)
-
-    def __init__(self, sizes: list[int], **kwargs: Any) -> None:
-        self.parts = [Part(size, **kwargs) for size in sizes]
-
-
-class Named(Multi):
-    pass
-
-
-class Around(Multi):
-    kwargs_of = Multi
-
-    def __init__(self, name: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
 
 
 PARTS = Registry("part")
@@ -61,12 +40,6 @@ def test_an_unknown_name(name: Any, shown: str) -> None:
     hint = r" Did you mean alpha\?" if name == "alhpa" else ""
     with pytest.raises(ValueError, match=f"^Unknown part {shown}. Choices: alpha, zeta.{hint}$"):
         PARTS.build(name)
-
-
-def test_parameters_with_those_of_another_class() -> None:
-    assert parameter_names(Loose) == ["name"] and parameter_names(Part) == ["size", "depth"]
-    assert parameter_names(Multi) == parameter_names(Named) == ["sizes", "depth"]
-    assert parameter_names(Around) == ["name", "sizes", "depth"]
 
 
 def test_register(monkeypatch: pytest.MonkeyPatch) -> None:

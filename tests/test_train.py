@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
 import socket
@@ -19,7 +18,7 @@ from matplotlib.image import imread
 from micro import RATE, command, dora_run, write_audio
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from adversarial_trainer.train import LogFile, init_process, main
+from adversarial_trainer.train import main
 from adversarial_trainer.training.locking import check_not_locked, locked
 
 pytestmark = pytest.mark.usefixtures("logging_as_before")
@@ -208,16 +207,3 @@ def test_a_run_goes_on_when_its_data_has_moved(
     call(argv)
     assert "Resuming from epoch 1, update 3" in capsys.readouterr().err
     assert len(list((tmp_path / "xps").iterdir())) == 1
-
-
-def test_only_the_first_rank_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The others write to their log files."""
-    xp = main.get_xp(command(tmp_path, None))
-    main.init_xp(xp)
-    for name, value in (("RANK", "1"), ("LOCAL_RANK", "1"), ("WORLD_SIZE", "2")):
-        monkeypatch.setenv(name, value)
-    with xp.enter():
-        init_process(xp.cfg)
-    levels = {type(handler): handler.level for handler in logging.getLogger().handlers}
-    assert levels == {logging.StreamHandler: logging.WARNING, LogFile: logging.NOTSET}
-    assert (xp.folder / "solver.log.1").exists()

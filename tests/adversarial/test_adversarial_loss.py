@@ -4,6 +4,7 @@ import math
 import pytest
 import torch
 from adversaries import audio, build, close, wrap
+from micro import differences, snapshot
 from torch import nn
 from torch.nn.utils.parametrizations import _SpectralNorm
 
@@ -17,19 +18,9 @@ from adversarial_trainer.adversarial import (
 
 
 def state_of(module):
-    return (
-        {n: v.clone() for n, v in module.state_dict().items() if isinstance(v, torch.Tensor)},
-        {n: p.grad.clone() for n, p in module.named_parameters() if p.grad is not None},
-        {n: p.requires_grad for n, p in module.named_parameters()},
-    )
-
-
-def same_state(before, after):
-    tensors = (
-        set(a) == set(b) and all(torch.equal(a[k], b[k]) for k in a)
-        for a, b in zip(before[:2], after[:2], strict=True)
-    )
-    return all(tensors) and before[2] == after[2]
+    parameters = dict(module.named_parameters())
+    gradients = {n: p.grad.clone() for n, p in parameters.items() if p.grad is not None}
+    return snapshot(module), gradients, {n: p.requires_grad for n, p in parameters.items()}
 
 
 class Own(nn.Module):
@@ -112,7 +103,7 @@ def test_each_side_leaves_the_other_as_it_was(name):
     with torch.no_grad():  # wherever it is called
         adv_loss.train_adv(fake, real)
     assert all(p.grad is None for p in generator.parameters())
-    assert not same_state(before, state_of(adv_loss.adversary))
+    assert differences(before, state_of(adv_loss.adversary))
 
     next(adv_loss.adversary.parameters()).requires_grad_(False)  # a frozen one stays frozen
     before = state_of(adv_loss.adversary)
@@ -121,7 +112,7 @@ def test_each_side_leaves_the_other_as_it_was(name):
     adv_loss.gradients(fake, real)
     with pytest.raises(ValueError):
         adv_loss(fake, real[..., :100])
-    assert same_state(before, state_of(adv_loss.adversary))
+    assert differences(before, state_of(adv_loss.adversary)) == []
 
 
 @pytest.mark.parametrize("method", ["train_adv", "gradients"])
@@ -162,7 +153,7 @@ def test_start_step_every_scheduler_and_metrics():
     for _ in range(5):
         before = state_of(adv_loss.adversary)
         loss = adv_loss.train_adv(fake, real)
-        moved = not same_state(before, state_of(adv_loss.adversary))
+        moved = differences(before, state_of(adv_loss.adversary)) != []
         adv, feat = adv_loss(fake, real)
         assert moved == adv_loss.updated == bool(adv_loss.metrics) == (loss.item() != 0)
         assert loss.shape == () and (feat.item() != 0) == adv_loss.active
@@ -210,22 +201,6 @@ def test_clipping():
     assert adv_loss.metrics["d_grad_norm"] > 1e-2  # before clipping
     with pytest.raises(ValueError, match="max_norm.*-1"):
         wrap(adversary, max_norm=-1)
-
-
-def test_update_that_is_not_finite_is_dropped():
-    adv_loss = wrap(build("mpd"))
-    fake, real = audio()
-    adv_loss.train_adv(fake, real)
-    before = state_of(adv_loss.adversary)[0]
-    broken = fake.detach().clone()
-    broken[0, 0, 7] = float("nan")
-    assert adv_loss.train_adv(broken, real).isnan()
-    after = state_of(adv_loss.adversary)[0]
-    assert all(torch.equal(before[k], after[k]) for k in before)
-    assert (adv_loss.updated, adv_loss.num_updates, adv_loss.num_skipped) == (False, 1, 1)
-    assert adv_loss.metrics == {}
-    adv_loss.train_adv(fake, real)
-    assert adv_loss.updated
 
 
 def test_bfloat16_logits_are_averaged_in_float32():

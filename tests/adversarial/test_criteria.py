@@ -94,27 +94,9 @@ def test_maps_that_cannot_be_matched():
         loss(FAKE[:1], REAL[1:])
 
 
-def test_every_and_start():
-    schedule = UpdateSchedule(every=3, start_step=4)
-    seen = [(schedule.step(), schedule.active) for _ in range(12)]
-    assert seen == [(s in (4, 7, 10), s >= 4) for s in range(12)]
-    assert UpdateSchedule().active  # before any step
-
-
-def test_draws_are_shared_whatever_the_global_rng():
-    """Ranks have different global RNG states and must agree all the same; so after a resume."""
-    draws = []
-    for rank in range(2):
-        torch.manual_seed(rank)
-        schedule = UpdateSchedule(probability=2 / 3, generator=torch.Generator().manual_seed(5))
-        draws.append([(torch.rand(rank), schedule.step())[1] for _ in range(1000)])
-        state = schedule.state_dict()
-        draws[-1] += [schedule.step() for _ in range(2000)]
-    assert draws[0] == draws[1]
-    assert sum(draws[0]) / 3000 == pytest.approx(2 / 3, abs=0.03)
-    resumed = UpdateSchedule(probability=2 / 3)
-    resumed.load_state_dict(state)
-    assert [resumed.step() for _ in range(2000)] == draws[0][1000:]
+def test_probability_is_the_share_of_updates():
+    schedule = UpdateSchedule(probability=2 / 3, generator=torch.Generator().manual_seed(5))
+    assert sum(schedule.step() for _ in range(3000)) / 3000 == pytest.approx(2 / 3, abs=0.03)
 
 
 @pytest.mark.parametrize(

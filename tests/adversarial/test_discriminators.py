@@ -7,21 +7,15 @@ import torch
 from adversaries import build
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn import functional as F
+from micro import composed
+from plain.discriminators import Discriminators
 
 from adversarial_trainer.adversarial import DISCRIMINATORS, JointDiscriminator
 from adversarial_trainer.adversarial.discriminators import (
-    MultiPeriodDiscriminator,
-    MultiScaleDiscriminator,
     PeriodDiscriminator,
     ScaleDiscriminator,
 )
-
-
-def weight_of(conv):
-    """Weight norm by hand (arXiv 1602.07868): g v / ||v||, a norm for each output channel."""
-    g, v = conv.parametrizations.weight.original0, conv.parametrizations.weight.original1
-    return g * v / v.flatten(1).norm(dim=1).view(-1, *[1] * (v.dim() - 1))
+from adversarial_trainer.models.builders import to_params
 
 
 def test_joint_is_its_families_in_turn():
@@ -112,84 +106,23 @@ def test_msd_layers_are_melgans():
     assert [c.groups for c in convs] == [1, 4, 16, 64, 256, 1, 1]
 
 
-@pytest.mark.parametrize("name, norm", [("mpd", "weight_norm"), ("msd", "spectral_norm")])
-def test_state_dict_keys_are_audiocrafts(name, norm):
-    options = {"mpd": {"periods": [2], "n_layers": 2}, "msd": {"scale_norms": [norm]}}
-    disc = DISCRIMINATORS.build(name, filters=4, max_filters=4, **options[name])
-    layers = ["convs.0", "convs.1", "conv_post"]
-    if name == "msd":
-        layers = ["convs.0.1", *(f"convs.{i}" for i in range(1, 6)), "conv_post"]
-    names = {
-        "weight_norm": ["weight.original0", "weight.original1"],
-        "spectral_norm": ["weight.original", "weight.0._u", "weight.0._v"],
-    }
-    ends = ["bias", *(f"parametrizations.{end}" for end in names[norm])]
-    expected = {f"discriminators.0.{layer}.conv.{end}" for layer in layers for end in ends}
-    assert set(disc.state_dict()) == expected
-
-
-@pytest.mark.parametrize("period, length", [(2, 64), (3, 64), (5, 103), (7, 700)])
-def test_mpd_against_functional_reference(period, length):
-    torch.manual_seed(0)
-    disc = PeriodDiscriminator(
-        period, in_channels=2, filters=2, max_filters=16, activation_params={"negative_slope": 0.3}
-    ).double()
-    x = torch.randn(2, 2, length, dtype=torch.float64)
-    logits, fmap = disc(x)
-    rows = -(-length // period)
-    folded = F.pad(x, (0, rows * period - length), mode="reflect")
-    z = torch.stack([folded[..., column::period] for column in range(period)], dim=-1)
-    for i, layer in enumerate([*disc.convs, disc.conv_post]):
-        stride, padding = (1 if i >= 4 else 3, 1), (1 if i == 5 else 2, 0)
-        z = F.conv2d(z, weight_of(layer.conv), layer.conv.bias, stride, padding)
-        z = torch.where((z > 0) | torch.tensor(i == 5), z, 0.3 * z)
-        assert torch.allclose(fmap[i], z, rtol=0, atol=1e-12)
-    assert len(fmap) == 6 and fmap[-1] is logits
-
-
-def test_msd_against_functional_reference():
-    torch.manual_seed(0)
-    disc = ScaleDiscriminator(
-        2, 3, filters=4, max_filters=32, downsample_scales=[2, 4], groups=[2, 1]
-    ).double()
-    x = torch.randn(2, 2, 201, dtype=torch.float64)
-    logits, fmap = disc(x)
-    z = F.pad(x, (7, 7), mode="reflect")
-    strides, paddings, groups = (1, 2, 4, 1, 1), (0, 10, 20, 2, 1), (1, 2, 1, 1, 1)
-    for i, layer in enumerate([disc.convs[0][1], *disc.convs[1:], disc.conv_post]):
-        conv = layer.conv
-        z = F.conv1d(z, weight_of(conv), conv.bias, strides[i], paddings[i], groups=groups[i])
-        z = torch.where((z > 0) | torch.tensor(i == 4), z, 0.2 * z)
-        assert torch.allclose(fmap[i], z, rtol=0, atol=1e-12)
-    assert len(fmap) == 5 and fmap[-1] is logits
-
-
-def test_columns_are_not_mixed():
-    """A change of sample t reaches only the outputs of column t mod period."""
-    torch.manual_seed(0)
-    disc = MultiPeriodDiscriminator(periods=[5], filters=2, max_filters=8)
-    x = torch.randn(1, 1, 500)
-    y = x.clone()
-    y[..., 253] += 1
-    changed = (disc(x)[0][0] != disc(y)[0][0]).flatten(0, 2).any(dim=0)
-    assert changed.tolist() == [False, False, False, True, False]
-
-
-def test_scales_really_downsample():
-    """Scale s hears the audio average-pooled s times, by hand here."""
-    disc = MultiScaleDiscriminator(filters=4, max_filters=8)
-    heard = []
-    for sub in disc.discriminators:
-        sub.register_forward_pre_hook(lambda module, args: heard.append(args[0]))
-    x = torch.randn(1, 1, 400)
-    logits, _ = disc(x)
-    assert [h.shape[-1] for h in heard] == [400, 201, 101]
-    expected = x
-    for scale in range(3):
-        assert torch.allclose(heard[scale], expected, atol=1e-6)
-        assert torch.equal(logits[scale], disc.discriminators[scale](heard[scale])[0])
-        padded = F.pad(expected, (2, 2))
-        expected = padded.unfold(-1, 4, 2).mean(-1)
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        ("msstftd", {"filters": 4, "normalized": False, "filters_scale": 2, "max_filters": 24}),
+        ("mpd", {"filters": 2, "max_filters": 16, "activation_params": {"negative_slope": 0.3}}),
+        ("msd", {"filters": 4, "max_filters": 32, "downsample_scales": [2, 4], "groups": [2, 1]}),
+        ("msd", {"filters": 4, "max_filters": 8, "scale_norms": ["spectral_norm", "none"]}),
+    ],
+)
+def test_equals_the_plain_one(name, options):
+    """And its state dict has the same keys, which are AudioCraft's."""
+    options = to_params(composed().adversarial[name]) | options
+    disc = DISCRIMINATORS.build(name, in_channels=2, **options).double().eval()
+    plain = Discriminators(name, 2, options).double().eval()
+    plain.load_state_dict(disc.state_dict())
+    x = torch.randn(2, 2, 3001, dtype=torch.float64)
+    torch.testing.assert_close(disc(x), plain(x), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("pad", ["ReflectionPad1d", "ReplicationPad1d", "ZeroPad1d"])

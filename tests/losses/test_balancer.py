@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 import pytest
 import torch
-from ranks import run_ranks
 from torch import Tensor, nn
 
-from adversarial_trainer import distrib
 from adversarial_trainer.losses import Balancer
 
 WEIGHTS = {"a": 1.0, "b": 3.0, "c": 0.5}
@@ -177,64 +174,3 @@ def test_errors() -> None:
             Balancer(WEIGHTS, **{key: value})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="require gradients"):
         Balancer(WEIGHTS).backward({"a": y.sum()}, torch.ones(1))
-
-
-def test_state_survives_a_checkpoint() -> None:
-    """The averages are in the checkpoint, readable with weights_only."""
-    first = Balancer(WEIGHTS)
-    y = torch.randn(2, 10, requires_grad=True)
-    for _ in range(3):
-        backward(first, some_losses(y, torch.randn_like(y)), y)
-    buffer = io.BytesIO()
-    torch.save(first.state_dict(), buffer)
-    buffer.seek(0)
-    second = Balancer({**WEIGHTS, "new": 1.0})
-    second.load_state_dict(torch.load(buffer, weights_only=True))
-    losses = some_losses(y, torch.zeros_like(y))
-    assert torch.equal(backward(first, losses, y)[0], backward(second, losses, y)[0])
-    assert second.state_dict()["counts"]["new"] == 0
-
-
-SIZES = [3, 5]
-
-
-def run_steps(rank: int | None, per_item: bool) -> Tensor:
-    """Train a layer for three steps on `SIZES[rank]` items of each batch (None: all of them)."""
-    torch.manual_seed(3)
-    layer = nn.Linear(6, 5).double()
-    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
-    balancer = Balancer(WEIGHTS, ema_decay=0.8, monitor=True, per_batch_item=per_item)
-    for step in range(3):
-        data = torch.randn(sum(SIZES), 6, dtype=torch.float64) * 10**step
-        if rank is not None:
-            data = data.split(SIZES)[rank]
-        y = layer(data)
-        optimizer.zero_grad()
-        balancer.backward(some_losses(y, torch.ones_like(y)), y)
-        distrib.average_gradients(layer.parameters(), len(data))
-        optimizer.step()
-    ratios = torch.stack([balancer.metrics[f"ratio_{n}"].detach() for n in WEIGHTS])
-    return torch.cat([*(p.detach().flatten() for p in layer.parameters()), ratios])
-
-
-def worker(rank: int) -> dict:
-    result: dict = {per_item: run_steps(rank, per_item) for per_item in (True, False)}
-    balancer = Balancer(WEIGHTS)
-    y = torch.full((2, 4), 2.0, requires_grad=True)
-    losses = some_losses(y, torch.zeros_like(y))
-    factor = float("nan") if rank == 0 else 1.0
-    balancer.backward({"a": losses["a"] * factor, "b": losses["b"]}, y)
-    result["state"] = balancer.state_dict()
-    return result
-
-
-def test_ranks_equal_one_process() -> None:
-    """Two ranks with 3 and 5 items give what one gives with all 8; a NaN on one of them is left out
-    of the averages by both."""
-    results = run_ranks(worker)
-    for result in results:
-        for per_item in (True, False):
-            expected = run_steps(None, per_item)
-            assert torch.allclose(result[per_item], expected, rtol=1e-9, atol=1e-9)
-        assert result["state"] == results[0]["state"]
-    assert results[0]["state"]["counts"] == {"a": 0.0, "b": 1.0, "c": 0.0}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from recipes import audio, loaded
 
-from adversarial_trainer.models.pretrained.codec import ChannelsLastConv1d, prepare_inference
+from adversarial_trainer.models.pretrained.codec import prepare_inference
 from adversarial_trainer.models.streaming import StreamingEncoder
 
 RECIPES = {
@@ -34,20 +34,3 @@ def test_same_codes_and_audio(name: str) -> None:
         encoder = StreamingEncoder(model)
         chunks = [*encoder.push(x), *encoder.finish()]
         assert torch.equal(torch.cat([chunk.codes for chunk in chunks], -1), codes)
-
-
-@pytest.mark.parametrize(
-    "conv",
-    [
-        torch.nn.Conv1d(4, 6, 3, dilation=2, groups=2),
-        torch.nn.Conv1d(1, 6, 4, stride=2, bias=False),
-        torch.nn.Conv1d(4, 1, 7),
-        torch.nn.Conv1d(4, 6, 1),
-        torch.nn.Conv1d(4, 6, 1, stride=2),
-        torch.nn.ConvTranspose1d(4, 6, 4, stride=3),
-    ],
-)
-@torch.no_grad()
-def test_a_convolution(conv: torch.nn.Module) -> None:
-    x = torch.randn(2, conv.in_channels, 21)
-    torch.testing.assert_close(ChannelsLastConv1d(conv)(x), conv(x), atol=1e-5, rtol=1e-5)

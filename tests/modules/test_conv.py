@@ -10,9 +10,7 @@ from torch.nn import functional as F
 from adversarial_trainer.modules.conv import (
     StreamableConv1d,
     StreamableConvTranspose1d,
-    get_extra_padding_for_conv1d,
     pad1d,
-    pad_for_conv1d,
     unpad1d,
 )
 
@@ -71,40 +69,12 @@ def test_conv_transpose_equals_the_encodec_package(length, kernel, stride, ratio
     torch.testing.assert_close(y, theirs(x), rtol=1e-5, atol=1e-5)
 
 
-@quick
-@given(
-    length=st.integers(1, 40),
-    kernel=st.integers(1, 9),
-    stride=st.integers(1, 4),
-    padding=st.integers(0, 8),
-)
-def test_extra_padding_fills_the_last_window_and_no_more(length, kernel, stride, padding):
-    x = torch.randn(1, 1, length)
-    extra = get_extra_padding_for_conv1d(x, kernel, stride, padding)
-    total = length + padding + extra
-    assert total >= kernel and (total - kernel) % stride == 0
-    assert 0 <= extra < stride or total == kernel
-    assert pad_for_conv1d(x, kernel, stride, padding).shape[-1] == length + extra
-
-
 @pytest.mark.parametrize("mode", ["constant", "reflect", "replicate"])
 def test_pad1d_of_long_inputs_is_torch_pad_and_unpad_inverts_it(mode):
     x = torch.randn(2, 3, 10)
     padded = pad1d(x, (4, 9), mode)
     torch.testing.assert_close(padded, F.pad(x, (4, 9), mode))
     torch.testing.assert_close(unpad1d(padded, (4, 9)), x)
-
-
-@quick
-@given(length=st.integers(1, 6), left=st.integers(0, 12), right=st.integers(0, 12))
-def test_pad1d_reflect_of_short_inputs(length, left, right):
-    x = torch.arange(1.0, length + 1).view(1, 1, -1)
-    y = pad1d(x, (left, right), "reflect")
-    assert y.shape[-1] == left + length + right
-    torch.testing.assert_close(y[..., left : left + length], x)
-    # Left of the signal its mirror image, zeros where the signal is too short for it.
-    mirror = F.pad(x, (0, 13))[0, 0, 1 : left + 1].flip(0)
-    torch.testing.assert_close(y[0, 0, :left], mirror)
 
 
 def test_errors():

@@ -1,5 +1,3 @@
-import copy
-
 import pytest
 import torch
 from torch import nn
@@ -11,7 +9,6 @@ from adversarial_trainer.modules.norm import (
     apply_parametrization_norm,
     convert_old_keys,
     export_old_style_keys,
-    fold_weight_norm,
     get_norm_module,
 )
 
@@ -87,25 +84,3 @@ def test_errors():
             get_norm_module(nn.Conv1d(1, 2, 1), causal=True, norm=norm)
     with pytest.raises(ValueError, match="single channel"):
         get_norm_module(nn.Conv1d(2, 1, 1), norm="layer_norm")
-
-
-def test_fold_weight_norm():
-    """Plain convolutions with the same outputs; copies and other norms stay as they are."""
-    norms = ("weight_norm", "none", "weight_norm", "spectral_norm")
-    makes = (
-        *(lambda: nn.Conv1d(3, 4, 5), lambda: nn.Conv1d(4, 4, 3, dilation=2, groups=2)),
-        *(lambda: nn.ConvTranspose1d(4, 2, 4, 2), lambda: nn.Conv1d(2, 1, 1)),
-    )
-    model = nn.Sequential(
-        *(apply_parametrization_norm(make(), norm) for make, norm in zip(makes, norms, strict=True))
-    ).eval()
-    for p in model.parameters():
-        nn.init.normal_(p)
-    x = torch.randn(2, 3, 20)
-    expected = model(x)
-    copied = copy.deepcopy(model)
-    assert fold_weight_norm(model) is model
-    plain = nn.Sequential(*(make() for make in makes[:3]))
-    plain.load_state_dict(model[:3].state_dict())
-    for module in (model, copied, nn.Sequential(plain, model[3]), fold_weight_norm(copied)):
-        torch.testing.assert_close(module(x), expected)

@@ -132,9 +132,9 @@ def test_dead_code_is_revived_and_stays():
     torch.manual_seed(0)
     rvq = ResidualVectorQuantizer(4, n_q=1, bins=8, kmeans_init=False).train()
     book = rvq.codebooks[0]
-    book.start(torch.randn(8, 4), torch.ones(8))
+    book.start(torch.randn(8, 4), torch.full((8,), 16.0))
     book.embed[5] = book.embed_avg[5] = 1000.0  # where no frame is
-    book.cluster_size[5] = 0.049 * book.cluster_size.mean()
+    book.cluster_size[5] = 0.04 * book.cluster_size.mean()  # of the mean: 0.64
     x = torch.randn(4, 4, 32)
     result = learn(rvq, x)
     assert result.metrics["replaced"].item() == 1
@@ -151,29 +151,6 @@ def test_dead_code_is_revived_and_stays():
         assert result.metrics["replaced"].item() == 0
         uses += int((result.codes == 5).sum())
     assert book.embed[5].norm() < 5 and uses > 0
-
-
-def test_threshold_is_a_share_of_the_mean_use():
-    """A batch ten times larger replaces the same codes."""
-    replaced = []
-    for repeats in (1, 10):
-        torch.manual_seed(1)
-        rvq = ResidualVectorQuantizer(
-            4, n_q=2, bins=32, decay=0.5, dead_code_threshold=0.2, kmeans_init=False
-        )
-        rvq.double().train()
-        x = torch.randn(2, 4, 30, dtype=torch.float64)
-        for book in rvq.codebooks:  # at the scale at which the averages settle
-            book.cluster_size.mul_(60 * repeats / 32)
-            book.embed_avg.mul_(60 * repeats / 32)
-        dead = []
-        for _ in range(4):
-            dead.append(learn(rvq, x.repeat(repeats, 1, 1)).metrics["replaced"].item())
-            for book in rvq.codebooks:  # which frame replaces differs: forget it
-                book.embed_avg.copy_(torch.eye(32, 4) * book.cluster_size[:, None])
-                book.embed.copy_(torch.eye(32, 4))
-        replaced.append(dead)
-    assert replaced[0] == replaced[1] and sum(replaced[0]) > 0
 
 
 def test_replacements_are_different_frames():

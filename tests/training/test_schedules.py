@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-import io
 import math
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR
 
 from adversarial_trainer.training import (
@@ -20,7 +17,6 @@ from adversarial_trainer.training import (
     ExponentialSchedule,
     Schedule,
 )
-from solvers.builders import get_optimizer
 
 Make = Callable[[torch.optim.Optimizer], Schedule]
 MAKERS: dict[str, Make] = {
@@ -77,41 +73,6 @@ def test_against_torch(name: str) -> None:
         reference.step()
 
 
-def trained(make: Make, stops: list[int]) -> tuple[torch.Tensor, list[float]]:
-    """Return weights and rates after numbers of updates, with a resume after each."""
-    weight, spare = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
-    states: dict | None = None
-    rates = []
-    for updates in stops:
-        # Two groups, whose rates keep their proportion.
-        opt = torch.optim.Adam([{"params": [weight], "lr": 0.1}, {"params": [spare], "lr": 0.4}])
-        schedule = make(opt)
-        if states is not None:
-            opt.load_state_dict(states["optimizer"])
-            schedule.load_state_dict(states["schedule"])
-        for _ in range(updates):
-            opt.zero_grad()
-            weight.square().sum().backward()
-            rates.append(opt.param_groups[0]["lr"])
-            assert opt.param_groups[1]["lr"] == pytest.approx(4 * rates[-1])
-            opt.step()
-            schedule.step()
-        file = io.BytesIO()
-        torch.save({"optimizer": opt.state_dict(), "schedule": schedule.state_dict()}, file)
-        file.seek(0)
-        states = torch.load(file, weights_only=True)
-    return weight.detach(), rates
-
-
-@pytest.mark.parametrize("name", MAKERS)
-def test_resumed_equals_uninterrupted(name: str) -> None:
-    """In the warm-up, in the middle, and at the start; bit for bit."""
-    weight, rates = trained(MAKERS[name], [12])
-    resumed, resumed_rates = trained(MAKERS[name], [0, 2, 5, 5])
-    assert resumed_rates == rates
-    assert torch.equal(resumed, weight)
-
-
 @pytest.mark.parametrize(
     "name, params, message",
     [
@@ -124,35 +85,3 @@ def test_resumed_equals_uninterrupted(name: str) -> None:
 def test_wrong_settings_are_named(name: str, params: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SCHEDULES.build(name, optimizer=optimizer(1.0), **params)
-
-
-@pytest.mark.parametrize("name, fused", [("adam", True), ("adamw", False)])
-def test_a_resumed_optimizer_has_the_options_of_the_configuration(name: str, fused: bool) -> None:
-    """A base rate that was changed there, and fused or not; equal steps up to rounding."""
-
-    def made(fused: bool, lr: float) -> tuple[torch.nn.Parameter, torch.optim.Optimizer, Schedule]:
-        cfg = OmegaConf.create({"name": name, "lr": lr, "betas": [0.5, 0.9], "fused": fused})
-        weight = torch.nn.Parameter(torch.ones(3))
-        opt = get_optimizer([weight], cfg)
-        return weight, opt, MAKERS["exponential"](opt)
-
-    def steps(made: Any, first: int, last: int) -> None:
-        weight, opt, schedule = made
-        for number in range(first, last):
-            weight.grad = torch.randn(3, generator=torch.Generator().manual_seed(number))
-            opt.step()
-            schedule.step()
-
-    whole, before, after = made(False, 0.01), made(fused, 0.01), made(not fused, 0.01)
-    steps(whole, 0, 6)
-    steps(before, 0, 3)
-    after[0].data.copy_(before[0])
-    for ours, theirs in zip(after[1:], before[1:], strict=True):
-        ours.load_state_dict(copy.deepcopy(theirs.state_dict()))
-    assert after[1].param_groups[0]["fused"] is not fused
-    steps(after, 3, 6)
-    torch.testing.assert_close(after[0], whole[0], rtol=1e-5, atol=1e-5)
-    lower = made(fused, 0.001)
-    for ours, theirs in zip(lower[1:], before[1:], strict=True):
-        ours.load_state_dict(theirs.state_dict())
-    assert lower[1].param_groups[0]["lr"] == pytest.approx(0.001 * 0.9**3)
