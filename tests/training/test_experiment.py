@@ -94,7 +94,7 @@ def test_one_line_names_key_and_choices(
         "solver=tiny adversarial=hifigan adversarial.msd.activation=ELU "
         "adversarial.msd.activation_params={alpha:.5} adversarial.mpd.activation_params=null",
         "solver=tiny model.seanet.activation=ReLU model.seanet.activation_params=null",
-        "solver=tiny dset.path='a/b=c' slurm.partition=x slurm.constraint=a100|h100",
+        "solver=tiny dset=folder dset.path='a/b=c' slurm.partition=x slurm.constraint=a100|h100",
     ],
 )
 def test_right_command_lines_pass(line: str, capsys: pytest.CaptureFixture[str]) -> None:
