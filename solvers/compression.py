@@ -140,7 +140,7 @@ class CompressionSolver(BaseSolver):
         """Whether the discriminators learn alone in the next step."""
         if self.adversarial is None:
             return False
-        since = self.adversarial.schedule.num_steps - self.cfg.adversarial.start_step
+        since = self.adversarial.update_schedule.num_steps - self.cfg.adversarial.start_step
         return 0 <= since < self.cfg.adversarial.warmup_updates
 
     # -- life of a run

@@ -46,7 +46,7 @@ RUNS_OF = [
 def test_there_are_some() -> None:
     assert len(CALLS) >= 12 and len(RUNS_OF) >= 12
     named = {call.split()[0] for _, call in CALLS}
-    assert named == {"doctor", "report", "evaluate", "encode", "decode", "info", "export"}
+    assert named == {"doctor", "runs", "report", "evaluate", "encode", "decode", "info", "export"}
 
 
 @pytest.mark.parametrize("page, call", CALLS, ids=[call for _, call in CALLS])

@@ -106,7 +106,7 @@ class AdversarialLoss(nn.Module):
         self.loss_feat = loss_feat
         self.normalize = normalize
         self.max_norm = max_norm
-        self.schedule = UpdateSchedule(every, probability, start_step, generator)
+        self.update_schedule = UpdateSchedule(every, probability, start_step, generator)
         self.scheduler = scheduler
         self.metrics: dict[str, Tensor] = {}
         self.updated = False
@@ -116,7 +116,7 @@ class AdversarialLoss(nn.Module):
     @property
     def active(self) -> bool:
         """Whether the current step has reached `start_step`; before, the losses are zero."""
-        return self.schedule.active
+        return self.update_schedule.active
 
     def get_adversary_pred(self, x: Tensor) -> MultiDiscriminatorOutputType:
         """Logits and feature maps of the whole adversary; ValueError if it returns other things."""
@@ -138,7 +138,7 @@ class AdversarialLoss(nn.Module):
             0-dim, without graph; zero when it is not their turn.
         """
         self.updated, self.metrics = False, {}
-        if not self.schedule.step():
+        if not self.update_schedule.step():
             return fake.new_zeros(())
         self.optimizer.zero_grad()
         fake, real = fake.detach(), real.detach()
@@ -276,7 +276,7 @@ class AdversarialLoss(nn.Module):
         destination[prefix + "progress"] = {
             "num_updates": self.num_updates,
             "num_skipped": self.num_skipped,
-            "schedule": self.schedule.state_dict(),
+            "schedule": self.update_schedule.state_dict(),
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
         }
 
@@ -294,6 +294,6 @@ class AdversarialLoss(nn.Module):
         if progress is not None:
             self.num_updates = progress["num_updates"]
             self.num_skipped = progress["num_skipped"]
-            self.schedule.load_state_dict(progress["schedule"])
+            self.update_schedule.load_state_dict(progress["schedule"])
             if self.scheduler is not None and progress["scheduler"] is not None:
                 self.scheduler.load_state_dict(progress["scheduler"])

@@ -78,24 +78,20 @@ class DiscriminatorSTFT(nn.Module):
         self.kernel_size = frames, bins = tuple(kernel_size)
 
         def conv(
-            inputs: int,
-            outputs: int,
-            kernel: tuple[int, int] = (frames, frames),
-            stride: Sequence[int] = (1, 1),
-            dilation: int = 1,
-            norm: str = norm,
-        ) -> NormConv2d:
-            padding = ((kernel[0] - 1) * dilation // 2, (kernel[1] - 1) // 2)
-            return NormConv2d(inputs, outputs, kernel, stride, padding, (dilation, 1), norm=norm)
+            inputs: int, outputs: int, width: int, dilation: int = 1, **kwargs: Any
+        ) -> nn.Module:
+            kwargs = {"norm": norm, "dilation": (dilation, 1), **kwargs}
+            padding = ((frames - 1) * dilation // 2, (width - 1) // 2)
+            return NormConv2d(inputs, outputs, (frames, width), padding=padding, **kwargs)
 
         count = len(dilations)
         scales = [filters_scale ** (i + 1) for i in range(count + 1)]
         widths = [filters, *(min(filters * scale, max_filters) for scale in scales)]
-        self.convs = nn.ModuleList([conv(2 * in_channels, filters, (frames, bins), norm="none")])
+        self.convs = nn.ModuleList([conv(2 * in_channels, filters, bins, norm="none")])
         for i, dilation in enumerate(dilations):
-            self.convs.append(conv(widths[i], widths[i + 1], (frames, bins), stride, dilation))
-        self.convs.append(conv(widths[count], widths[count + 1]))
-        self.conv_post = conv(widths[count + 1], out_channels)
+            self.convs.append(conv(widths[i], widths[i + 1], bins, dilation, stride=stride))
+        self.convs.append(conv(widths[count], widths[count + 1], frames))
+        self.conv_post = conv(widths[count + 1], out_channels, frames)
 
     def spectrogram(self, x: Tensor) -> Tensor:
         """Return the STFT of `x` [B, C, T] as [B, 2 C, frames, bins], all real parts before all

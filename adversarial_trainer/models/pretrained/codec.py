@@ -56,10 +56,14 @@ class Codec:
         digest = hashlib.sha256()
         facts = (model.sample_rate, model.channels, model.causal, model.renormalize)
         digest.update(repr((*facts, model.frame_rate, model.cardinality)).encode())
+        state = model.state_dict()
+        # Residual codebooks' other buffers serve training only.
+        residual = any(name.endswith(".embed") for name in state)
+        needed = ("decoder.",) if residual else ("decoder.", "quantizer.")
         tensors = {
             name: value
-            for name, value in model.state_dict().items()
-            if name.startswith("decoder.") or name.endswith(".embed")
+            for name, value in state.items()
+            if name.startswith(needed) or name.endswith(".embed")
         }
         for name in sorted(tensors):
             value = tensors[name].detach().cpu().contiguous()
