@@ -38,7 +38,7 @@ METRICS = ["visqol-python>=3.8", "pystoi"]
 PESQ = ["pesq"]
 ENTROPY = ["constriction>=0.4"]
 EXPORT = ["transformers>=4.57", "onnx", "onnxscript", "onnxruntime"]
-TESTS = ["pytest", "pytest-xdist", "hypothesis", "encodec", "julius", "torchmetrics", "auraloss"]
+TESTS = ["pytest", "pytest-xdist", "hypothesis", "encodec", "julius", "torchmetrics"]
 TESTS += ["playwright"]  # the report in a browser; uses the machine's Chromium
 DOCS = ["mkdocs-material", "mkdocstrings[python]"]
 DEV = [*METRICS, *ENTROPY, *EXPORT, *TESTS, *DOCS, "ruff", "mypy"]

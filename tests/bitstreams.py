@@ -7,16 +7,14 @@ import io
 
 import numpy as np
 
-from adversarial_trainer.tools.compress.bitstream import (
-    BitstreamReader,
+from adversarial_trainer.tools.compress.bitstream.entropy import EntropyCoder, make_table
+from adversarial_trainer.tools.compress.bitstream.format import (
     BitstreamWriter,
     Block,
-    EntropyCoder,
-    Gap,
     Header,
-    make_table,
     read_codes,
 )
+from adversarial_trainer.tools.compress.bitstream.reader import BitstreamReader, Gap
 
 # Blocks of 25 frames: one signal, packed and entropy coded; and signals of their own with scales.
 STREAM = dict(
@@ -55,7 +53,7 @@ def codes_of(header: Header, length: int, seed: int = 0) -> list[tuple[np.ndarra
     tables = coder("coded")
     assert tables is not None
     blocks = []
-    for sequence in range(header.blocks(length)):
+    for sequence in range(-(-header.model_samples(length) // header.stride)):
         rest = header.model_samples(length) - sequence * header.stride
         frames = -(-min(header.segment, rest) // header.hop)
         rows = [random.choice(200, frames, p=table / table.sum()) for table in tables.tables]

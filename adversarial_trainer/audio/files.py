@@ -124,12 +124,8 @@ def info(path: str | Path) -> AudioInfo:
         return AudioInfo(file.samplerate, file.channels, file.frames, file.frames / file.samplerate)
 
 
-def read(
-    path: str | Path, start: float = 0.0, duration: float | None = None
-) -> tuple[torch.Tensor, int]:
-    """Read a file, or only the segment from `start` for `duration`, both in seconds.
-
-    Both are rounded to the nearest frame. A segment that reaches beyond the end is shortened.
+def read(path: str | Path, duration: float | None = None) -> tuple[torch.Tensor, int]:
+    """Read a file, or its first `duration` seconds.
 
     Returns:
         `(wav, sample_rate)` with `wav` float32 of shape `[C, T]`.
@@ -137,7 +133,7 @@ def read(
     with open_audio(path) as file:
         rate = file.samplerate
         frames = None if duration is None else round(duration * rate)
-        data = read_frames(file, round(start * rate), frames)
+        data = read_frames(file, 0, frames)
     return torch.from_numpy(data.T.copy()), rate  # [T, C] -> [C, T]
 
 
@@ -232,24 +228,19 @@ def write(
 
 def write_blocks(
     path: str | Path, blocks: Iterable[torch.Tensor], sample_rate: int, subtype: str | None = None
-) -> int:
-    """Write blocks `[C, T]` in the format of the path's extension; atomic.
-
-    Samples beyond [-1, 1] are limited, with a warning at the end; float subtypes keep them.
+) -> None:
+    """Write blocks `[C, T]` in the format of the path's extension; atomic. See `to_samples`.
 
     Args:
         subtype: a soundfile subtype; by default PCM_16 for wav, flac and the like, Vorbis or Opus
             inside ogg.
-
-    Returns:
-        Samples per channel written.
     """
     format_, subtype = choose_format(path, subtype)
     blocks = iter(blocks)
     first = next(blocks, None)
     if first is None:
         raise ValueError(f"{path}: nothing to write")
-    length, limited, peak = 0, 0, 0.0
+    blocks = itertools.chain([first], blocks)
     with replacing(path) as temporary:
         try:
             file = soundfile.SoundFile(
@@ -259,25 +250,36 @@ def write_blocks(
             raise ValueError(f"{path}: {error}") from error
         try:
             with file:
-                for block in itertools.chain([first], blocks):
-                    check_finite(block, length, sample_rate)
-                    data = block.detach().to("cpu", torch.float64).numpy().T  # [C, T] -> [T, C]
-                    length += len(data)
-                    if subtype not in ("FLOAT", "DOUBLE"):
-                        peak = max(peak, float(np.abs(data).max(initial=0.0)))
-                        limited += int((np.abs(data) > 1).sum())
-                        data = data.clip(-1, 1)
+                for data in to_samples(blocks, sample_rate, subtype, str(path)):
                     if (order := _vorbis_order(file)) is not None:
                         data = data[:, np.argsort(order)]
                     # libsndfile's Vorbis encoder overflows the stack on long ones.
                     for begin in range(0, len(data), 1 << 16):
-                        part = to_subtype(data[begin : begin + (1 << 16)], subtype)
-                        file.write(np.ascontiguousarray(part))
+                        file.write(np.ascontiguousarray(data[begin : begin + (1 << 16)]))
         except soundfile.SoundFileError as error:
             raise OSError(f"{path}: writing fails ({error}); is the disk full?") from error
+
+
+def to_samples(
+    blocks: Iterable[torch.Tensor], sample_rate: int, subtype: str, name: str
+) -> Iterator[np.ndarray]:
+    """Yield blocks `[C, T]` as `to_subtype` has them, `[T, C]`; ValueError for NaN or Inf.
+
+    Samples beyond [-1, 1] are limited, with a warning at the end that has the `name` of the file;
+    float subtypes keep them.
+    """
+    length, limited, peak = 0, 0, 0.0
+    for block in blocks:
+        check_finite(block, length, sample_rate)
+        data = block.detach().to("cpu", torch.float64).numpy().T  # [C, T] -> [T, C]
+        length += len(data)
+        if subtype not in ("FLOAT", "DOUBLE"):
+            peak = max(peak, float(np.abs(data).max(initial=0.0)))
+            limited += int((np.abs(data) > 1).sum())
+            data = data.clip(-1, 1)
+        yield to_subtype(data, subtype)
     if limited:
-        logger.warning("%s: limited %d samples beyond [-1, 1], peak %.3f", path, limited, peak)
-    return length
+        logger.warning("%s: limited %d samples beyond [-1, 1], peak %.3f", name, limited, peak)
 
 
 def check_finite(x: torch.Tensor, start: int, sample_rate: int) -> None:

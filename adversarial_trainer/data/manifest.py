@@ -7,15 +7,18 @@ import json
 import os
 import reprlib
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, InstanceOf, PositiveInt, TypeAdapter, ValidationError
 
 from adversarial_trainer.audio import replacing
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
 MAX_LINE = 1 << 20  # bytes
+Number = Annotated[float, Field(ge=0, lt=2**63)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +34,12 @@ class AudioMeta:
         info_path: a file with more about this one; kept, not used.
     """
 
-    path: str
-    duration: float
-    sample_rate: int
-    amplitude: float | None = None
-    weight: float | None = None
-    info_path: str | None = None
+    path: InstanceOf[str]  # pydantic's own check refuses names that are not UTF-8
+    duration: Annotated[Number, Field(gt=0)]
+    sample_rate: PositiveInt
+    amplitude: Number | None = None
+    weight: Number | None = None
+    info_path: InstanceOf[str] | None = None
 
 
 def find_manifest(path: str | Path) -> Path | None:
@@ -115,38 +118,21 @@ def save_entries(path: str | Path, entries: Iterable[Mapping[str, Any]]) -> None
 
 def meta_from_dict(entry: Mapping[str, Any], folder: str, where: str) -> AudioMeta:
     """Check one entry. Relative paths: see `load_manifest`; `where` starts each error message."""
-    for field, (expected, is_valid) in _FIELDS.items():
-        if not is_valid(entry.get(field)):
-            got = reprlib.repr(entry[field]) if field in entry else "nothing"
-            raise ValueError(f"{where}: field {field!r}: expected {expected}, got {got}")
-    values: dict[str, Any] = {field: entry.get(field) for field in _FIELDS}
-    for field in ("path", "info_path"):
-        if values[field] is not None:
-            place = os.path.normpath(os.path.join(folder, values[field]))
-            if not (os.path.isabs(values[field]) or os.path.exists(place)):
-                here = os.path.abspath(values[field])
-                place = here if os.path.exists(here) else place
-            values[field] = place
-    return AudioMeta(**values | {"sample_rate": int(entry["sample_rate"])})
+    try:
+        meta = _ENTRY.validate_python(entry)
+    except ValidationError as exc:
+        error = exc.errors()[0]
+        field, got = error["loc"][0], reprlib.repr(error["input"])
+        raise ValueError(f"{where}: field {field!r}: {error['msg']}, got {got}") from None
+    info_path = None if meta.info_path is None else _place(meta.info_path, folder)
+    return replace(meta, path=_place(meta.path, folder), info_path=info_path)
 
 
-def _is_path(value: object) -> bool:
-    return isinstance(value, str) and value != "" and "\0" not in value
+def _place(path: str, folder: str) -> str:
+    place, here = os.path.normpath(os.path.join(folder, path)), os.path.abspath(path)
+    if os.path.isabs(path) or os.path.exists(place) or not os.path.exists(here):
+        return place
+    return here
 
 
-def _is_number(value: Any) -> bool:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and 0 <= value < 2**63  # not NaN, and exact for integers of any size
-
-
-_FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "path": ("a path", _is_path),
-    "duration": ("seconds > 0", lambda value: _is_number(value) and value > 0),
-    "sample_rate": (
-        "a whole number of Hz > 0",
-        lambda value: _is_number(value) and value >= 1 and value == int(value),
-    ),
-    "amplitude": ("a number >= 0 or null", lambda value: value is None or _is_number(value)),
-    "weight": ("a number >= 0 or null", lambda value: value is None or _is_number(value)),
-    "info_path": ("a path or null", lambda value: value is None or _is_path(value)),
-}  # fmt: skip
+_ENTRY = TypeAdapter(AudioMeta)

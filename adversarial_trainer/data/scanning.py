@@ -9,10 +9,10 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from tqdm import tqdm
 
@@ -30,31 +30,11 @@ Stamp = tuple[int, int]  # size in bytes and modification time in ns: change wit
 T = TypeVar("T")
 
 
-@dataclass
-class ScanReport:
-    """The result of a scan.
-
-    Attributes:
-        files: the usable ones, sorted by path.
-        skipped: those left out, sorted by path.
-        report_path: JSON lines with the path and reason of all `skipped`, if there is a cache.
-    """
+class ScanReport(NamedTuple):
+    """The result of a scan: the usable files and those left out, sorted by path."""
 
     files: list[AudioMeta]
-    skipped: list[Skipped] = field(default_factory=list)
-    report_path: Path | None = None
-
-    def summary(self) -> str:
-        """Return one line: how many files, how long, how many are left out and why."""
-        hours = sum(meta.duration for meta in self.files) / 3600
-        length = f"{hours:.1f} h" if hours >= 1 else f"{hours * 60:.1f} min"
-        line = f"{len(self.files)} usable files, {length}"
-        return f"{line}; {len(self.skipped)} skipped ({self.reasons()})" if self.skipped else line
-
-    def reasons(self) -> str:
-        """Return `3 unreadable, 1 silent`, the most frequent first."""
-        kinds = Counter(sorted(skipped.kind for skipped in self.skipped))
-        return ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    skipped: list[Skipped]
 
 
 def scan(
@@ -95,18 +75,19 @@ def scan(
         if cache is not None and (todo or left_out or found.keys() != known.keys()):
             _save(cache, files, left_out, found)
     results = [found[path] for path in sorted(found)]
-    report = ScanReport(
-        files=[result for result in results if isinstance(result, AudioMeta)],
-        skipped=sorted(left_out + [r for r in results if isinstance(r, Skipped)]),
-        report_path=None if cache is None else skipped_path(cache),
-    )
-    where = f"; see {report.report_path}" if report.report_path and report.skipped else ""
-    logger.info("%s: %s%s", root, report.summary(), where)
-    if not report.files:
-        count = len(report.skipped)
-        reason = f"none of {count} audio files is usable: {report.reasons()}{where}"
-        raise ValueError(f"{name}={str(folder)!r}: {reason}")
-    return report
+    usable = [result for result in results if isinstance(result, AudioMeta)]
+    skipped = sorted(left_out + [result for result in results if isinstance(result, Skipped)])
+    kinds = Counter(sorted(result.kind for result in skipped)).most_common()
+    reasons = ", ".join(f"{count} {kind}" for kind, count in kinds)
+    where = f"; see {skipped_path(cache)}" if cache and skipped else ""
+    if not usable:
+        line = f"none of {len(skipped)} audio files is usable: {reasons}{where}"
+        raise ValueError(f"{name}={str(folder)!r}: {line}")
+    hours = sum(meta.duration for meta in usable) / 3600
+    length = f"{hours:.1f} h" if hours >= 1 else f"{hours * 60:.1f} min"
+    told = f"; {len(skipped)} skipped ({reasons}){where}" if skipped else ""
+    logger.info("%s: %d usable files, %s%s", root, len(usable), length, told)
+    return ScanReport(usable, skipped)
 
 
 def map_files(

@@ -66,18 +66,9 @@ def test_few_channels_and_many():
 def test_files_in_blocks_are_the_files(tmp_path: Path, suffix: str):
     x = audio(2, 60_001, 48_000)
     path = tmp_path / f"x.{suffix}"
-    assert write_blocks(path, pieces(x, 9000), 48_000) == 60_001
+    write_blocks(path, pieces(x, 9000), 48_000)
     expected, rate = read(path)
-    assert rate == 48_000
+    assert rate == 48_000 and torch.equal(read(path, 0.5)[0], expected[:, :24_000])
     assert torch.equal(torch.cat(list(read_blocks(path, 0.1)), -1), expected)
     if suffix in ("wav", "flac"):
         torch.testing.assert_close(expected, x, rtol=0, atol=0.51 / 2**15)
-
-
-def test_a_file_that_is_not_written_whole_leaves_the_old_one(tmp_path: Path):
-    target = tmp_path / "out.wav"
-    target.write_text("old")
-    for blocks, message in (([], "nothing to write"), ([torch.zeros(1, 9) / 0], "is nan")):
-        with pytest.raises(ValueError, match=message):
-            write_blocks(target, blocks, 16_000)
-    assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]

@@ -1,4 +1,4 @@
-"""Metrics against implementations by others: torchmetrics, auraloss, scipy, pesq, pystoi."""
+"""Metrics against implementations by others: torchmetrics, scipy, pesq, pystoi."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import scipy.signal
 import torch
 
-from adversarial_trainer.metrics import METRICS, PESQ, STOI, SISNRMetric, STFTDistance
+from adversarial_trainer.metrics import METRICS, PESQ, STOI, SISNRMetric
 
 RATE = 16000
 
@@ -43,24 +43,8 @@ def test_sisnr_is_torchmetrics_si_sdr() -> None:
         assert SISNRMetric(1e-16)(fake, real).item() == pytest.approx(expected, abs=1e-5)
 
 
-def test_stft_is_auralosss_with_equal_constants() -> None:
-    auraloss = pytest.importorskip("auraloss")
-    # It takes natural logarithms of magnitudes and the mean of the resolutions; DAC takes decimal
-    # ones of squares and the sum.
-    reference = auraloss.freq.MultiResolutionSTFTLoss(
-        fft_sizes=[2048, 512], hop_sizes=[512, 128], win_lengths=[2048, 512],
-        w_sc=0.0, w_log_mag=2 / math.log(10), w_lin_mag=1.0, eps=1e-10,
-    )  # fmt: skip
-    real = speech()
-    fake = noisy(real, 0.03)
-    expected = 2 * reference(fake, real).item()
-    assert STFTDistance()(fake, real).item() == pytest.approx(expected, rel=1e-4)
-
-
-def test_pesq_is_the_packages_and_torchmetrics() -> None:
+def test_pesq_is_the_packages() -> None:
     package = pytest.importorskip("pesq")
-    audio = pytest.importorskip("torchmetrics.audio")
-    reference = audio.PerceptualEvaluationSpeechQuality(RATE, "wb")
     real = speech()
     values = []
     for level in (0.0, 0.003, 0.03):
@@ -68,7 +52,6 @@ def test_pesq_is_the_packages_and_torchmetrics() -> None:
         value = PESQ(RATE)(fake, real).item()
         own = package.pesq(RATE, real[0, 0].double().numpy(), fake[0, 0].double().numpy(), "wb")
         assert value == pytest.approx(own, abs=1e-6)
-        assert value == pytest.approx(reference(fake, real).item(), abs=1e-3)
         values.append(value)
     assert values[0] > 4.6 and values[0] > values[1] > values[2] > 1
 
@@ -96,19 +79,16 @@ def test_pesq_of_a_clip_with_more_utterances_than_the_package_has_room_for() -> 
     assert twice.item() == pytest.approx(PESQ(RATE)(*pair).item(), abs=1e-6)
 
 
-def test_stoi_is_the_packages_and_torchmetrics() -> None:
+def test_stoi_is_the_packages() -> None:
     package = pytest.importorskip("pystoi")
-    audio = pytest.importorskip("torchmetrics.audio")
     real = speech()
     for extended in (False, True):
-        reference = audio.ShortTimeObjectiveIntelligibility(RATE, extended)
         values = []
         for level in (0.0, 0.03, 0.3):
             fake = noisy(real, level)
             value = STOI(RATE, extended)(fake, real).item()
             arrays = [x[0, 0].double().numpy() for x in (real, fake)]
             assert value == pytest.approx(package.stoi(*arrays, RATE, extended), abs=1e-6)
-            assert value == pytest.approx(reference(fake, real).item(), abs=1e-4)
             values.append(value)
         assert values[0] == pytest.approx(1) and values[0] > values[1] > values[2]
 

@@ -17,7 +17,9 @@ from adversarial_trainer.models.streaming.pipeline import restore
 from adversarial_trainer.tools.arguments import add_device_argument, add_model_argument
 from adversarial_trainer.training.devices import get_device
 
-from .bitstream import BitstreamReader, Block, EntropyCoder, FormatError, read_codes
+from .bitstream.entropy import EntropyCoder
+from .bitstream.format import Block, FormatError, read_codes
+from .bitstream.reader import BitstreamReader
 from .encode import get_coder
 from .info import describe_damage
 from .jobs import PIPE, Job, list_jobs, open_input, run_jobs

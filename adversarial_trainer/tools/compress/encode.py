@@ -24,8 +24,8 @@ from adversarial_trainer.models.streaming import (
 from adversarial_trainer.tools.arguments import add_device_argument, add_model_argument
 from adversarial_trainer.training.devices import get_device
 
-from .bitstream import BitstreamWriter, EntropyCoder, Header, make_table
-from .bitstream.format import MAX_CODES, MAX_PAYLOAD
+from .bitstream.entropy import EntropyCoder, make_table
+from .bitstream.format import MAX_CODES, MAX_PAYLOAD, BitstreamWriter, Header
 from .jobs import PIPE, Job, list_jobs, run_jobs
 from .wav_pipe import read_format, read_samples
 

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict
 from typing import Any, BinaryIO
 
-from .bitstream import BitstreamReader
+from .bitstream.reader import BitstreamReader
 from .jobs import open_input
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import logging
 import struct
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO, NamedTuple
@@ -13,9 +12,7 @@ import numpy as np
 import soundfile
 import torch
 
-from adversarial_trainer.audio import to_subtype
-
-logger = logging.getLogger(__name__)
+from adversarial_trainer.audio import to_samples
 
 # WAV's format tag and the bits of a sample, by soundfile's names.
 SUBTYPES = {"PCM_16": (1, 16), "PCM_24": (1, 24), "PCM_32": (1, 32), "FLOAT": (3, 32)}
@@ -101,10 +98,8 @@ def _read_data(file: BinaryIO, size: int | None, step: int) -> Iterator[bytes]:
 def write_wav(
     file: BinaryIO, blocks: Iterable[torch.Tensor], sample_rate: int, subtype: str
 ) -> None:
-    """Write blocks `[C, T]` as they come, after a header that leaves the length open.
-
-    Samples beyond [-1, 1] are clipped, with a warning at the end; FLOAT keeps them.
-    """
+    """Write blocks `[C, T]` as they come, after a header that leaves the length open; see
+    `audio.to_samples`."""
     blocks = iter(blocks)
     first = next(blocks)
     tag, bits = SUBTYPES[subtype]
@@ -112,16 +107,8 @@ def write_wav(
     fmt = (16, tag, len(first), sample_rate, sample_rate * align, align, bits)
     file.write(b"RIFF" + _UNKNOWN + b"WAVEfmt " + struct.pack("<IHHIIHH", *fmt))
     file.write(b"data" + _UNKNOWN)
-    max_abs = 0.0
-    for block in itertools.chain([first], blocks):
-        data = block.detach().to("cpu", torch.float64).numpy().T  # [C, T] -> [T, C]
-        if subtype != "FLOAT":
-            max_abs = max(max_abs, float(np.abs(data).max(initial=0.0)))
-            data = to_subtype(data.clip(-1, 1), subtype)
-        raw = io.BytesIO()
-        samples = np.ascontiguousarray(data)
+    for data in to_samples(itertools.chain([first], blocks), sample_rate, subtype, "stdout"):
+        raw, samples = io.BytesIO(), np.ascontiguousarray(data)
         soundfile.write(raw, samples, sample_rate, subtype, endian="LITTLE", format="RAW")
         file.write(raw.getvalue())
         file.flush()
-    if max_abs > 1:
-        logger.warning("stdout: samples beyond [-1, 1] were clipped, peak %.3f", max_abs)

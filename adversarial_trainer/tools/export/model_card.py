@@ -86,11 +86,7 @@ def facts_of(codec: Codec) -> dict[str, Any]:
 
 def training_data(codec: Codec) -> str | None:
     """Return a sentence or two on the data that the run was trained on."""
-    dset, dataset, updates = (
-        codec.cfg.get("dset"),
-        codec.cfg.get("dataset"),
-        codec.info.get("updates"),
-    )
+    dset, dataset = codec.cfg.get("dset"), codec.cfg.get("dataset")
     if dset is None:
         return None
     source = OmegaConf.select(dset, "stages.train") or dset.get("manifest") or dset.get("path")

@@ -12,7 +12,7 @@ import sys
 import torch
 from omegaconf import OmegaConf
 from recipes import audio, codec
-from adversarial_trainer.tools.compress.bitstream import BitstreamReader
+from adversarial_trainer.tools.compress.bitstream.reader import BitstreamReader
 from adversarial_trainer.tools.compress.decode import decode_audio
 from adversarial_trainer.tools.compress.encode import encode_audio
 from adversarial_trainer.models.pretrained import Codec

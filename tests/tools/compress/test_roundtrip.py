@@ -10,11 +10,8 @@ from recipes import audio, codec, pieces
 
 from adversarial_trainer.models.pretrained import Codec
 from adversarial_trainer.models.streaming import EncodedChunk, EncodedStream, decode_stream
-from adversarial_trainer.tools.compress.bitstream import (
-    BitstreamReader,
-    FormatError,
-    read_codes,
-)
+from adversarial_trainer.tools.compress.bitstream.format import FormatError, read_codes
+from adversarial_trainer.tools.compress.bitstream.reader import BitstreamReader
 from adversarial_trainer.tools.compress.decode import decode_audio
 from adversarial_trainer.tools.compress.encode import encode_audio, get_coder
 

@@ -108,10 +108,6 @@ class Header:
         """Samples at the model's rate for original audio of `length` samples."""
         return -(-length * self.model_rate // self.sample_rate)
 
-    def blocks(self, length: int) -> int:
-        """Number of blocks for original audio of `length` samples."""
-        return -(-self.model_samples(length) // self.stride)
-
     def kbps(self, seconds: float, payload_bytes: int, total_bytes: int) -> dict[str, float]:
         """Bitrates in kb/s: nominal, of the codes as stored, and of the whole file."""
         factor = 8 / seconds / 1000 if seconds else 0.0
@@ -195,11 +191,6 @@ class BitstreamWriter:
         """Write the last frames and the end, for original audio of `length` samples."""
         if self._pending.shape[1]:
             self._write_codes(self._pending)
-        blocks = self.header.blocks(length)
-        if blocks != self._sequence:
-            raise ValueError(
-                f"{length} samples need {blocks} blocks, but {self._sequence} were written"
-            )
         self._write_block(END, 0, LENGTH.pack(length))
         self._file.flush()
         self.length = length

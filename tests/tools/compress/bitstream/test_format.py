@@ -17,14 +17,13 @@ from bitstreams import KINDS, STREAM, blocks_at, coder, codes_of, header, read, 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adversarial_trainer.tools.compress.bitstream import (
-    BitstreamReader,
+from adversarial_trainer.tools.compress.bitstream.entropy import EntropyCoder, make_table
+from adversarial_trainer.tools.compress.bitstream.format import (
     BitstreamWriter,
-    EntropyCoder,
     FormatError,
     Header,
-    make_table,
 )
+from adversarial_trainer.tools.compress.bitstream.reader import BitstreamReader
 
 PAGE = Path(__file__).parents[4] / "docs/bitstream.md"
 
