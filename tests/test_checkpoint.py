@@ -159,12 +159,6 @@ def test_the_last_and_every_so_many_are_kept(
     assert names(path.parent) == sorted([*ours, *others])
 
 
-def test_settings_may_change(path: Path) -> None:
-    """Copies that older settings kept stay."""
-    assert keep(path, range(1, 6), 2, 2) == [2, 4, 5]
-    assert keep(path, range(6, 11), 1, 5) == [2, 4, 5, 10]
-
-
 @pytest.mark.parametrize("links", [True, False])
 def test_a_copy_does_not_change_at_the_next_save(
     path: Path, monkeypatch: pytest.MonkeyPatch, links: bool

@@ -174,9 +174,3 @@ def test_sisnr_segments_cover_the_end() -> None:
     fake[..., 1040:] = 0
     loss = SISNR(1000, segment=0.1, overlap=0.5)
     assert loss(fake, real) > loss(real, real) + 1.0
-
-
-@pytest.mark.parametrize("kwargs", [{"segment": 0}, {"overlap": 1.0}])
-def test_sisnr_parameters(kwargs: dict) -> None:
-    with pytest.raises(ValueError, match=next(iter(kwargs))):
-        SISNR(24000, **kwargs)

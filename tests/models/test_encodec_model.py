@@ -37,41 +37,15 @@ PUBLISHED = {
 }
 
 
-def small_model(
-    channels=1,
-    causal=True,
-    renormalize=False,
-    bins=16,
-    n_q=3,
-    sample_rate=600,
-    quantizer=None,
-    **kwargs,
-):
-    options = dict(
-        channels=channels,
-        dimension=6,
-        n_filters=2,
-        n_residual_layers=1,
-        ratios=[3, 2],
-        causal=causal,
-        pad_mode="constant",
-        norm="weight_norm",
-        lstm=1,
-        **kwargs,
-    )
+def small_model(channels=1, causal=True, renormalize=False, sample_rate=600, quantizer=None):
+    """Hop length 6, and three codebooks of 4 bits."""
+    options = dict(channels=channels, dimension=6, n_filters=2, ratios=[3, 2], causal=causal)
+    options |= dict(pad_mode="constant", lstm=1)
     encoder, decoder = SEANetEncoder(**options), SEANetDecoder(**options)
-    if quantizer is None:
-        quantizer = ResidualVectorQuantizer(6, n_q, bins=bins, kmeans_init=False)
-    return EncodecModel(
-        encoder,
-        decoder,
-        quantizer,
-        sample_rate / 6,
-        sample_rate,
-        channels,
-        causal=causal,
-        renormalize=renormalize,
-    ).eval()
+    quantizer = quantizer or ResidualVectorQuantizer(6, 3, bins=16, kmeans_init=False)
+    settings = dict(causal=causal, renormalize=renormalize)
+    rates = sample_rate / 6, sample_rate
+    return EncodecModel(encoder, decoder, quantizer, *rates, channels, **settings).eval()
 
 
 def noise_and_tones(channels, length):
@@ -216,7 +190,7 @@ def test_renormalize_is_per_item_and_undone():
 
 def test_bandwidth_and_frame_rate():
     """The frame rate is not floored and the bandwidth does not depend on T."""
-    model = small_model(sample_rate=1000, bins=16, n_q=3)
+    model = small_model(sample_rate=1000)
     assert model.frame_rate == pytest.approx(166.6666667)
     for length in (1, 60, 300):
         assert float(model(torch.randn(1, 1, length)).bandwidth) == pytest.approx(2.0)
@@ -230,7 +204,7 @@ def test_bandwidth_and_frame_rate():
 
 
 def test_choosing_codebooks():
-    model = small_model(sample_rate=1500, bins=16, n_q=3)  # 1 kb/s a codebook
+    model = small_model(sample_rate=1500)  # 1 kb/s a codebook
     assert model.num_codebooks == 3 and model.bandwidth == pytest.approx(3.0)
     x = torch.randn(1, 1, 30)
     full, _ = model.encode(x)

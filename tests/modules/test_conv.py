@@ -13,6 +13,7 @@ from adversarial_trainer.modules.conv import (
     pad1d,
     unpad1d,
 )
+from adversarial_trainer.modules.lstm import StreamableLSTM
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated:FutureWarning")
 quick = settings(deadline=None, max_examples=30)
@@ -92,3 +93,22 @@ def test_errors():
         pad1d(torch.randn(1, 1, 3), (-1, 0))
     with pytest.raises(ValueError, match="length of 3"):
         unpad1d(torch.randn(1, 1, 3), (2, 2))
+
+
+@pytest.mark.parametrize("skip", [True, False])
+def test_lstm_equals_the_encodec_package(skip):
+    theirs = reference.SLSTM(6, num_layers=2, skip=skip)
+    ours = StreamableLSTM(6, num_layers=2, skip=skip)
+    ours.load_state_dict(theirs.state_dict())
+    for length in (1, 13):
+        x = torch.randn(3, 6, length)
+        torch.testing.assert_close(ours(x), theirs(x))
+
+
+def test_autocast_keeps_the_precision_of_the_lstms_skip():
+    lstm = StreamableLSTM(5)
+    x = 100 + torch.randn(1, 5, 7)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = lstm(x)
+    assert y.dtype == torch.float32
+    torch.testing.assert_close(y, lstm(x), atol=0.02, rtol=0)

@@ -128,15 +128,7 @@ class Balancer:
         self.counts: dict[str, float] = defaultdict(float)
 
     def backward(self, losses: Mapping[str, Tensor], output: Tensor) -> dict[str, float]:
-        """Sends the balanced gradient through the model; returns ratios for the log."""
-        gradient, ratios = self.gradient(losses, output)
-        output.backward(gradient)
-        return ratios
-
-    def gradient(
-        self, losses: Mapping[str, Tensor], output: Tensor
-    ) -> tuple[Tensor, dict[str, float]]:
-        """The balanced gradient at `output`, and each loss's share in the average norms."""
+        """Sends the balanced gradient through the model; each loss's share in the average norms."""
         grads, averages = {}, {}
         for name, loss in losses.items():
             (grads[name],) = torch.autograd.grad(loss, [output], retain_graph=True)
@@ -155,4 +147,5 @@ class Balancer:
             if self.balance_grads:
                 scale = scale / all_weights * self.total_norm / (self.epsilon + average)
             gradient += scale * grads[name]
-        return gradient, {f"ratio_{name}": average / total for name, average in averages.items()}
+        output.backward(gradient)
+        return {f"ratio_{name}": average / total for name, average in averages.items()}

@@ -8,8 +8,6 @@ codes are replaced and nothing is measured or sent to other ranks, which is less
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -70,16 +68,9 @@ class PlainResidualVQ(nn.Module):
         self, dimension: int = 128, n_q: int = 8, bins: int = 1024, decay: float = 0.99
     ) -> None:
         super().__init__()
-        layers = [
-            nn.ModuleDict({"_codebook": PlainCodebook(dimension, bins, decay)}) for _ in range(n_q)
-        ]
-        self.vq = nn.ModuleDict({"layers": nn.ModuleList(layers)})
-
-    @property
-    def codebooks(self) -> list[PlainCodebook]:
-        """All codebooks, in order."""
-        layers = cast(nn.ModuleList, self.vq["layers"])
-        return [cast(PlainCodebook, cast(nn.ModuleDict, layer)["_codebook"]) for layer in layers]
+        self.codebooks = [PlainCodebook(dimension, bins, decay) for _ in range(n_q)]
+        layers = nn.ModuleList(nn.ModuleDict({"_codebook": book}) for book in self.codebooks)
+        self.vq = nn.ModuleDict({"layers": layers})
 
     def forward(
         self, x: torch.Tensor, frame_rate: float, n_q: int | None = None

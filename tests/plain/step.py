@@ -118,8 +118,7 @@ def plain_codec(solver: CompressionSolver) -> tuple[nn.Module, nn.Module, nn.Mod
 def plain_discriminators(solver: CompressionSolver) -> nn.Module:
     """The discriminators with the weights of the solver's."""
     cfg = solver.cfg
-    if solver.adversarial is None:
-        raise ValueError("The plain step needs discriminators: adversarial=none has none.")
+    assert solver.adversarial is not None
     families: dict[str, nn.Module] = {
         name: Discriminators(name, cfg.channels, to_params(cfg.adversarial[name]))
         for name in discriminator_names(cfg)

@@ -26,22 +26,16 @@ WRONG: list[tuple[str, list[str]]] = [
     ("dset=/data/audio", ["dset=/data/audio", "demo, folder", "dset=folder dset.path=/data/audio"]),
     ("adversarial.msstftd.filter=2", ["adversarial.msstftd.filter", "Did you mean", ".filters?"]),
     ("nosuch=1", ["nosuch", "Valid keys: ", "sample_rate", "adversarial"]),
-    ("optim.epoch=1", ["optim.epoch", "Did you mean optim.epochs?", "updates_per_epoch"]),
     ("adversarial.loss.x=3", ["adversarial.loss={'x': 3}: it must be a valid string"]),
     ("freeze.x=3", ["freeze.x: "]),
     ("adversarial.optim=adam", ["adversarial.optim=adam", "adversarial.optim.lr"]),
     ("foo", ["'foo'", "key=value"]),
-    ("~seed", ["'~seed'", "key=value"]),
-    ("optim.lr=", ["optim.lr=: it must be a valid number"]),
     ("optim.lr=1e-3,1e-4", ["optim.lr=1e-3,1e-4: it must be a valid number"]),
-    ("++optim.lr=fast", ["optim.lr=fast: it must be a valid number"]),
     ("optim.epochs=true", ["optim.epochs=true: it must be a valid integer"]),
-    ("show=1", ["show=1: it must be a valid boolean"]),
     ("dora.dir=null", ["dora.dir=null: it must be a valid string"]),
     ("seed=${nosuch}", ["nosuch"]),
     ("slurm.tim=5", ["slurm.tim: no such key. Did you mean slurm.time?"]),
     ("slurm.time=1:00:00", ["slurm.time=1:00:00: it must be a valid integer"]),
-    ("slurm.mem_per_gpu=4.5", ["slurm.mem_per_gpu=4.5: it must be a valid integer"]),
     ("slurm.gpus=-1", ["slurm.gpus=-1: it must be greater than or equal to 0"]),
 ]
 
@@ -82,13 +76,10 @@ def test_one_line_names_key_and_choices(
     [
         "solver=encodec adversarial=mpd adversarial.loss=hinge2",
         "solver=encodec adversarial.discriminators=[msstftd,mpd] adversarial.mpd.filters=4",
-        "solver=encodec adversarial.discriminators=mpd dset=folder dset.path=/data/audio",
         "solver=tiny optim.lr=1 optim.ema.decay=0 losses.mel=1 show=true",
         "solver=tiny optim@adversarial.optim=adamw schedule@adversarial.schedule=cosine",
-        "solver=tiny schedule=cosine schedule.total_updates=100 adversarial=none",
         "solver=tiny generate.bandwidths=[1,8] quantizer.dropout_choices=null num_threads=1",
         "solver=tiny adversarial=mpd adversarial.mpd.activation=ELU",
-        "solver=tiny adversarial=mpd adversarial.mpd.activation_params.negative_slope=0",
         "solver=tiny adversarial=msd adversarial.msd.activation_params={} "
         "adversarial.msd.pad_params=null",
         "solver=tiny adversarial=hifigan adversarial.msd.activation=ELU "
@@ -256,12 +247,6 @@ def test_what_is_right_as_yaml_is_judged_like_what_is_typed(
 
 def test_slurm_settings_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     names = ["PARTITION", "ACCOUNT", "QOS", "CONSTRAINT", "TIME", "MEM_GB", "CPUS"]
-    for name in names:
-        monkeypatch.delenv(f"SLURM_{name}", raising=False)
-    config = main.get_slurm_config()
-    assert config.partition is config.account is config.qos is config.constraint is None
-    assert (config.time, config.mem_per_gpu, config.cpus_per_gpu) == (1440, 40, 10)
-    assert config.srun_args == ["--kill-on-bad-exit=1"]
     values = ["gpu", "lab", "long", "a100|h100", "60", "8", "4"]
     for name, value in zip(names, values, strict=True):
         monkeypatch.setenv(f"SLURM_{name}", value)
