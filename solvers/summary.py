@@ -13,7 +13,7 @@ from torch import nn
 
 from adversarial_trainer.adversarial import AdversarialLoss
 from adversarial_trainer.models.encodec import EncodecModel
-from adversarial_trainer.registry import format_value
+from adversarial_trainer.registry import format_count, format_value
 
 
 class LineFormatter(flashy.Formatter):
@@ -113,7 +113,9 @@ def describe(
         f"{model.bandwidth_of(n):g}" for n in model.quantizer.supported_codebook_counts
     )
     size = format_value(model.cardinality)
-    lines.append(f"  quantizer: {model.total_codebooks} codebooks of {size}: {rates} kb/s")
+    lines.append(
+        f"  quantizer: {format_count(model.total_codebooks, 'codebook')} of {size}: {rates} kb/s"
+    )
     lines += [f"  decoder: {parameter_count(model.decoder)}", *_blocks(model.decoder)]
     if adversarial is None:
         lines.append("Discriminators: none")

@@ -1,4 +1,4 @@
-"""A function run in a forked process, which may die or have limits."""
+"""A function run in a forked process, which may die or have limits; and what processes are left."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import pickle
 import resource
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,3 +47,24 @@ def in_child(
     os.waitpid(pid, 0)
     assert content, f"{worker.__name__}{args} crashed, or took more than {seconds} s"
     return pickle.loads(content)
+
+
+def members(session: int) -> list[int]:
+    """Return the processes of a session that have not ended, by /proc."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, its_session = path.read_text().rpartition(")")[2].split()[:4]
+        except OSError:
+            continue
+        if int(its_session) == session and state != "Z":
+            found.append(int(path.parent.name))
+    return found
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
+    """Return when `condition()` holds; AssertionError if it does not within a time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

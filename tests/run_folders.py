@@ -13,6 +13,7 @@ import soundfile
 
 MakeRun = Callable[..., Path]  # the fixture `make_run`: `make_run_folder` in a new folder
 RATES = ("0.80kbps", "1.60kbps")
+CODEBOOK_USE = ("usage", "perplexity", "bitrate_efficiency", "entropy_bandwidth")
 
 
 def history(epochs: int, level: float = 1.0) -> list[dict[str, dict[str, float]]]:
@@ -44,16 +45,10 @@ def evaluation(offset: float = 0.0) -> dict[str, Any]:
     ):
         mean = offset + math.log2(rate)
         interval = {"mean": mean, "low": mean - 0.5, "high": mean + 0.5, "count": 3}
-        of_model = 0.5 if system == "model" else None
-        rows.append(
-            {
-                **{"system": system, "codebooks": codebooks},
-                **{"bandwidth": rate, "measured": measured},
-                "metrics": {"sisnr": interval, "mel": {**interval, "low": None, "high": None}},
-                **{"usage": of_model, "perplexity": of_model},
-                **{"bitrate_efficiency": of_model, "entropy_bandwidth": of_model},
-            }
-        )
+        means = {"sisnr": interval, "mel": {**interval, "low": None, "high": None}}
+        use = dict.fromkeys(CODEBOOK_USE, 0.5 if system == "model" else None)
+        rows.append({"system": system, "codebooks": codebooks, "bandwidth": rate,
+                     "measured": measured, "metrics": means, **use})  # fmt: skip
     return {
         "version": 1,
         "model": {"source": "run", "hash": "ab", "signature": "run", "epoch": 3},

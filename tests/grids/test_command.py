@@ -7,11 +7,10 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from children import wait_for
 from micro import MICRO, ROOT, command, dora_run, write_audio
 
 from adversarial_trainer.train import main
@@ -60,13 +59,6 @@ def table(output: str) -> dict[str, tuple[str, str]]:
 def starts(log: Path) -> int:
     """How many processes wrote to it."""
     return len(re.findall(r"^\$ .* -m dora ", log.read_text(), re.MULTILINE))
-
-
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 240
-    while not condition():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_the_same_experiments_as_dora_grid(tmp_path: Path) -> None:
@@ -121,7 +113,7 @@ def test_ctrl_c_ends_all_and_the_same_command_resumes(tmp_path: Path, audio: Pat
         stderr=subprocess.STDOUT,
     )
     try:
-        wait_for(lambda: logs[1].exists() and "Epoch 2 | 5/" in logs[1].read_text(), process)
+        wait_for(lambda: logs[1].exists() and "Epoch 2 | 5/" in logs[1].read_text())
     finally:
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=60)

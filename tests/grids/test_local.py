@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from children import members, wait_for
 from dora.conf import DoraConfig
 from dora.main import DecoratedMain
 from dora.xp import XP
@@ -128,13 +129,12 @@ def test_two_runners_do_not_share_a_folder(
     assert second.state() == "COMPLETED"
 
 
-@pytest.mark.parametrize("word", ["RUNNING", "PENDING", "COMPLETED", "FAILED", "UNKNOWN"])
-def test_states_of_a_run_that_slurm_had(tmp_path: Path, word: str) -> None:
-    """What SLURM runs is left to it."""
+def test_what_slurm_runs_is_left_to_it(tmp_path: Path) -> None:
     run = Script(tmp_path, "a", FINISH)
-    watcher = SimpleNamespace(get_state=lambda job_id, mode: word)
-    run.job = SimpleNamespace(job_id="12", watcher=watcher)  # type: ignore[assignment]
-    assert run.state() == ("RUNNING" if word in ("RUNNING", "PENDING") else "PENDING")
+    for word in ("RUNNING", "PENDING", "COMPLETED", "FAILED", "UNKNOWN"):
+        watcher = SimpleNamespace(get_state=lambda job_id, mode, word=word: word)
+        run.job = SimpleNamespace(job_id="12", watcher=watcher)  # type: ignore[assignment]
+        assert run.state() == ("RUNNING" if word in ("RUNNING", "PENDING") else "PENDING")
 
 
 RUNNER = """
@@ -152,8 +152,8 @@ CHILD = """
 import os, signal, subprocess, sys, time
 if "{folder}".endswith("b"):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-grandchild = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
-print(os.getpid(), grandchild.pid, flush=True)
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
+print(os.getpid(), flush=True)
 time.sleep(100)
 """
 
@@ -165,32 +165,18 @@ def test_an_interruption_ends_all_processes(tmp_path: Path) -> None:
     script = RUNNER.format(path=path, folder=str(tmp_path))
     runner = subprocess.Popen([sys.executable, "-c", script], start_new_session=True)
     runs = [Script(tmp_path, sig, "") for sig in "ab"]
-    wait_for(lambda: all(run.output.exists() and last_line(run)[0].isdigit() for run in runs))
-    pids = [int(pid) for run in runs for pid in last_line(run).split()]
+    wait_for(lambda: all(run.output.exists() and last_line(run).isdigit() for run in runs))
+    pids = [int(last_line(run)) for run in runs]  # each leads a session
     runner.send_signal(signal.SIGINT)
-    wait_for(lambda: not is_alive(pids[0]))
+    wait_for(lambda: pids[0] not in members(pids[0]))
     time.sleep(0.5)
     assert runner.poll() is None, "it waits for the second"
     runner.send_signal(signal.SIGINT)
     assert runner.wait(8) == 130
-    wait_for(lambda: not any(map(is_alive, pids)), seconds=5)
+    wait_for(lambda: not any(map(members, pids)))
     for run in runs:
         assert run.start(MAIN, {}) and run.process is not None, "nobody holds the lock"
         end_all([run.process])
-
-
-def wait_for(condition: Any, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rsplit(")")[-1].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 @pytest.fixture

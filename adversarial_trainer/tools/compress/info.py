@@ -7,6 +7,8 @@ import json
 from dataclasses import asdict
 from typing import Any, BinaryIO
 
+from adversarial_trainer.registry import format_count
+
 from .bitstream.reader import BitstreamReader
 from .jobs import open_input
 
@@ -84,7 +86,7 @@ def _format(facts: dict[str, Any]) -> str:
         "rate": f"{rates}, {facts['frame_rate']:.6g} frames/s",
         "channels": f"{header['channels']} -> {header['model_channels']} in the model",
         "length": f"{facts['seconds']:.3f} s, {length}",
-        "codes": f"{header['codebooks']} codebooks of {header['cardinality']}",
+        "codes": f"{format_count(header['codebooks'], 'codebook')} of {header['cardinality']}",
         "blocks": f"{facts['blocks']}, {facts['entropy_coded_blocks']} entropy coded",
         "size": f"{facts['total_bytes']} bytes, {facts['payload_bytes']} in codes and scales",
         "kb/s": f"{kbps['nominal']:.4g} nominal, {kbps['payload']:.4g} in the codes, "

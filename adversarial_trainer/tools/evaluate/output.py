@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from .results import CODEBOOK_USE, Results
 JSON = "evaluation.json"
 CSV = "evaluation.csv"
 PLOT = "rate_distortion.png"
-COLUMNS = 3  # of the plot
 
 
 def to_text(results: Results) -> str:
@@ -103,12 +101,10 @@ def draw_rate_distortion(results: Results, path: Path) -> None:
     """Write a PNG with a panel for each metric, a line for each system, and intervals."""
     from matplotlib.figure import Figure
 
-    columns = max(1, min(COLUMNS, len(results.metrics)))
-    lines = max(1, math.ceil(len(results.metrics) / columns))
-    figure = Figure(figsize=(3.6 * columns, 2.9 * lines), dpi=110, layout="constrained")
-    panels = figure.subplots(lines, columns, squeeze=False).flat
-    for (name, measure), axes in zip(results.metrics.items(), panels, strict=False):
-        for number, system in enumerate(results.systems):
+    figure = Figure((4 * len(results.metrics), 3), dpi=110, layout="constrained")
+    panels = figure.subplots(1, len(results.metrics), squeeze=False)[0]
+    for (name, measure), axes in zip(results.metrics.items(), panels, strict=True):
+        for system in results.systems:
             found = [(row.rate, row.metrics[name]) for row in results.rows_of(system)]
             found = [(rate, value) for rate, value in found if value.mean is not None]
             axes.errorbar(
@@ -116,18 +112,10 @@ def draw_rate_distortion(results: Results, path: Path) -> None:
                 [value.mean for _, value in found],
                 yerr=[value.half_width or 0.0 for _, value in found],
                 label=system,
-                marker="os"[number % 2],
-                markersize=4,
-                linewidth=1.3,
+                marker="o",
                 capsize=3,
             )
-        axes.set_title(f"{measure.title} ({measure.good} is better)", fontsize=9)
-        axes.set_ylabel(measure.unit, fontsize=8)
-        axes.set_xlabel("kb/s", fontsize=8)
-        axes.tick_params(labelsize=7)
+        axes.set(title=f"{measure.title} {measure.arrow}", xlabel="kb/s", ylabel=measure.unit)
         axes.grid(alpha=0.3)
-        if len(results.systems) > 1:
-            axes.legend(fontsize=7)
-    for axes in figure.axes[len(results.metrics) :]:
-        axes.set_axis_off()
+        axes.legend()
     figure.savefig(path, format="png")

@@ -16,6 +16,7 @@ from torch import nn
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.models.pretrained import Codec
 from adversarial_trainer.modules.norm import fold_weight_norm
+from adversarial_trainer.registry import format_count
 
 ENCODER, DECODER = "encoder.onnx", "decoder.onnx"
 NAMES = (ENCODER, DECODER)
@@ -77,7 +78,8 @@ def write(codec: Codec, folder: Path, bandwidth: float | None = None) -> list[st
     model = codec.model
     count = model.total_codebooks if bandwidth is None else model.codebooks_of(bandwidth)
     _export(codec, count, folder)
-    told = f"encoder: {count} codebooks, {model.bandwidth_of(count):g} kb/s; opset {OPSET}"
+    codebooks = format_count(count, "codebook")
+    told = f"encoder: {codebooks}, {model.bandwidth_of(count):g} kb/s; opset {OPSET}"
     if importlib.util.find_spec("onnxruntime") is None:
         return [told, "not checked: pip install onnxruntime"]
     difference, share = largest_difference(model, folder, count)

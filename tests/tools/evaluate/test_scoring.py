@@ -8,12 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from children import members, wait_for
 from scipy import stats
 
 from adversarial_trainer.tools.evaluate import get_scorer
@@ -76,11 +76,7 @@ def test_two_processes_give_the_same_numbers_and_pass_errors_on() -> None:
     with pytest.raises(ValueError, match=r"\[1, 1, 16000\].*\[1, 1, 15999\]"):
         list(score_in_processes(SCORER, broken, 1))
     assert not multiprocessing.active_children()
-
-
-@pytest.mark.slow
-def test_a_process_that_dies_is_an_error_and_no_hang() -> None:
-    """As by the out-of-memory killer, or a crash in a package."""
+    # One that dies, as by the out-of-memory killer, is an error and no hang.
     scores = score_in_processes(SCORER, tasks(50), 1)
     next(scores)
     (process,) = multiprocessing.active_children()
@@ -88,26 +84,6 @@ def test_a_process_that_dies_is_an_error_and_no_hang() -> None:
     with pytest.raises(ChildProcessError, match=r"died .*\d.wav"):
         list(scores)
     assert not multiprocessing.active_children()
-
-
-def members(session: int) -> list[int]:
-    """Processes of a session, by /proc."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, _, its_session = path.read_text().rpartition(")")[2].split()[:4]
-        except OSError:
-            continue
-        if int(its_session) == session and state != "Z":
-            found.append(int(path.parent.name))
-    return found
-
-
-def wait_until(done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not done() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert done()
 
 
 @pytest.mark.slow
@@ -123,7 +99,7 @@ def test_no_process_is_left_behind(run: Path, signum: signal.Signals) -> None:
     )
     try:
         # It, two workers, and Python's tracker of their semaphores.
-        wait_until(lambda: len(members(process.pid)) >= 4)
+        wait_for(lambda: len(members(process.pid)) >= 4)
         time.sleep(1)
         if signum == signal.SIGINT:
             os.killpg(process.pid, signum)
@@ -132,7 +108,7 @@ def test_no_process_is_left_behind(run: Path, signum: signal.Signals) -> None:
         _, err = process.communicate(timeout=60)
         if signum == signal.SIGINT:
             assert process.returncode == 130 and "Traceback" not in err, err[-2000:]
-        wait_until(lambda: not members(process.pid))
+        wait_for(lambda: not members(process.pid))
     finally:
         for pid in members(process.pid):
             os.kill(pid, signal.SIGKILL)

@@ -90,7 +90,7 @@ def test_a_run_by_the_command_and_its_cards_code(
 ) -> None:
     argv = ["export", str(run), str(tmp_path / "codec"), "--format", "onnx", "--bandwidth", "0.2"]
     assert main(argv) == 0
-    assert "encoder: 1 codebooks, 0.2 kb/s; opset 20" in capsys.readouterr().out
+    assert "encoder: 1 codebook, 0.2 kb/s; opset 20" in capsys.readouterr().out
     monkeypatch.chdir(tmp_path)
     names: dict = {}
     card = (tmp_path / "codec" / "README.md").read_text()
