@@ -104,8 +104,7 @@ def table(cluster: Cluster) -> str:
             result.result()
     cluster.grid("-i", "0.05")  # until all have ended
     # Dora reads histories before states: the last table may lack a last epoch.
-    table = cluster.grid("--no_monitoring")
-    return table
+    return cluster.grid("--no_monitoring")
 
 
 def row(cluster: Cluster, table: str, name: str) -> str:

@@ -172,7 +172,7 @@ class Discriminators(nn.Module):
     """All sub-discriminators of one family.
 
     Args:
-        name: of the family, as in `config/discriminator`.
+        name: msstftd, mpd or msd.
         channels: of the audio.
         options: the node of that name, complete.
     """
@@ -183,18 +183,15 @@ class Discriminators(nn.Module):
         self.downsample: nn.Module | None = None
         subs: Sequence[nn.Module]
         if name == "msstftd":
-            if o.pop("sep_channels"):
-                raise ValueError("The plain MS-STFT discriminator has no sep_channels=true.")
+            assert not o.pop("sep_channels")
             sizes = zip(o.pop("n_ffts"), o.pop("hop_lengths"), o.pop("win_lengths"), strict=True)
             subs = [STFTDiscriminator(*size, channels, **o) for size in sizes]
         elif name == "mpd":
             subs = [PeriodDiscriminator(period, channels, **o) for period in o.pop("periods")]
-        elif name == "msd":
+        else:
             factor = o.pop("downsample_factor")
             self.downsample = nn.AvgPool1d(2 * factor, factor, padding=factor)
             subs = [ScaleDiscriminator(norm, channels, **o) for norm in o.pop("scale_norms")]
-        else:
-            raise ValueError(f"No plain discriminator {name!r}. Choices: msstftd, mpd, msd.")
         self.discriminators = nn.ModuleList(subs)
 
     def forward(self, x: Tensor) -> Output:
