@@ -6,18 +6,9 @@ from adversarial_trainer.registry import get_registry
 
 from .ema import ModuleEMA
 from .options import keep_options
-from .schedules import ConstantSchedule, CosineSchedule, ExponentialSchedule, Schedule
+from .schedules import Schedule
 
 OPTIMIZERS = get_registry("optimizer")
 SCHEDULES = get_registry("schedule")
 
-__all__ = [
-    "OPTIMIZERS",
-    "SCHEDULES",
-    "ConstantSchedule",
-    "CosineSchedule",
-    "ExponentialSchedule",
-    "ModuleEMA",
-    "Schedule",
-    "keep_options",
-]
+__all__ = ["OPTIMIZERS", "SCHEDULES", "ModuleEMA", "Schedule", "keep_options"]

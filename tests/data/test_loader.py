@@ -1,9 +1,3 @@
-import os
-import signal
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -14,7 +8,6 @@ from adversarial_trainer.data import (
     FixedBatches,
     SegmentDataset,
     TrainBatches,
-    save_manifest,
     scan,
 )
 
@@ -117,60 +110,8 @@ def test_fixed_batches_are_the_same_each_time(dataset: SegmentDataset) -> None:
     assert [len(batch) for batch in first] == [3, 3, 4] and len(loader) == 3
 
 
-def test_a_file_that_breaks_is_reported_once_by_the_main_process(
-    metas: list[AudioMeta], tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    missing = AudioMeta(str(tmp_path / "gone.wav"), 50.0, RATE)
-    dataset = SegmentDataset([*metas, missing], 0.01, RATE, 1)
-    loader = TrainBatches(dataset, 8, 4, 2)
-    batches = list(loader)
-    loader.close()
-    skipped = sum(len(info.skipped) for batch in batches for info in batch.infos)
-    assert loader.skips.counts == {missing.path: skipped} and skipped > 10
-    assert caplog.text.count("gone.wav") == 1
-    loader = TrainBatches(SegmentDataset([missing], 0.1, RATE, 1), 1, 1, 1)
-    with pytest.raises(RuntimeError, match="gone.wav"):
-        next(iter(loader))
-    loader.close()
-
-
 def test_fewer_items_than_processes(dataset: SegmentDataset) -> None:
     with pytest.raises(ValueError, match="batch_size=3 .*number, 4"):
         TrainBatches(dataset, 3, 5, rank=0, world_size=4)
     with pytest.raises(ValueError, match="10 segments are too few for 11"):
         FixedBatches(dataset, 10, 16, rank=0, world_size=11)
-
-
-SIGNALS = [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT]
-SCRIPT = """
-import signal, sys
-from adversarial_trainer.data import SegmentDataset, TrainBatches, load_manifest
-seen = set()
-for number in map(int, sys.argv[2:]):
-    signal.signal(number, lambda number, frame: seen.add(number))
-loader = TrainBatches(SegmentDataset(load_manifest(sys.argv[1]), 0.01, 24000, 1), 4, 100_000, 2)
-after = 0
-for batch in loader:
-    print("batch", flush=True)
-    after += len(seen) == len(sys.argv) - 2
-    if after == 40:
-        break
-print("went on", flush=True)
-"""
-
-
-def test_workers_outlive_signals_to_the_whole_job(metas: list[AudioMeta], tmp_path: Path) -> None:
-    """SLURM's warnings go to every process; the trainer still needs batches to end its step."""
-    save_manifest(tmp_path / "m.jsonl", metas)
-    process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(tmp_path / "m.jsonl"), *(str(int(s)) for s in SIGNALS)],
-        env=os.environ | {"PYTHONPATH": str(Path(audio.__file__).parents[2])},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-    )  # fmt: skip
-    assert process.stdout is not None and process.stdout.readline() == "batch\n"
-    for number in SIGNALS:
-        os.killpg(process.pid, number)
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == 0 and out.endswith("went on\n"), out
-    with pytest.raises(ProcessLookupError):  # no worker stays
-        os.killpg(process.pid, signal.SIGKILL)

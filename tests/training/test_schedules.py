@@ -10,12 +10,11 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR
 
-from adversarial_trainer.training import (
-    SCHEDULES,
+from adversarial_trainer.training import SCHEDULES, Schedule
+from adversarial_trainer.training.schedules import (
     ConstantSchedule,
     CosineSchedule,
     ExponentialSchedule,
-    Schedule,
 )
 
 Make = Callable[[torch.optim.Optimizer], Schedule]

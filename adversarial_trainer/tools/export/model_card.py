@@ -5,7 +5,6 @@ Facts in it have no paths, which contain names of people and machines.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +55,6 @@ def model_card(
         front=yaml.safe_dump(front, sort_keys=False),
         kind={1: "mono", 2: "stereo"}.get(model.channels, f"{model.channels} channels"),
         sizes={k: sum(p.numel() for p in half.parameters()) / 1e6 for k, half in halves.items()},
-        metrics={k: v for k, v in facts.get("metrics", {}).items() if k != "duration"},
         config=OmegaConf.to_yaml(OmegaConf.masked_copy(codec.cfg, keys), resolve=True),
     )
 
@@ -64,16 +62,11 @@ def model_card(
 def facts_of(codec: Codec) -> dict[str, Any]:
     """Return JSON values, those that are known.
 
-    They are `signature`, `epoch`, `updates`, `commit`, `metrics`, `evaluation` and `data`; for an
+    They are `signature`, `epoch`, `updates`, `commit`, `evaluation` and `data`; for an
     export those that were written into it.
     """
     names = ("signature", "epoch", "updates", "commit", "evaluation", "data")
     facts = {name: codec.info.get(name) for name in names}
-    facts["metrics"] = {
-        name: value
-        for name, value in (codec.info.get("metrics") or {}).items()
-        if "/" not in name and isinstance(value, int | float) and math.isfinite(value)
-    }
     folder = codec.info.get("folder")
     if folder is not None:  # of a run
         *_, last = [{}, *starts(folder)]

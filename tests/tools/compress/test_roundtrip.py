@@ -107,8 +107,6 @@ def test_salvage_keeps_the_time() -> None:
     starts, whole = blocks_at(data), decode(coded, data)
     damaged = bytearray(data)
     damaged[starts[2] + 30] ^= 1
-    with pytest.raises(FormatError, match="wrong CRC, at byte"):
-        decode(coded, bytes(damaged))
     y = decode(coded, bytes(damaged), salvage=True)
     assert y.shape == whole.shape
     assert torch.equal(y[:, :31_000], whole[:, :31_000])

@@ -115,15 +115,8 @@ def test_copies_and_leaks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_small_folders_and_wrong_calls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "notes.txt").write_text("")
-    for argv, said in [
-        ((tmp_path / "nowhere",), "no such folder"),
-        ((tmp_path,), "no audio file in the folder, but 1 others"),
-        ((tmp_path / "notes.txt",), "a file; give a folder"),
-    ]:
-        assert main(["doctor", *map(str, argv)]) == 2
-        out, err = capsys.readouterr()
-        assert out == "" and said in err
+    assert main(["doctor", str(tmp_path)]) == 2
+    assert "no audio file in the folder, but 0 others" in capsys.readouterr().err
     soundfile.write(tmp_path / "a.wav", nasty.sound(1), nasty.RATE)
     status, report = as_json(capsys, tmp_path)
     assert status == 1 and files_of(report) == {"few files": [{"a.wav"}]}

@@ -11,8 +11,7 @@ from scipy import signal
 
 from adversarial_trainer.audio import resample
 from adversarial_trainer.data import demo
-from adversarial_trainer.tools.doctor import AudioFile
-from adversarial_trainer.tools.doctor.stats import examine_file
+from adversarial_trainer.tools.doctor.stats import AudioFile, examine_file
 
 RATE = 24_000
 
