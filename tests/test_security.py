@@ -97,7 +97,7 @@ def test_lines_of_manifests_have_a_limit(tmp_path: Path) -> None:
 
 def test_odd_lines_of_manifests(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
-    fields: list[dict[str, Any]] = [{"path": "a\0b"}, {"path": ["a"]}, {"duration": 10**400}]
+    fields: list[dict[str, Any]] = [{"path": ["a"]}, {"duration": 10**400}]
     fields += [{"duration": "9" * 1_000_000}, {"sample_rate": 1.5}, {"amplitude": []}]
     lines = [json.dumps({**LINE, **field}) for field in fields]
     lines += ["[" * 1_000_000, '{"a":' * 100_000, "9" * 10_000, "\x00", "\ud800", "NaN"]

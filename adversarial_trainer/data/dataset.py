@@ -69,10 +69,6 @@ class SegmentDataset:
         seed: int = 0,
     ) -> None:
         self.length = round(segment_duration * sample_rate)
-        if self.length < 1:
-            raise ValueError(
-                f"segment_duration={segment_duration} s is less than a sample at {sample_rate} Hz"
-            )
         self.sample_rate = sample_rate
         self.channels = channels
         self.seed = seed

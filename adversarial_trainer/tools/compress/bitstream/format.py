@@ -129,11 +129,10 @@ class Header:
         names = [field.name for field in fields(cls)]
         try:
             values = json.loads(text)
-            return cls(**{name: values[name] for name in names})  # later versions may add keys
-        except FormatError:
-            raise
+            known = {name: values[name] for name in names}  # later versions may add keys
         except (LookupError, RecursionError, TypeError, ValueError) as error:
             raise FormatError(f"the header is no JSON object with {', '.join(names)}") from error
+        return cls(**known)
 
 
 class Block(NamedTuple):
