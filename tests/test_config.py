@@ -223,17 +223,6 @@ def test_what_changes_the_result_is_in_the_signature() -> None:
     assert len({signature(), *map(signature, changes)}) == len(changes) + 1
 
 
-def test_what_is_not_selected_is_no_part_of_a_run() -> None:
-    usual = main.find_xp(["solver=tiny"]).cfg
-    both = main.find_xp(
-        ["solver=tiny", "adversarial.discriminators=[msstftd,mpd]", "adversarial.mpd.filters=3"]
-    )
-    assert both.cfg.adversarial.mpd.filters == 3 and ["adversarial.mpd.filters", 3] in both.delta
-    assert set(usual.loss) == {"msspec"} and set(usual.losses) >= {"adv", "l1", "msspec"}
-    assert set(usual.evaluate.metrics) == {"sisnr", "mel", "stft"}
-    assert "pesq" not in usual.evaluate and "mel" not in usual.losses
-
-
 def test_settings_of_what_is_not_selected_are_named() -> None:
     cfg = main.find_xp(["solver=tiny"]).cfg
     keys = ["adversarial.mpd.filters", "loss.mel.n_mels", "evaluate.pesq.num_files", "losses.mel"]

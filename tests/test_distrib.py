@@ -8,6 +8,7 @@ from ranks import run_ranks
 from torch import Tensor, nn
 
 from adversarial_trainer import distrib
+from adversarial_trainer.adversarial import FeatureMatchingLoss
 
 SIZES = [3, 5]
 
@@ -43,6 +44,14 @@ def gradients(rank: int | None) -> dict[str, Tensor | None]:
         assert net.on_rank_1.grad is None
     distrib.average_gradients(net.parameters(), len(x))
     return {name: p.grad for name, p in net.named_parameters()}
+
+
+def relative_loss(rank: int | None) -> Tensor:
+    """Relative feature matching, whose magnitudes are of all ranks' items; summed over items."""
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(2, sum(SIZES), 4, dtype=torch.float64, generator=generator)
+    fake, real = maps if rank is None else maps.split(SIZES, 1)[rank]
+    return len(fake) * FeatureMatchingLoss(relative=True)([fake], [real])
 
 
 def mismatch(rank: int) -> str:
@@ -81,6 +90,7 @@ def worker(rank: int) -> dict:
         "facts": (distrib.rank(), distrib.world_size(), distrib.is_rank_zero()),
         "distributed": distrib.is_distributed(),
         "gradients": gradients(rank),
+        "relative": relative_loss(rank),
         "module": named_tensors(net),
         "sum": distrib.all_reduce(torch.tensor([1, rank])),
         "any": distrib.any_true([False, rank == 1, torch.tensor(True)]),
@@ -111,6 +121,9 @@ def test_gradients_of_uneven_batches_are_the_whole_batchs(outcomes: list[dict]) 
     # What has no gradient anywhere keeps none: else Adam would decay it.
     for grads in (alone, first, second):
         assert grads["nowhere"] is None and grads["frozen"] is None
+    torch.testing.assert_close(
+        sum(outcome["relative"] for outcome in outcomes), relative_loss(None)
+    )
 
 
 def test_models_that_differ_are_named_and_do_not_hang() -> None:

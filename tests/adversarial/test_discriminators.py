@@ -129,12 +129,6 @@ def test_equals_the_plain_one(name, options):
     torch.testing.assert_close(disc(x), plain(x), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("pad", ["ReflectionPad1d", "ReplicationPad1d", "ZeroPad1d"])
-def test_pads_of_one_sample(pad):
-    disc = ScaleDiscriminator(pad=pad, filters=4, max_filters=8)
-    assert disc(torch.ones(1, 1, 1))[0].shape == (1, 1, 1)
-
-
 @pytest.mark.parametrize("length", [2048, 3001, 7000])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_msstftd_equals_the_published_encodec(length, channels):

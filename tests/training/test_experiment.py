@@ -14,7 +14,7 @@ from micro import ROOT
 
 from adversarial_trainer.train import main
 from adversarial_trainer.training.config_files import check_config_files
-from adversarial_trainer.training.experiment import dora_command, exit_with_error
+from adversarial_trainer.training.experiment import dora_command
 
 ADVERSARIAL = "hifigan, mpd, msd, "
 
@@ -132,17 +132,6 @@ def test_dora_dir_on_the_command_line(tmp_path: Path) -> None:
     assert xp.link.history_file.parent == xp.folder
     assert not xp.folder.exists()  # asking makes nothing
     assert main.get_xp(["solver=tiny"]).folder == usual.folder
-
-
-def test_only_rank_zero_prints(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for rank, printed in (("1", ""), ("0", "error: several lines\n")):
-        for name, value in (("RANK", rank), ("LOCAL_RANK", rank), ("WORLD_SIZE", "2")):
-            monkeypatch.setenv(name, value)
-        with pytest.raises(SystemExit, match="2"):
-            exit_with_error("several\nlines")
-        assert capsys.readouterr().err == printed
 
 
 @pytest.mark.parametrize("slip", ["optim.lr=-1", "quantizer.n_q=0", "checkpoint.best=x"])
