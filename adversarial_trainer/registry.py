@@ -94,7 +94,8 @@ class Registry(dict[str, Callable[..., Any]]):
     def get_class(self, name: str) -> Callable[..., Any]:
         """Return the class behind `name`; ValueError lists the choices for an unknown one."""
         if not isinstance(name, str) or name not in self:
-            raise unknown_name(self.kind, name, self)
+            own = "A class of your own needs -P PACKAGE or DORA_PACKAGE."
+            raise ValueError(f"{unknown_name(self.kind, name, self)} {own}")
         return self[name]
 
     def build(self, name: str, /, **params: Any) -> Any:

@@ -60,7 +60,10 @@ def project_main(module: str) -> TrainMain:
     package = module.rpartition(".")[0]
     folders = [_config_folder(__package__)]
     if package != __package__:
-        import_modules(package, skip=[module])
+        try:
+            import_modules(package, skip=[module])
+        except ValueError as exc:  # a name that is registered twice
+            exit_with_error(exc)
         folders.append(_config_folder(package))
         _add_to_search_path(folders[-1])
 

@@ -38,6 +38,7 @@ def test_builds_by_name() -> None:
 def test_an_unknown_name(name: Any, shown: str) -> None:
     """Lists too, as in `adversarial.discriminators=[[mpd]]`."""
     hint = r" Did you mean alpha\?" if name == "alhpa" else ""
+    hint += " A class of your own needs -P PACKAGE or DORA_PACKAGE."
     with pytest.raises(ValueError, match=f"^Unknown part {shown}. Choices: alpha, zeta.{hint}$"):
         PARTS.build(name)
 

@@ -198,6 +198,10 @@ def test_a_run_goes_on_when_its_data_has_moved(
     argv = command(tmp_path, new, *more)
     if not named:
         (folder,) = (tmp_path / "xps").iterdir()
+        checkpoint = (folder / "checkpoint.th").rename(tmp_path / "aside")
+        shutil.rmtree(main.init_xp(main.get_xp(argv)).folder)
+        assert "A new run" not in capsys.readouterr().err  # it never began
+        checkpoint.rename(folder / "checkpoint.th")
         xp = main.init_xp(main.get_xp(argv))
         assert f"A new run begins. {folder.name} differs" in capsys.readouterr().err
         shutil.rmtree(xp.folder)

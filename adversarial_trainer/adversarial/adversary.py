@@ -15,6 +15,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 from adversarial_trainer.adversarial.discriminators.base import (
     MultiDiscriminator,
     MultiDiscriminatorOutputType,
+    describe,
 )
 
 SubDiscriminator = Callable[[Tensor], MultiDiscriminatorOutputType]
@@ -47,7 +48,7 @@ def call_adversary(adversary: nn.Module, x: Tensor) -> MultiDiscriminatorOutputT
     if not (_is_list(output, 2) and _is_list(output[0]) and _is_list(output[1], len(output[0]))):
         raise ValueError(
             "The adversary must return a list of logits and a list of as many lists of feature "
-            f"maps, got {_describe(output)}."
+            f"maps, got {describe(output)}."
         )
     logits, fmaps = output
     return [_at_least_float32(x) for x in logits], fmaps
@@ -59,12 +60,6 @@ def _at_least_float32(x: Tensor) -> Tensor:
 
 def _is_list(value: Any, length: int | None = None) -> bool:
     return isinstance(value, list | tuple) and 0 < len(value) == (length or len(value))
-
-
-def _describe(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(_describe(item) for item in value)}]"
-    return type(value).__name__
 
 
 def check_optimizer(optimizer: torch.optim.Optimizer, adversary: nn.Module) -> None:

@@ -103,9 +103,12 @@ class Balancer:
             Sum of the losses times the weights that were in effect, 0-dim, detached, without
             penalty.
         """
-        for name in losses:
+        for name, loss in losses.items():
             if name not in self.weights:
                 raise unknown_name("loss", name, self.weights)
+            if not isinstance(loss, Tensor) or loss.numel() != 1:
+                shape = list(getattr(loss, "shape", ())) or type(loss).__name__
+                raise ValueError(f"Loss {name!r} must be a 0-dim tensor, got {shape}.")
         self.metrics = {}
         combined, effective = torch.zeros_like(input), input.new_zeros(())
         names = [name for name in self._sums if name in losses]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from abc import ABC, abstractmethod
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from adversarial_trainer.audio import resample
 from adversarial_trainer.modules.spectral import check_pair
 
 
-class Metric(nn.Module):
+class Metric(nn.Module, ABC):
     """Metric of reconstructions: `metric(fake, real)`, `[B, C, T], [B, C, T] -> [B]`, without
     gradient.
 
@@ -38,11 +39,17 @@ class Metric(nn.Module):
     @torch.no_grad()
     def forward(self, fake: Tensor, real: Tensor) -> Tensor:
         check_pair(fake, real)
-        return self.measure(fake, real)
+        values = self.measure(fake, real)
+        if values.shape != fake.shape[:1]:
+            expected = f"a value for each item, [{len(fake)}]"
+            raise ValueError(
+                f"{type(self).__name__}: expected {expected}, got {list(values.shape)}."
+            )
+        return values
 
+    @abstractmethod
     def measure(self, fake: Tensor, real: Tensor) -> Tensor:
         """Return the values `[B]` for `fake` and `real` of equal shapes."""
-        raise NotImplementedError
 
 
 class PackageMetric(Metric):
@@ -84,6 +91,6 @@ class PackageMetric(Metric):
         scores = [self.score(f, r) for f, r in zip(fakes, reals, strict=True)]
         return torch.tensor(scores, dtype=torch.float32, device=fake.device)
 
+    @abstractmethod
     def score(self, fake: np.ndarray, real: np.ndarray) -> float:
         """Return the value of a clip, float64 `[T]` at `rate` Hz; NaN where it has none."""
-        raise NotImplementedError

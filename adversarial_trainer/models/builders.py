@@ -38,7 +38,7 @@ def naming(key: str, params: Mapping[str, Any] | None = None) -> Iterator[None]:
     except ConfigError:
         raise
     # torch reports an argument that it cannot take in any of these ways.
-    except (ArithmeticError, RuntimeError, TypeError, ValueError) as exc:
+    except (ArithmeticError, AttributeError, RuntimeError, TypeError, ValueError) as exc:
         text = str(exc).partition("\n")[0]
         text = text if len(text) <= 300 else f"{text[:300]}..."
         if not text.startswith(key):

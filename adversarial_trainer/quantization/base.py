@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from operator import index
 from typing import Any, SupportsIndex
@@ -32,7 +33,7 @@ class QuantizedResult:
     update: Any = None
 
 
-class BaseQuantizer(nn.Module):
+class BaseQuantizer(nn.Module, ABC):
     """Interface of a quantizer of latents `[B, D, T]`.
 
     In a training loop, call `result = quantizer(x, frame_rate)`, then the backward and the
@@ -44,12 +45,12 @@ class BaseQuantizer(nn.Module):
 
     discrete = True
 
+    @abstractmethod
     def forward(self, x: torch.Tensor, frame_rate: float) -> QuantizedResult:
         """Quantize `x` `[B, D, T]`; `frame_rate` in frames a second gives the bandwidth.
 
         Changes nothing but the random generator.
         """
-        raise NotImplementedError
 
     def update(self, result: QuantizedResult) -> dict[str, torch.Tensor]:
         """Learn what is not learned by gradient from a training forward's `result`.
@@ -59,32 +60,32 @@ class BaseQuantizer(nn.Module):
         """
         return {}
 
+    @abstractmethod
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         """Codes `[B, K, T]` of `x` `[B, D, T]`, with the active number of codebooks."""
-        raise NotImplementedError
 
+    @abstractmethod
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
         """Latents `[B, D, T]` of `codes` `[B, K, T]`, any K from 1 to `total_codebooks`."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def total_codebooks(self) -> int:
         """Number of codebooks there are."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def num_codebooks(self) -> int:
         """Number of codebooks in use, at most `total_codebooks`."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def cardinality(self) -> int:
         """Number of values that a code can take."""
-        raise NotImplementedError
 
+    @abstractmethod
     def set_num_codebooks(self, n: int) -> None:
         """Use the first `n` codebooks, `1 <= n <= total_codebooks`."""
-        raise NotImplementedError
 
     @property
     def initialised(self) -> bool:

@@ -36,6 +36,7 @@ from submitit.core.utils import FailedJobError
 
 from adversarial_trainer.models.builders import flatten, to_params
 from adversarial_trainer.models.pretrained import find_run
+from adversarial_trainer.models.pretrained.weights import CHECKPOINT
 from adversarial_trainer.registry import unknown_name
 
 from .config_files import check_config_files
@@ -93,8 +94,8 @@ class TrainMain(HydraMain):
     ) -> None:
         self.check = check
         self.command = dora_command()
-        store_families(folders)
         try:
+            store_families(folders)
             for folder in folders:
                 check_config_files(folder)
             super().__init__(
@@ -169,6 +170,8 @@ class TrainMain(HydraMain):
                 raise ValueError("show=true trains nothing: leave out --clear and -d.")
             if line.command == "run" and not xp.cfg.show and get_distrib_spec().rank == 0:
                 check_not_locked(xp.folder)
+            if line.command == "run":  # Dora makes it next
+                (self.dora.dir / self.dora.shep.by_id).mkdir(parents=True, exist_ok=True)
         except UnknownKeyError as exc:
             typed = [arg.lstrip("+").partition("=")[0] for arg in xp.argv]
             key = next((name for name in typed if name.startswith(exc.key)), exc.key)
@@ -260,10 +263,11 @@ def _tell_of_moved_data(xp: XP) -> None:
         keys = {arg: arg.lstrip("+").partition("=")[0] for arg in argv}
         return {arg for arg, key in keys.items() if not (is_data(key) or xp.dora.is_excluded(key))}
 
-    others = [] if xp.folder.exists() else xp.folder.parent.glob("*/.argv.json")
+    others = [] if xp.folder.exists() else xp.folder.parent.glob(f"*/{CHECKPOINT}")
     for path in others:
-        with suppress(ValueError):  # it is being written
-            if but_for_data(json.loads(path.read_text())) == but_for_data(xp.argv):
+        with suppress(OSError, ValueError):  # it has no command line
+            argv = json.loads(path.with_name(".argv.json").read_text())
+            if but_for_data(argv) == but_for_data(xp.argv):
                 told = (
                     f"A new run begins. {path.parent.name} differs from it in the data's place only"
                 )

@@ -13,9 +13,13 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, ListConfig, open_dict
 
+from adversarial_trainer.adversarial import AdversarialLoss
 from adversarial_trainer.adversarial.discriminators import DISCRIMINATORS
 from adversarial_trainer.losses import LOSSES
 from adversarial_trainer.metrics import METRICS
+from adversarial_trainer.registry import parameter_names
+
+from .schema import Adversarial, Evaluate
 
 # Config node that the files name in their defaults; made here, as it lists what is registered.
 NODE = "_families"
@@ -32,7 +36,17 @@ def store_families(folders: Sequence[Path]) -> None:
 
     Args:
         folders: of the configuration.
+
+    Raises:
+        ValueError: a name is also that of another key beside it.
     """
+    for registry, keys in (
+        (DISCRIMINATORS, [*parameter_names(AdversarialLoss), *parameter_names(Adversarial)]),
+        (LOSSES, ["adv", "feat", "penalty"]),
+        (METRICS, parameter_names(Evaluate)),
+    ):
+        for name in registry.keys() & keys:
+            raise ValueError(f"{registry.kind} {name!r}: there is another key of that name.")
     store = ConfigStore.instance()
     discriminators = [{f"optional /discriminator@{name}": name} for name in DISCRIMINATORS]
     store.store(group="adversarial", name=NODE, node={"defaults": discriminators})

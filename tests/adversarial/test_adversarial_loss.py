@@ -11,6 +11,7 @@ from torch.nn.utils.parametrizations import _SpectralNorm
 from adversarial_trainer.adversarial import (
     DISCRIMINATORS,
     FeatureMatchingLoss,
+    MultiDiscriminator,
     get_adv_criterion,
     get_fake_criterion,
     get_real_criterion,
@@ -224,6 +225,17 @@ def test_bfloat16_logits_are_averaged_in_float32():
 def test_adversary_that_returns_something_else(broken, message):
     with pytest.raises(ValueError, match=message):
         wrap(Own(broken)).train_adv(*audio())
+
+
+@pytest.mark.parametrize(
+    "broken, message", [(lambda z: z, "got Tensor"), (lambda z: (z, z), r"got \[Tensor, Tensor\]")]
+)
+def test_sub_discriminator_that_returns_something_else(broken, message):
+    adversary = MultiDiscriminator()
+    adversary.discriminators = nn.ModuleList([Own(broken)])
+    for call in (wrap(adversary).train_adv, lambda fake, real: adversary(real)):
+        with pytest.raises(ValueError, match=f"sub1 must return logits and a list.*{message}"):
+            call(*audio())
 
 
 def test_empty_logits_are_left_out():

@@ -1,10 +1,13 @@
 """Code that was written for AudioCraft: by a changed import it gives the same, or one line."""
 
 import inspect
+import re
+from copy import deepcopy
 
 import pytest
 import torch
 from adversaries import audio, build, wrap
+from micro import ROOT
 from torch import nn
 
 from adversarial_trainer import adversarial
@@ -154,3 +157,27 @@ def test_what_cannot_train_is_refused():
     for parameter in [*adversary.parameters()][1:]:
         parameter.requires_grad_(False)
     adversarial.AdversarialLoss(adversary, some, *criteria)  # the others are frozen
+
+
+def test_the_loop_of_the_page_trains_all_parts():
+    page = (ROOT / "docs" / "from_audiocraft.md").read_text()
+    (code,) = [
+        block
+        for block in re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
+        if "step" in block
+    ]
+    before, loop = code.split("model.train()\n")
+    torch.manual_seed(0)
+    names: dict = {}
+    exec(before, names)
+    parts = [names["model"], names["adversary"]]
+    states = [deepcopy(part.state_dict()) for part in parts]
+    with pytest.raises(RuntimeError, match=r"quantizer\.update\(result\) after the optimizer"):
+        names["model"].eval().encode(torch.zeros(1, 1, 800))
+    exec("model.train()\n" + loop, names)
+    for part, state in zip(parts, states, strict=True):
+        same = [key for key, value in part.state_dict().items() if torch.equal(value, state[key])]
+        assert not [key for key in same if not key.endswith((".window", "conv_post.conv.bias"))], (
+            same
+        )
+    assert names["codes"].shape == (2, 4, 200)

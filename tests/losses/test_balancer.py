@@ -167,6 +167,9 @@ def test_errors() -> None:
     y = torch.ones(1, requires_grad=True)
     with pytest.raises(ValueError, match="'mel'.*a, b, c"):
         Balancer(WEIGHTS).backward({"mel": y.sum()}, y)
+    for loss, shown in {y.expand(2): r"\[2\]", None: "NoneType"}.items():
+        with pytest.raises(ValueError, match=f"Loss 'a' must be a 0-dim tensor, got {shown}"):
+            Balancer(WEIGHTS).backward({"a": loss}, y)  # type: ignore[dict-item]
     with pytest.raises(ValueError, match="'a'.*-1"):
         Balancer({"a": -1.0})
     for key, value in {"ema_decay": 1.5, "total_norm": -1.0}.items():

@@ -12,7 +12,9 @@ import torch
 from micro import make_cfg, make_solver
 from omegaconf import OmegaConf
 
+from adversarial_trainer.metrics import SISNRMetric
 from adversarial_trainer.models.builders import flatten
+from adversarial_trainer.quantization import QUANTIZERS, BaseQuantizer
 from adversarial_trainer.train import main
 from adversarial_trainer.training.devices import get_device
 from solvers import check_config
@@ -213,6 +215,20 @@ def test_a_metric_whose_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "pystoi", None)
     with pytest.raises(ValueError, match=r"^evaluate.metrics.stoi: .* pip install pystoi"):
         check_config(make_cfg("evaluate.metrics.stoi=true"))
+
+
+def test_metrics_and_quantizers_of_ones_own_that_lack_something(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Found before training, by name."""
+
+    monkeypatch.delattr(SISNRMetric, "unit")
+    with pytest.raises(ValueError, match="^evaluate.sisnr: .* has no attribute 'unit'"):
+        check_config(make_cfg())
+    monkeypatch.undo()
+    monkeypatch.setitem(QUANTIZERS, "none", type("Half", (BaseQuantizer,), {}))
+    with pytest.raises(ValueError, match="^quantizer: .*abstract class Half.*'decode', 'encode'"):
+        check_config(make_cfg("quantizer=none"))
 
 
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from ranks import run_ranks
 from adversarial_trainer.data import AudioMeta, FileDataset
 from adversarial_trainer.models.builders import get_model, to_params
 from adversarial_trainer.models.streaming import reconstruct_stream
-from adversarial_trainer.quantization import BaseQuantizer
+from adversarial_trainer.quantization import BaseQuantizer, QuantizedResult
 from adversarial_trainer.tools.evaluate import Results, codebook_counts, evaluate, get_scorer
 from solvers.builders import get_counts
 from solvers.generation import generate_samples
@@ -43,6 +43,12 @@ class Rounding(BaseQuantizer):
     def __init__(self) -> None:
         super().__init__()
         self.seen: list[torch.Tensor] = []
+
+    def forward(self, x: torch.Tensor, frame_rate: float) -> QuantizedResult:
+        raise NotImplementedError  # it is evaluated only
+
+    def set_num_codebooks(self, n: int) -> None:
+        self.num_codebooks = n
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         self.seen.append(((x.tanh() + 1) * 1.999).long()[:, : self.num_codebooks])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import shutil
 import sys
@@ -11,10 +12,13 @@ from pathlib import Path
 import pytest
 from dora.run import check_job_and_clear
 from micro import ROOT
+from torch import nn
 
+from adversarial_trainer.registry import get_registry
 from adversarial_trainer.train import main
 from adversarial_trainer.training.config_files import check_config_files
 from adversarial_trainer.training.experiment import dora_command
+from adversarial_trainer.training.families import store_families
 
 ADVERSARIAL = "hifigan, mpd, msd, "
 
@@ -132,6 +136,31 @@ def test_dora_dir_on_the_command_line(tmp_path: Path) -> None:
     assert xp.link.history_file.parent == xp.folder
     assert not xp.folder.exists()  # asking makes nothing
     assert main.get_xp(["solver=tiny"]).folder == usual.folder
+
+
+@pytest.mark.parametrize(
+    "kind, name",
+    [
+        ("discriminator", "every"),
+        ("discriminator", "optim"),
+        ("loss", "penalty"),
+        ("metric", "metrics"),
+    ],
+)
+def test_names_that_are_keys_already(kind: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(get_registry(kind), name, nn.Module)
+    with pytest.raises(ValueError, match=f"^{kind} '{name}': there is another key of that name"):
+        store_families([])
+
+
+def test_a_folder_that_cannot_be_written(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dora makes folders of its own in it."""
+    run = argparse.Namespace(command="run", clear=False, ddp=False)
+    monkeypatch.setattr(main, "command", run)
+    monkeypatch.setattr(main, "dora", dataclasses.replace(main.dora, dir=Path("/proc/runs")))
+    assert "/proc/runs" in error_line(["solver=tiny"], capsys)
 
 
 @pytest.mark.parametrize("slip", ["optim.lr=-1", "quantizer.n_q=0", "checkpoint.best=x"])

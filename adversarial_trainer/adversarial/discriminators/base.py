@@ -53,7 +53,14 @@ class MultiDiscriminator(nn.Module):
 
     def forward_one(self, index: int, x: Tensor) -> tuple[LogitsType, FeatureMapType]:
         """Return logits and feature maps of sub-discriminator `index` alone, for `x` [B, C, T]."""
-        return self.discriminators[index](self.preprocess(index, x))
+        output = self.discriminators[index](self.preprocess(index, x))
+        pair = isinstance(output, list | tuple) and len(output) == 2
+        if not (pair and isinstance(output[0], Tensor) and isinstance(output[1], list | tuple)):
+            raise ValueError(
+                f"{self.names[index]} must return logits and a list of feature maps, got "
+                f"{describe(output)}."
+            )
+        return output
 
     def forward(self, x: Tensor) -> MultiDiscriminatorOutputType:
         outputs = [self.forward_one(index, x) for index in range(self.num_discriminators)]
@@ -89,6 +96,13 @@ class JointDiscriminator(MultiDiscriminator):
     def forward_one(self, index: int, x: Tensor) -> tuple[LogitsType, FeatureMapType]:
         _, family, local = self._parts[index]
         return family.forward_one(local, x)
+
+
+def describe(output: Any) -> str:
+    """Return the types in nested lists, as in "[Tensor, [Tensor]]"."""
+    if isinstance(output, list | tuple):
+        return f"[{', '.join(describe(item) for item in output)}]"
+    return type(output).__name__
 
 
 def distinct(names: Iterable[str]) -> list[str]:

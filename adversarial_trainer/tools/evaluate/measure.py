@@ -15,7 +15,7 @@ from adversarial_trainer.metrics import CodebookUsage
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.models.streaming import decode_signal, encode_signal
 
-from .results import MODEL, Measure, Results, Row, estimate
+from .results import MODEL, Results, Row, estimate
 from .scoring import FileScores, Scorer, Task, score_in_processes
 
 # Values of a code that are counted. The "code" of a model without codebooks is a whole vector.
@@ -126,15 +126,11 @@ def _collect(
         {"codebook": index, **{key: float(values[index]) for key, values in columns.items()}}
         for index in range(model.num_codebooks if columns else 0)
     ]
-    measures = {
-        name: Measure(metric.title, metric.unit, metric.higher_is_better)
-        for name, metric in scorer.metrics.items()
-    }
     # Paths below the folder that all files have in common.
     paths = [os.path.abspath(file.path) for file in files]
     root = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""
     return Results(
-        metrics=measures,
+        metrics=dict(scorer.measures),
         rows=rows,
         codebooks=books,
         files=[

@@ -23,7 +23,7 @@ from adversarial_trainer.models.builders import naming
 from adversarial_trainer.registry import parameter_names
 
 from .opus import Opus
-from .results import MODEL
+from .results import MODEL, Measure
 
 # Each process computes on one thread; numpy and the metrics' packages read these at their import.
 THREADS = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
@@ -64,13 +64,14 @@ class Scorer:
     """Scores files, on the device of their waveforms.
 
     Attributes:
-        metrics: by name.
+        metrics, measures: by name, and the words for them.
         num_files: number of files that a metric is computed on; None: all.
         sample_rate: of the waveforms, in Hz.
         opus: baseline.
     """
 
     metrics: Mapping[str, Metric]
+    measures: Mapping[str, Measure]
     num_files: Mapping[str, int | None]
     sample_rate: int
     opus: Opus | None = None
@@ -116,19 +117,20 @@ def get_scorer(settings: Mapping[str, Any], sample_rate: int, opus: Opus | None 
     Raises:
         ValueError: there is no such metric, an argument is wrong, or a package is missing.
     """
-    metrics, num_files = {}, {}
+    metrics, measures, num_files = {}, {}, {}
     for name in [name for name, wanted in settings["metrics"].items() if wanted]:
         given = {"sample_rate": sample_rate, **settings.get(name, {})}
         # A run of an older version may have keys that are gone; new ones have been checked.
         known = parameter_names(METRICS.get_class(name))
         with naming(f"evaluate.{name}"):
-            metrics[name] = METRICS.build(name, **{k: given[k] for k in known if k in given})
+            metric = METRICS.build(name, **{k: given[k] for k in known if k in given})
+            measures[name] = Measure(metric.title, metric.unit, metric.higher_is_better)
         try:
-            metrics[name].prepare()
+            metric.prepare()
         except ImportError as exc:
             raise ValueError(f"evaluate.metrics.{name}: {exc}") from exc
-        num_files[name] = given.get("num_files")
-    return Scorer(metrics, num_files, sample_rate, opus)
+        metrics[name], num_files[name] = metric, given.get("num_files")
+    return Scorer(metrics, measures, num_files, sample_rate, opus)
 
 
 def score_in_processes(scorer: Scorer, tasks: Iterable[Task], jobs: int) -> Iterator[FileScores]:

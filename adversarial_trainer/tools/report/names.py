@@ -95,7 +95,7 @@ def key_of(name: str) -> str:
     of "share_l1"."""
     base = name.partition("/")[0]
     prefix = "".join(base.partition("_")[:2])
-    return prefix if prefix in SOLVER and base not in LOSSES else base
+    return prefix if prefix in SOLVER and base not in {*LOSSES, *METRICS} else base
 
 
 def meaning(stage: str, name: str) -> Meaning:

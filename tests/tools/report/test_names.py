@@ -58,12 +58,18 @@ def test_a_new_loss_and_metric_are_on_the_page(make_run: MakeRun, tmp_path: Path
         class Clarity(Metric):
             title, unit, higher_is_better = "Clarity", "cl", True
 
+        @register("metric", "norm_clarity")
+        class NormClarity(Metric):
+            title, unit, higher_is_better = "Clarity of norms", "", True
+
+        assert meaning("evaluate", "norm_clarity").title == "Clarity of norms"
         page = write_report(folder).read_text()
         both = write_comparison([folder, folder], tmp_path / "both.html")
         assert panel("train", "share_brightness") == "train_gradient/share_brightness"
     finally:
         LOSSES.pop("brightness", None)
         METRICS.pop("clarity", None)
+        METRICS.pop("norm_clarity", None)
     for text in (page, both.read_text()):
         assert "<h3>Difference in brightness</h3>" in text and "brightness, in nit" in text
         assert "<h3>Clarity</h3>" in text and "<h3>Clarity by epoch</h3>" in text
