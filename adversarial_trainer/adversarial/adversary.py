@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 import flashy.utils
 import torch
@@ -45,21 +44,17 @@ def call_adversary(adversary: nn.Module, x: Tensor) -> MultiDiscriminatorOutputT
     Logits are at least float32, as criteria average them.
     """
     output = adversary(x)
-    if not (_is_list(output, 2) and _is_list(output[0]) and _is_list(output[1], len(output[0]))):
-        raise ValueError(
-            "The adversary must return a list of logits and a list of as many lists of feature "
-            f"maps, got {describe(output)}."
-        )
-    logits, fmaps = output
-    return [_at_least_float32(x) for x in logits], fmaps
+    match output:
+        case [_, *_] as logits, [_, *_] as fmaps if len(logits) == len(fmaps):
+            return [_at_least_float32(x) for x in logits], fmaps
+    raise ValueError(
+        "The adversary must return a list of logits and a list of as many lists of feature "
+        f"maps, got {describe(output)}."
+    )
 
 
 def _at_least_float32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def _is_list(value: Any, length: int | None = None) -> bool:
-    return isinstance(value, list | tuple) and 0 < len(value) == (length or len(value))
 
 
 def check_optimizer(optimizer: torch.optim.Optimizer, adversary: nn.Module) -> None:

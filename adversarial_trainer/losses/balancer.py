@@ -107,8 +107,7 @@ class Balancer:
             if name not in self.weights:
                 raise unknown_name("loss", name, self.weights)
             if not isinstance(loss, Tensor) or loss.numel() != 1:
-                shape = list(getattr(loss, "shape", ())) or type(loss).__name__
-                raise ValueError(f"Loss {name!r} must be a 0-dim tensor, got {shape}.")
+                raise ValueError(f"Loss {name!r} must be a 0-dim tensor, got {loss!r:.60}.")
         self.metrics = {}
         combined, effective = torch.zeros_like(input), input.new_zeros(())
         names = [name for name in self._sums if name in losses]

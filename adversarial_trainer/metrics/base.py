@@ -41,10 +41,8 @@ class Metric(nn.Module, ABC):
         check_pair(fake, real)
         values = self.measure(fake, real)
         if values.shape != fake.shape[:1]:
-            expected = f"a value for each item, [{len(fake)}]"
-            raise ValueError(
-                f"{type(self).__name__}: expected {expected}, got {list(values.shape)}."
-            )
+            shapes = f"{list(values.shape)} instead of {[len(fake)]}"
+            raise ValueError(f"{type(self).__name__}.measure returned {shapes}.")
         return values
 
     @abstractmethod

@@ -36,9 +36,6 @@ def store_families(folders: Sequence[Path]) -> None:
 
     Args:
         folders: of the configuration.
-
-    Raises:
-        ValueError: a name is also that of another key beside it.
     """
     for registry, keys in (
         (DISCRIMINATORS, [*parameter_names(AdversarialLoss), *parameter_names(Adversarial)]),

@@ -227,7 +227,9 @@ def test_metrics_and_quantizers_of_ones_own_that_lack_something(
         check_config(make_cfg())
     monkeypatch.undo()
     monkeypatch.setitem(QUANTIZERS, "none", type("Half", (BaseQuantizer,), {}))
-    with pytest.raises(ValueError, match="^quantizer: .*abstract class Half.*'decode', 'encode'"):
+    with pytest.raises(
+        ValueError, match="^quantizer: .*abstract class Half.* decode, encode, forward"
+    ):
         check_config(make_cfg("quantizer=none"))
 
 

@@ -54,13 +54,11 @@ class MultiDiscriminator(nn.Module):
     def forward_one(self, index: int, x: Tensor) -> tuple[LogitsType, FeatureMapType]:
         """Return logits and feature maps of sub-discriminator `index` alone, for `x` [B, C, T]."""
         output = self.discriminators[index](self.preprocess(index, x))
-        pair = isinstance(output, list | tuple) and len(output) == 2
-        if not (pair and isinstance(output[0], Tensor) and isinstance(output[1], list | tuple)):
-            raise ValueError(
-                f"{self.names[index]} must return logits and a list of feature maps, got "
-                f"{describe(output)}."
-            )
-        return output
+        match output:
+            case Tensor(), [*_]:
+                return output
+        wanted = "logits and a list of feature maps"
+        raise ValueError(f"{self.names[index]} must return {wanted}, got {describe(output)}.")
 
     def forward(self, x: Tensor) -> MultiDiscriminatorOutputType:
         outputs = [self.forward_one(index, x) for index in range(self.num_discriminators)]
