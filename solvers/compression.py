@@ -175,8 +175,9 @@ class CompressionSolver(BaseSolver):
             part.eval()  # no buffer of theirs moves
         if self.adversarial is not None:
             self.adversarial.train()
+        before = self.updates
         self.run_stage("train", stages.train, self)
-        if self.is_due("evaluate") or self.is_due("generate"):
+        if self.updates > before and (self.is_due("evaluate") or self.is_due("generate")):
             self.save()  # they take long, and may fail
         with self.inference():
             for name in ("valid", "evaluate", "generate"):
