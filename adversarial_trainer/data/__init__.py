@@ -5,8 +5,14 @@ from .decoding import SkipLog, Skipped
 from .loader import Batch, FixedBatches, TrainBatches
 from .manifest import AudioMeta, find_manifest, load_manifest, save_manifest
 from .scanning import ScanReport, scan
-from .sources import configured_metas, load_source, resolve_stage_metas
-from .splitting import DEFAULT_SHARES, STAGES, split
+from .sources import (
+    DEFAULT_SHARES,
+    STAGES,
+    configured_metas,
+    load_source,
+    resolve_stage_metas,
+    split,
+)
 
 __all__ = [
     "DEFAULT_SHARES", "STAGES", "AudioMeta", "Batch", "FileDataset", "FixedBatches", "ScanReport",

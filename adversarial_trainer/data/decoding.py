@@ -14,6 +14,7 @@ import soundfile
 import torch
 
 from adversarial_trainer import audio
+from adversarial_trainer.audio.files import all_blocks, read_frames
 
 from .manifest import AudioMeta
 
@@ -52,7 +53,7 @@ def check(path: str, observe: Observer | None = None) -> AudioMeta | Skipped:
             rate = file.samplerate
             if not RATES[0] <= rate <= RATES[1]:
                 return Skipped(path, f"odd sample rate: {rate} Hz")
-            for block in audio.all_blocks(file, _BLOCK // file.channels):
+            for block in all_blocks(file, _BLOCK // file.channels):
                 where = f" (after {frames / rate:.1f} s)"
                 bottom, top = float(block.min()), float(block.max())
                 if fault := fault_of(bottom, top):
@@ -123,7 +124,7 @@ def decode(file: soundfile.SoundFile, start: int, frames: int) -> torch.Tensor:
     Raises ValueError if there are none, fewer than `frames`, or samples that are NaN, Inf or far
     out of range.
     """
-    data = audio.read_frames(file, start, frames)
+    data = read_frames(file, start, frames)
     if frames <= 0:
         raise ValueError("no samples")
     if len(data) < frames:

@@ -14,8 +14,7 @@ from tqdm import tqdm
 
 from adversarial_trainer.audio import write
 
-from .synth_music import piece
-from .synth_speech import utterance
+from .synth import piece, utterance
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from adversarial_trainer.registry import get_registry
 
 from .ema import ModuleEMA
-from .options import keep_options
-from .schedules import Schedule
+from .optim import Schedule, keep_options
 
 OPTIMIZERS = get_registry("optimizer")
 SCHEDULES = get_registry("schedule")

@@ -11,7 +11,7 @@ import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR
 
 from adversarial_trainer.training import SCHEDULES, Schedule
-from adversarial_trainer.training.schedules import (
+from adversarial_trainer.training.optim import (
     ConstantSchedule,
     CosineSchedule,
     ExponentialSchedule,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from adversarial_trainer.audio import check_finite
+from adversarial_trainer.audio.files import check_finite
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.modules.streaming import State, StreamingModule
 

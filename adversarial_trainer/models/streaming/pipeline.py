@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import torch
 
-from adversarial_trainer import audio
 from adversarial_trainer.audio import mix_channels, rate_ratio, resample, resample_margin
+from adversarial_trainer.audio.files import check_finite
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.models.streaming.codec import (
     ChunkDecoder,
@@ -81,7 +81,7 @@ class EncodedStream(Iterator[EncodedChunk]):
         """Yield blocks with the model's channels, on its device; count samples."""
         parameter = next(self.model.parameters())
         for block in blocks:
-            audio.check_finite(block, self.length, self.sample_rate)
+            check_finite(block, self.length, self.sample_rate)
             self.length += block.shape[1]
             yield mix_channels(block.to(parameter), self.model.channels)
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import torch
 
-from adversarial_trainer.audio import choose_format, mix_channels, write_blocks
+from adversarial_trainer.audio import mix_channels, write_blocks
+from adversarial_trainer.audio.files import choose_format
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.models.pretrained import Codec, load_codec
 from adversarial_trainer.models.streaming import EncodedChunk, get_decoder

@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 import torch
 
-from adversarial_trainer.audio import to_samples
+from adversarial_trainer.audio.files import to_samples
 
 # WAV's format tag and the bits of a sample, by soundfile's names.
 SUBTYPES = {"PCM_16": (1, 16), "PCM_24": (1, 24), "PCM_32": (1, 32), "FLOAT": (3, 32)}
@@ -99,7 +99,7 @@ def write_wav(
     file: BinaryIO, blocks: Iterable[torch.Tensor], sample_rate: int, subtype: str
 ) -> None:
     """Write blocks `[C, T]` as they come, after a header that leaves the length open; see
-    `audio.to_samples`."""
+    `to_samples`."""
     blocks = iter(blocks)
     first = next(blocks)
     tag, bits = SUBTYPES[subtype]

@@ -10,7 +10,7 @@ from adversarial_trainer.tools.arguments import whole_number
 
 from .formatting import to_json, to_text
 from .problems import find_problems
-from .report import examine
+from .stats import examine
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -10,8 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from .problems import HARMLESS, NARROW, Problem
-from .report import Report
-from .stats import AudioFile, decibels
+from .stats import AudioFile, Report, decibels
 
 VERSION = 4  # of the JSON; raised when a key changes its meaning or is removed
 SHOWN = 8  # cases of a problem in the text

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from .report import Report
-from .stats import AudioFile, decibels
+from .stats import AudioFile, Report, decibels
 
 # Share of clipped samples. One in a thousand is a burst of 48 a second: heard as crackling.
 CLIPPED = 1e-3

@@ -1,16 +1,19 @@
-"""Statistics of one audio file, computed block by block while it is decoded."""
+"""Statistics of audio files, computed block by block while they are decoded."""
 
 from __future__ import annotations
 
 import hashlib
 import math
+import os
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import soundfile
 
-from adversarial_trainer.data import Skipped
+from adversarial_trainer.data import AudioMeta, Skipped, find_manifest, load_manifest, split
 from adversarial_trainer.data.decoding import check
+from adversarial_trainer.data.scanning import list_files, map_files
 
 from .bandwidth import BandwidthMeter
 
@@ -131,3 +134,53 @@ def count_clipped(block: np.ndarray) -> int:
 def decibels(amplitude: float) -> float:
     """Convert an amplitude to dB against full scale, at least -200."""
     return 20 * math.log10(max(amplitude, 1e-10))
+
+
+@dataclass
+class Report:
+    """The result of an examination.
+
+    Attributes:
+        source: folder or manifest; `root` is the folder that paths are shown relative to.
+        files: the usable ones, sorted by path (in a manifest's order).
+        skipped: those that training leaves out, with the reason; sorted by path.
+    """
+
+    source: str
+    root: str
+    files: list[AudioFile]
+    skipped: list[Skipped]
+
+
+def examine(source: str | Path, workers: int | None = None, progress: bool = True) -> Report:
+    """Examine every file. Writes nothing.
+
+    Args:
+        source: a folder or a manifest, as `dset.path`.
+        workers: threads; by default one a core.
+        progress: a bar on stderr.
+    Raises:
+        FileNotFoundError, ValueError: there is no such folder, no audio file in it, or the manifest
+            is wrong.
+    """
+    source = str(source)
+    declared: dict[str, float] = {}
+    skipped: list[Skipped] = []
+    if (manifest := find_manifest(source)) is not None:
+        declared = {meta.path: meta.duration for meta in load_manifest(source, "FOLDER")}
+        root, paths = os.path.dirname(os.path.abspath(manifest)), list(declared)
+    else:
+        listed, skipped = list_files(source, "FOLDER")
+        root, paths = os.path.abspath(source), sorted(listed)
+    files: dict[str, AudioFile] = {}
+    for result in map_files(examine_file, paths, "doctor", workers, progress):
+        if isinstance(result, Skipped):
+            skipped.append(result)
+        else:
+            result.declared = declared.get(result.path)
+            files[result.path] = result
+    metas = [AudioMeta(path, file.seconds, file.sample_rate) for path, file in files.items()]
+    for stage, members in (split(metas, root) if metas else {}).items():
+        for meta in members:
+            files[meta.path].stages.append(stage)
+    return Report(source, root, list(files.values()), sorted(skipped))
