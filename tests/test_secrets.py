@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from micro import ROOT, command, dora_run, write_audio
 
-from adversarial_trainer.training.credentials import check_no_secrets
+from adversarial_trainer.training.config_files import check_no_secrets
 
 KEY = hashlib.sha1(b"the key of nobody").hexdigest()  # as long as wandb's
 

@@ -39,8 +39,7 @@ from adversarial_trainer.models.pretrained import find_run
 from adversarial_trainer.models.pretrained.weights import CHECKPOINT
 from adversarial_trainer.registry import unknown_name
 
-from .config_files import check_config_files
-from .credentials import check_no_secrets
+from .config_files import check_config_files, check_no_secrets
 from .families import selected, store_families, unused
 from .locking import check_not_locked, locked
 from .overrides import DATA, is_data, keys_like, with_values
