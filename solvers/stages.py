@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from adversarial_trainer import distrib
 from adversarial_trainer.models.pretrained import Codec
+from adversarial_trainer.registry import format_count
 from adversarial_trainer.tools import evaluate as evaluation
 from adversarial_trainer.tools.report import write_report
 from adversarial_trainer.training.devices import cores
@@ -108,7 +109,7 @@ def generate(solver: CompressionSolver) -> None:
             )
             for sample in samples:
                 solver.result_logger.log_sample(sample, solver.cfg.sample_rate, solver.epoch)
-            logger.info("Samples of %d files in %s", len(samples), folder)
+            logger.info("Samples of %s in %s", format_count(len(samples), "file"), folder)
     distrib.barrier()  # however long rank 0 takes
     solver.agree_to_stop()
 

@@ -15,6 +15,8 @@ from adversarial_trainer.adversarial import AdversarialLoss
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.registry import format_count, format_value
 
+from .builders import discriminator_names
+
 
 class LineFormatter(flashy.Formatter):
     """Formatter of a log line, with the most important metrics in a fixed order.
@@ -105,17 +107,16 @@ def describe(
         lines += [str(model), str(adversarial.adversary) if adversarial else "", ""]
     lines.append(f"Generator: {parameter_count(model)}")
     lines.append(
-        f"  {model.sample_rate} Hz, {model.channels} channel(s), {model.hop_length} samples a "
-        f"frame, {model.frame_rate:g} frames/s"
+        f"  {model.sample_rate} Hz, {format_count(model.channels, 'channel')}, "
+        f"{model.hop_length} samples a frame, {model.frame_rate:g} frames/s"
     )
     lines += [f"  encoder: {parameter_count(model.encoder)}", *_blocks(model.encoder)]
     rates = ", ".join(
         f"{model.bandwidth_of(n):g}" for n in model.quantizer.supported_codebook_counts
     )
     size = format_value(model.cardinality)
-    lines.append(
-        f"  quantizer: {format_count(model.total_codebooks, 'codebook')} of {size}: {rates} kb/s"
-    )
+    books = f"{type(model.quantizer).__name__}, {format_count(model.total_codebooks, 'codebook')}"
+    lines.append(f"  quantizer: {books} of {size}: {rates} kb/s")
     lines += [f"  decoder: {parameter_count(model.decoder)}", *_blocks(model.decoder)]
     if adversarial is None:
         lines.append("Discriminators: none")
@@ -124,12 +125,13 @@ def describe(
         adv = cfg.adversarial
         names: Any = adversarial.adversary.names
         lines.append(
-            f"  {', '.join(names)}\n"
-            f"  loss {adv.loss}, every {adv.every} update(s) with probability {adv.probability:g} "
-            f"from update {adv.start_step}, lr {adv.optim.lr:g}"
+            f"  {', '.join(discriminator_names(cfg))}: {', '.join(names)}\n"
+            f"  loss {adv.loss}, every {format_count(adv.every, 'update')} with probability "
+            f"{adv.probability:g} from update {adv.start_step}, lr {adv.optim.lr:g}"
         )
     lines.append("Loss weights (0: reported, not trained):")
     lines += [f"  {name:8s} {weight:g}" for name, weight in weights.items()]
+    lines.append(f"Metrics: {', '.join(sorted(cfg.evaluate.metrics))}")
     lines.append(
         f"{cfg.optim.epochs} epochs of {cfg.optim.updates_per_epoch} updates of "
         f"{cfg.dataset.batch_size} x {cfg.dataset.segment_duration:g} s"

@@ -38,7 +38,7 @@ def build(
     logger.info("making the demo corpus in %s", folder)
     temporary = folder.parent / f".{uuid.uuid4().hex}.tmp"
     try:
-        for number in tqdm(range(files), desc="demo corpus", unit="file", disable=not progress):
+        for number in tqdm(range(files), "demo corpus", unit="file", disable=not progress or None):
             name, wav, rate = _file(seed, number, duration)
             write(temporary / name, torch.from_numpy(wav), rate)
         os.rename(temporary, folder)

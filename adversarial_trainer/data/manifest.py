@@ -72,22 +72,22 @@ def load_manifest(path: str | Path, name: str = "manifest") -> list[AudioMeta]:
             "with a data.jsonl or data.jsonl.gz"
         )
     folder = os.path.abspath(place.parent)
-    metas = [meta_from_dict(entry, folder, where) for where, entry in read_entries(place)]
+    metas = [meta_from_dict(e, folder, where) for where, e in read_entries(place, f"{name}=")]
     if not metas:
         raise ValueError(f"{name}={str(path)!r}: the manifest has no entries")
     return metas
 
 
-def read_entries(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield `(file:line, object)` of a file of JSON lines, skipping empty ones.
+def read_entries(path: Path, prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield `(<prefix>file:line, object)` of a file of JSON lines, skipping empty ones.
 
     Raises ValueError for anything but JSON objects, and for lines longer than a megabyte.
     """
-    where = str(path)
+    where = f"{prefix}{path}"
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
             for number, line in enumerate(iter(lambda: file.readline(MAX_LINE + 1), b""), 1):
-                where = f"{path}:{number}"
+                where = f"{prefix}{path}:{number}"
                 if len(line) > MAX_LINE:
                     raise ValueError(f"{where}: the line is longer than {MAX_LINE} bytes")
                 if not line.strip():

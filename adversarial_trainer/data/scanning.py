@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeVar
 from tqdm import tqdm
 
 from adversarial_trainer.audio import EXTENSIONS, UNSUPPORTED
+from adversarial_trainer.registry import format_count
 
 from .decoding import Skipped, check
 from .manifest import AudioMeta, meta_from_dict, read_entries, save_entries
@@ -86,7 +87,7 @@ def scan(
     hours = sum(meta.duration for meta in usable) / 3600
     length = f"{hours:.1f} h" if hours >= 1 else f"{hours * 60:.1f} min"
     told = f"; {len(skipped)} skipped ({reasons}){where}" if skipped else ""
-    logger.info("%s: %d usable files, %s%s", root, len(usable), length, told)
+    logger.info("%s: %s, %s%s", root, format_count(len(usable), "usable file"), length, told)
     return ScanReport(usable, skipped)
 
 
@@ -104,7 +105,7 @@ def map_files(
     remaining = iter(paths)
     with (
         ThreadPoolExecutor(workers or os.cpu_count()) as pool,
-        tqdm(total=len(paths), desc=title, unit="file", disable=not (progress and paths)) as bar,
+        tqdm(None, title, len(paths), unit="file", disable=not (progress and paths) or None) as bar,
     ):
         while chunk := list(islice(remaining, 1024)):  # bounds what Ctrl-C waits for
             for result in pool.map(function, chunk):
@@ -215,6 +216,6 @@ def list_files(folder: str, name: str) -> tuple[dict[str, Stamp], list[Skipped]]
         skipped.append(Skipped(path, reason))
     if not files and not skipped:
         valid = ", ".join(sorted(EXTENSIONS))
-        line = f"no audio file in the folder, but {len(paths)} others. Valid extensions: {valid}"
+        line = f"no audio file in the folder; others: {len(paths)}. Valid extensions: {valid}"
         raise ValueError(f"{name}={folder!r}: {line}")
     return files, skipped

@@ -19,8 +19,7 @@ from adversarial_trainer.registry import register
 class EncodecModel(nn.Module):
     """EnCodec (Défossez et al. 2022, arXiv 2210.13438) on raw waveforms.
 
-    In a training loop call `model.quantizer.update(result)` with the forward's result after the
-    optimizer's step: codebooks learn there.
+    Codebooks learn in `quantizer.update(result)`, to be called after the optimizer's step.
 
     Args:
         encoder: [B, channels, T] -> [B, D, F], F = ceil(T / hop_length).

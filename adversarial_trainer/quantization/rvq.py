@@ -278,9 +278,8 @@ class ResidualVectorQuantizer(BaseQuantizer):
     def _require_start(self) -> None:
         if not self.initialised:
             raise RuntimeError(
-                "The codebooks have no values yet: k-means starts them during training, in "
-                "quantizer.update(result) after the optimizer's step. Train with it, load a "
-                "checkpoint, or build the quantizer with kmeans_init=False."
+                "The codebooks have no values yet: they start in quantizer.update(result) after "
+                "the optimizer's step. Train, load a checkpoint, or build with kmeans_init=False."
             )
 
     def _rows(self, x: torch.Tensor) -> torch.Tensor:

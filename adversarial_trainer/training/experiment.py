@@ -262,8 +262,7 @@ def _tell_of_moved_data(xp: XP) -> None:
         keys = {arg: arg.lstrip("+").partition("=")[0] for arg in argv}
         return {arg for arg, key in keys.items() if not (is_data(key) or xp.dora.is_excluded(key))}
 
-    others = [] if xp.folder.exists() else xp.folder.parent.glob(f"*/{CHECKPOINT}")
-    for path in others:
+    for path in [] if xp.folder.exists() else xp.folder.parent.glob(f"*/{CHECKPOINT}"):
         with suppress(OSError, ValueError):  # it has no command line
             argv = json.loads(path.with_name(".argv.json").read_text())
             if but_for_data(argv) == but_for_data(xp.argv):

@@ -60,8 +60,10 @@ def test_description_of_a_configuration() -> None:
     count = sum(p.numel() for p in model.parameters())
     assert f"Generator: {count / 1e6:.2f} M parameters" in text
     rates = [n * 4 * 50 / 1000 for n in (1, 2)]  # 16 codes: 4 bits
-    assert f"2 codebooks of 16: {rates[0]:g}, {rates[1]:g} kb/s" in text
-    assert "16000 Hz, 1 channel(s), 320 samples a frame, 50 frames/s" in text
+    assert f"ResidualVectorQuantizer, 2 codebooks of 16: {rates[0]:g}, {rates[1]:g} kb/s" in text
+    assert "16000 Hz, 1 channel, 320 samples a frame, 50 frames/s" in text
+    assert "  msstftd, mpd: msstftd.fft" in text and "every 1 update with" in text
+    assert "Metrics: mel, sisnr, stft" in text
     blocks = [" ".join(line.split()[2:]) for line in text.splitlines()]
     assert "1 -> 2, kernel 7, stride 1" in blocks and "2 -> 4, kernel 4, stride 2" in blocks
     assert len(text.splitlines()) < 60 and "ELU" not in text

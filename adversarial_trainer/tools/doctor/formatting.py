@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from adversarial_trainer.registry import format_count
+
 from .problems import HARMLESS, NARROW, Problem
 from .stats import AudioFile, Report, decibels
 
@@ -45,7 +47,7 @@ def to_text(report: Report, problems: Sequence[Problem]) -> str:
     left_out = len(report.skipped) - links
     lines = [
         _name(report.source),
-        f"  {len(report.files):,} usable files, {_time(_seconds(report.files))}"
+        f"  {format_count(len(report.files), 'usable file')}, {_time(_seconds(report.files))}"
         + (f"; {left_out:,} left out" if left_out else "")
         + (f"; {links:,} more names of the same files" if links else ""),
         "",

@@ -116,7 +116,7 @@ def test_copies_and_leaks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 def test_small_folders_and_wrong_calls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", str(tmp_path)]) == 2
-    assert "no audio file in the folder, but 0 others" in capsys.readouterr().err
+    assert "no audio file in the folder; others: 0" in capsys.readouterr().err
     soundfile.write(tmp_path / "a.wav", nasty.sound(1), nasty.RATE)
     status, report = as_json(capsys, tmp_path)
     assert status == 1 and files_of(report) == {"few files": [{"a.wav"}]}
