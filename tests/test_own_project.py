@@ -20,7 +20,7 @@ SMALL = [arg for arg in MICRO if not arg.startswith(("solver=", "adversarial."))
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that has the package in it."""
-    assert len(FILES) == 5
+    assert len(FILES) == 8
     folder = tmp_path_factory.mktemp("project")
     for name, text in [*FILES, ("my_codec/__init__.py", ""), ("my_codec/grids/__init__.py", "")]:
         path = folder / name
@@ -56,6 +56,29 @@ def test_run_info_and_tools(project: Path) -> None:
     assert "kb/s" in call(project, *cli, "evaluate", folder.name[:5], "--metrics", "sisnr")
     more = call(project, *cli, "train", "-f", folder.name[:5], "optim.epochs=2")
     assert "Resuming from epoch 1, update 3" in more
+
+
+@pytest.mark.integ
+def test_metric_and_quantizer(project: Path) -> None:
+    """They train, measure and code; a name that is there twice, or not at all, is a line."""
+    small = [arg for arg in SMALL if not arg.startswith("quantizer.")]
+    run = [*small, "solver=my_recipe", "adversarial=my_disc", "quantizer=scalar", "dora.dir=scalar"]
+    run += ["evaluate.every=1", "evaluate.metrics.peak=true", f"dset.path={project / 'audio'}"]
+    dora, cli = ("dora", "-P", "my_codec", "run"), ("adversarial_trainer.cli", "-P", "my_codec")
+    output = call(project, *dora, *run, "optim.epochs=1", "evaluate.bandwidths=all")
+    assert re.search(r"Evaluate summary \| Epoch 1 .*\bpeak -?\d", output)
+    (folder,) = (project / "scalar" / "xps").iterdir()
+    wav = str(project / "audio" / "0.wav")
+    call(project, *cli, "encode", wav, "x.atc", "--model", str(folder))
+    call(project, *cli, "decode", "x.atc", "x.wav", "--model", str(folder))
+    assert (project / "x.wav").stat().st_size == (project / "audio" / "0.wav").stat().st_size
+    missing = call(project, cli[0], "decode", "x.atc", "y.wav", "--model", str(folder), status=2)
+    assert "Unknown quantizer 'scalar'" in missing and "needs -P PACKAGE" in missing
+    copy = project / "my_codec" / "copy_of_metric.py"
+    copy.write_text((project / "my_codec" / "metric.py").read_text())
+    twice = call(project, *dora, *run, status=2)
+    copy.unlink()
+    assert "error: metric 'peak' is registered twice" in twice and "Traceback" not in twice
 
 
 # Classes that are added while a run exists.
