@@ -59,7 +59,7 @@ def test_no_report_and_a_full_disk(
     monkeypatch.setattr(provenance.audio, "replacing", full)
     with caplog.at_level(logging.ERROR):
         stages.write_page(solver)
-        stages.record_provenance(solver)
+        stages.open_run(solver)
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == 2 and all("No space left" in text for text in told)
 
