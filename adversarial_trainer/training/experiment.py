@@ -42,7 +42,7 @@ from adversarial_trainer.registry import unknown_name
 from .config_files import check_config_files, check_no_secrets
 from .families import selected, store_families, unused
 from .locking import check_not_locked, locked
-from .overrides import DATA, is_data, keys_like, with_values
+from .overrides import DATA, is_data, key_of, keys_like, with_values
 from .schema import UnknownKeyError, slurm_config
 
 CONFIG = "config"  # the main file, and its folder
@@ -129,7 +129,7 @@ class TrainMain(HydraMain):
 
     def group_of(self, override: str) -> str | None:
         """The group that an override chooses from, if it does."""
-        group = override.partition("=")[0].lstrip("+").partition("@")[0]
+        group = key_of(override).partition("@")[0]
         return group if group in self._config_groups and not group.startswith("hydra") else None
 
     def find_xp(self, argv: Sequence[str]) -> XP:
@@ -172,7 +172,7 @@ class TrainMain(HydraMain):
             if line.command == "run":  # Dora makes it next
                 (self.dora.dir / self.dora.shep.by_id).mkdir(parents=True, exist_ok=True)
         except UnknownKeyError as exc:
-            typed = [arg.lstrip("+").partition("=")[0] for arg in xp.argv]
+            typed = [key_of(arg) for arg in xp.argv]
             key = next((name for name in typed if name.startswith(exc.key)), exc.key)
             like = keys_like(key, self.compose([arg for arg in xp.argv if self.group_of(arg)]))
             hint = f"{key}: no such key. Did you mean {' or '.join(like[:4])}?" if like else exc
@@ -216,7 +216,7 @@ class TrainMain(HydraMain):
         """Run the experiment of this process's command line; with `show=true`, write nothing."""
         xp = self.get_xp(sys.argv[1:])
         if get_distrib_spec().rank == 0:
-            for line in unused([arg.lstrip("+").partition("=")[0] for arg in xp.argv], xp.cfg):
+            for line in unused(map(key_of, xp.argv), xp.cfg):
                 print(f"warning: {line}", file=sys.stderr)
         with ExitStack() as stack:
             if not xp.cfg.show:
@@ -259,7 +259,7 @@ def _tell_of_moved_data(xp: XP) -> None:
     the data may have been moved, and the other run is what is meant."""
 
     def but_for_data(argv: Sequence[str]) -> set[str]:
-        keys = {arg: arg.lstrip("+").partition("=")[0] for arg in argv}
+        keys = {arg: key_of(arg) for arg in argv}
         return {arg for arg, key in keys.items() if not (is_data(key) or xp.dora.is_excluded(key))}
 
     for path in [] if xp.folder.exists() else xp.folder.parent.glob(f"*/{CHECKPOINT}"):

@@ -68,6 +68,11 @@ def read_value(text: str) -> Any:
     return text if parsed.is_sweep_override() else parsed.value()
 
 
+def key_of(override: str) -> str:
+    """Return the dotted key of an override `key=value` or `+key=value`."""
+    return override.lstrip("+").partition("=")[0]
+
+
 def is_data(key: str) -> bool:
     """Whether the dotted `key` says where the data is."""
     return any(fnmatchcase(key, pattern) for pattern in DATA)
