@@ -28,11 +28,13 @@ __all__ = [
     "barrier",
     "broadcast_module",
     "broadcast_object",
+    "counts_of_ranks",
     "gather_objects",
     "gather_rows",
     "is_distributed",
     "is_rank_zero",
     "rank",
+    "share_of_rank",
     "shared_generator",
     "world_size",
 ]
@@ -123,6 +125,23 @@ def broadcast_module(module: nn.Module) -> None:
             tensor.copy_(part.view_as(tensor))
 
 
+def counts_of_ranks(count: int, device: torch.device | str) -> list[int]:
+    """Return the `count` of every rank, in rank order; reading it waits for `device`."""
+    counts = torch.zeros(world_size(), dtype=torch.long, device=device)
+    counts[rank()] = count
+    return all_reduce(counts).tolist()
+
+
+def share_of_rank(items: int, device: torch.device | str) -> tuple[slice, int]:
+    """Return where the `items` of this rank stand in the batch of all ranks, and its size.
+
+    What is drawn for the whole batch, alike on all ranks, is then cut to the rank's own part.
+    """
+    counts = counts_of_ranks(items, device)
+    start = sum(counts[: rank()])
+    return slice(start, start + items), sum(counts)
+
+
 def gather_rows(x: Tensor) -> Tensor:
     """Concatenate `x` of every rank in rank order.
 
@@ -130,9 +149,7 @@ def gather_rows(x: Tensor) -> Tensor:
     """
     if not is_distributed():
         return x
-    sizes = torch.zeros(world_size(), dtype=torch.long, device=x.device)
-    sizes[rank()] = len(x)
-    counts: list[int] = all_reduce(sizes).tolist()
+    counts = counts_of_ranks(len(x), x.device)
     padded = x.new_zeros(max(counts), *x.shape[1:])
     padded[: len(x)] = x
     parts = [torch.empty_like(padded) for _ in counts]

@@ -23,8 +23,8 @@ class EncodecModel(nn.Module):
 
     Args:
         encoder: [B, channels, T] -> [B, D, F], F = ceil(T / hop_length).
-        decoder: [B, D, F] -> [B, channels, F * hop_length].
-        quantizer: of the latent frames.
+        decoder: [B, D', F] -> [B, channels, F * hop_length].
+        quantizer: of the latent frames, [B, D, F] -> [B, D', F]; mostly D' = D.
         frame_rate: latent frames a second, sample_rate / hop_length; not always whole
             (44100 / 320 = 137.8125).
         sample_rate: in Hz.
@@ -53,7 +53,8 @@ class EncodecModel(nn.Module):
             )
         parts = {"encoder": encoder, "decoder": decoder, "quantizer": quantizer}
         _check_equal("channels", parts, {"model": channels})
-        _check_equal("dimension", parts)
+        _check_equal("dimension", {"encoder": encoder, "quantizer": quantizer})
+        _check_equal("dimension", {"decoder": decoder}, {"quantizer": quantizer.output_dimension})
         hop_length = _check_equal("hop_length", parts)
         if hop_length and not math.isclose(frame_rate, sample_rate / hop_length, rel_tol=1e-6):
             raise ValueError(

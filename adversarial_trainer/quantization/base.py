@@ -17,7 +17,7 @@ class QuantizedResult:
     """Output of a quantizer's forward.
 
     Attributes:
-        x: quantized latents `[B, D, T]`, with a straight-through gradient.
+        x: quantized latents `[B, output_dimension, T]`, with a straight-through gradient.
         codes: integers `[B, K, T]`, one per codebook used and frame.
         bandwidth: kb/s, 0-dim.
         penalty: loss term to add to the training loss (0-dim), or None where there is none.
@@ -40,10 +40,17 @@ class BaseQuantizer(nn.Module, ABC):
     optimizer's step, then `quantizer.update(result)`, on all ranks or on none of them.
 
     Attributes:
+        dimension: D, number of channels of the latents.
         discrete: whether codes are integers, which a bitstream can hold.
     """
 
+    dimension: int
     discrete = True
+
+    @property
+    def output_dimension(self) -> int:
+        """Number of channels of what the decoder gets; mostly `dimension`."""
+        return self.dimension
 
     @abstractmethod
     def forward(self, x: torch.Tensor, frame_rate: float) -> QuantizedResult:
@@ -66,7 +73,8 @@ class BaseQuantizer(nn.Module, ABC):
 
     @abstractmethod
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
-        """Latents `[B, D, T]` of `codes` `[B, K, T]`, any K from 1 to `total_codebooks`."""
+        """Latents `[B, output_dimension, T]` of `codes` `[B, K, T]`, any K from 1 to
+        `total_codebooks`."""
 
     @property
     @abstractmethod
