@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import os
 import subprocess
 import sys
@@ -21,31 +22,46 @@ from adversarial_trainer.train import main
 from adversarial_trainer.training.families import selected
 from adversarial_trainer.training.overrides import with_values
 from solvers import CompressionSolver, get_solver
+from solvers.builders import discriminator_names
 
 ROOT = Path(__file__).parents[1]
 RATE = 16000
 EPOCH = 3  # updates
 
-MICRO = [
-    *("solver=tiny", "device=cpu", "num_threads=1", "dset=folder"),
-    *("model.seanet.n_filters=2", "model.seanet.dimension=8", "model.seanet.ratios=[8,5,4,2]"),
-    *("model.seanet.lstm=0", "quantizer.n_q=2", "quantizer.bins=16"),
-    "quantizer.dropout_choices=[1,2]",
+# Sizes of the parts that a recipe chooses from, by group and name (of models the autoencoder's).
+SIZES: dict[str, dict[str, dict[str, Any]]] = {
+    "model": {"seanet": {"n_filters": 2, "dimension": 8}},
+    "quantizer": {"none": {}, "rvq": {"n_q": 2, "bins": 16, "dropout_choices": [1, 2]}},
+    "adversarial": {
+        "msstftd": {
+            **{"filters": 2, "max_filters": 4, "n_ffts": [256, 128]},
+            **{"hop_lengths": [64, 32], "win_lengths": [256, 128]},
+        },
+        "mpd": {"filters": 2, "max_filters": 4, "periods": [2, 3]},
+        "msd": {"filters": 4, "max_filters": 8},
+    },
+}
+
+
+def sizes(group: str, name: str) -> list[str]:
+    """Overrides that make a part small: `sizes("model", "seanet")`."""
+    prefix = group if group == "quantizer" else f"{group}.{name}"
+    return [f"{prefix}.{key}={json.dumps(value)}" for key, value in SIZES[group][name].items()]
+
+
+# A run of any recipe in a fraction of a second.
+SHORT = [
+    *("device=cpu", "num_threads=1", "dset=folder"),
     *("dataset.batch_size=2", "dataset.segment_duration=0.25", "dataset.num_workers=0"),
     *("dataset.valid_samples=3", f"optim.updates_per_epoch={EPOCH}", "optim.epochs=2"),
-    *("optim.ema.decay=0", "adversarial.start_step=0", "data_init=true"),
-    *("adversarial.msstftd.filters=2", "adversarial.msstftd.max_filters=4"),
-    "adversarial.msstftd.n_ffts=[256,128]",
-    "adversarial.msstftd.hop_lengths=[64,32]",
-    "adversarial.msstftd.win_lengths=[256,128]",
-    *(
-        "adversarial.mpd.filters=2",
-        "adversarial.mpd.max_filters=4",
-        "adversarial.mpd.periods=[2,3]",
-    ),
-    *("adversarial.msd.filters=4", "adversarial.msd.max_filters=8"),
     *("evaluate.every=0", "generate.every=0", "generate.report=false"),
     *("logging.every=1", "logging.tensorboard=false"),
+]
+MICRO = [
+    *("solver=tiny", *SHORT, *sizes("model", "seanet"), *sizes("quantizer", "rvq")),
+    *(size for name in SIZES["adversarial"] for size in sizes("adversarial", name)),
+    *("model.seanet.ratios=[8,5,4,2]", "model.seanet.lstm=0"),
+    *("optim.ema.decay=0", "adversarial.start_step=0", "data_init=true"),
 ]
 
 
@@ -98,9 +114,23 @@ def make_cfg(*overrides: str) -> DictConfig:
     return configured(*argv)
 
 
+def small(*argv: str) -> list[str]:
+    """Overrides that make the parts small that a command line chooses; the rest stays as it is."""
+    cfg = configured(*argv)
+    found = [*sizes("model", cfg.model.autoencoder), *sizes("quantizer", cfg.quantizer.name)]
+    for name in discriminator_names(cfg):
+        found += sizes("adversarial", name)
+    return found
+
+
 def make_solver(folder: Path, audio: Path, *overrides: str) -> CompressionSolver:
     """Return a solver ready to train; one in the same `folder` resumes the same run."""
-    cfg = make_cfg(f"dset.path={audio}", f"dset.cache={audio.parent / 'cache'}", *overrides)
+    cached = f"dset.cache={audio.parent / 'cache'}"
+    return solver_of(make_cfg(f"dset.path={audio}", cached, *overrides), folder)
+
+
+def solver_of(cfg: DictConfig, folder: Path) -> CompressionSolver:
+    """Return the solver of a configuration, ready to train or resumed from `folder`."""
     torch.manual_seed(cfg.seed)
     dora = dataclasses.replace(main.dora, dir=folder)
     xp = XP(dora=dora, cfg=cfg, argv=[], sig="run")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from micro import composed, configured
+from micro import composed, configured, small
 from omegaconf import OmegaConf
 
 from adversarial_trainer.adversarial import AdversarialLoss, FeatureMatchingLoss
@@ -22,7 +22,6 @@ from adversarial_trainer.models.builders import (
     ENCODERS,
     MODELS,
     flatten,
-    get_model,
     to_params,
 )
 from adversarial_trainer.quantization import QUANTIZERS
@@ -48,13 +47,6 @@ CHOSEN = ("adversarial", "dset", "losses", "model", "optim", "quantizer", "sched
 ADDED = {"in_channels", "sample_rate", "dimension", "generator", "params", "optimizer"}
 ADDED |= {"amsgrad", "capturable", "decoupled_weight_decay", "differentiable", "foreach"}
 ADDED |= {"maximize"}
-# Small enough to build in no time; keeps everything else.
-SMALL = [
-    *("model.seanet.n_filters=2", "model.seanet.dimension=4"),
-    *("adversarial.msstftd.filters=2", "adversarial.msstftd.max_filters=4"),
-    *("adversarial.mpd.filters=2", "adversarial.mpd.max_filters=4"),
-    *("adversarial.msd.filters=4", "adversarial.msd.max_filters=8"),
-]
 
 
 def plain(name: str) -> dict[str, Any]:
@@ -118,9 +110,10 @@ def test_keys_of_the_other_groups() -> None:
 @pytest.mark.parametrize("name", [n for n in FILES if n.split("/")[0] in CHOSEN])
 def test_every_choice_passes_the_check(name: str) -> None:
     group, stem = name.split("/")
-    cfg = configured("solver=tiny", f"{group}={stem}", *SMALL)
-    check_config(cfg)
+    argv = ["solver=tiny", f"{group}={stem}"]
+    check_config(configured(*argv, *small(*argv)))
     if group == "adversarial":
+        cfg = configured(*argv)
         listed = list(cfg.adversarial.discriminators)
         assert (not listed) == (stem == "none") == (get_discriminators(cfg) is None)
         assert DISCRIMINATORS.keys() & cfg.adversarial.keys() == {*listed}
@@ -131,18 +124,13 @@ def test_every_choice_passes_the_check(name: str) -> None:
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_recipe(recipe: str) -> None:
     """It says nothing of keys that a group's files set, which would win over any file that the
-    command line chooses; and the codec that it builds works."""
+    command line chooses."""
     keys = written(f"solver/{recipe}")
     assert keys["solver"] in SOLVERS
     for group in CHOSEN:
         if group != "optim":
             files = [f"{group}/{stem}" for stem in names(group) if stem != "none"]
             assert not {f"{group}.{key}" for file in files for key in written(file)} & keys.keys()
-    cfg = configured(f"solver={recipe}", *SMALL)
-    check_config(cfg)
-    x = torch.randn(1, cfg.channels, cfg.sample_rate // 10)
-    with torch.no_grad():
-        assert get_model(cfg, torch.Generator()).train()(x).x.shape == x.shape
 
 
 def test_nothing_is_run_or_copied_from_the_configuration() -> None:
@@ -154,42 +142,6 @@ def test_nothing_is_run_or_copied_from_the_configuration() -> None:
         text = path.read_text()
         assert "_target_" not in text, path
         assert not re.search(r"\$\{(?!oc\.(env:|decode:\$\{oc\.env))", text), path
-
-
-# What a recipe's source says (AudioCraft 1.3's files; sections 3.4 and 4.4 of EnCodec's paper).
-SOURCES = {
-    "encodec": {
-        "quantizer.dropout_choices": [2, 4, 8, 16, 32],
-        "losses": {"adv": 3, "feat": 3, "l1": 0.1, "msspec": 1, "penalty": 1},
-        "adversarial.probability": 0.6667,
-        "adversarial.loss": "hinge2",
-        "adversarial.feature_matching.relative": True,
-        "optim.epochs": 300,
-    },
-    "encodec_48khz": {
-        "quantizer.dropout_choices": [2, 4, 8, 16],
-        "losses": {"adv": 4, "feat": 4, "l1": 0.1, "msspec": 1, "penalty": 1},
-        "adversarial.probability": 0.5,
-        "adversarial.msstftd.sep_channels": True,
-        "adversarial.msstftd.win_lengths": [2048, 4096, 1024, 512, 256],
-    },
-    "encodec_audiocraft": {
-        **{"quantizer.n_q": 32, "quantizer.q_dropout": 1, "quantizer.dropout_choices": None},
-        **{"quantizer.kmeans_iters": 10, "model.seanet.true_skip": True, "optim.ema.decay": 0.99},
-        "losses": {"adv": 4, "feat": 4, "l1": 0.1, "msspec": 2, "penalty": 1},
-        "adversarial.probability": 1,
-        "adversarial.loss": "hinge",
-        "adversarial.feature_matching.relative": False,
-        "adversarial.msstftd.activation_params": {"negative_slope": 0.3},
-        "loss.msspec.range_start": 6,
-    },
-}
-
-
-@pytest.mark.parametrize("recipe", SOURCES)
-def test_recipe_is_as_its_source_says(recipe: str) -> None:
-    cfg = configured(f"solver={recipe}")
-    assert {key: OmegaConf.select(cfg, key) for key in SOURCES[recipe]} == SOURCES[recipe]
 
 
 # Dora's signatures, by the real entry point.
