@@ -42,7 +42,7 @@ REGISTRIES = {
     **{"optim": OPTIMIZERS, "quantizer": QUANTIZERS, "schedule": SCHEDULES},
 }
 # Groups that a command line chooses from.
-CHOSEN = ("adversarial", "dset", "losses", "model", "optim", "quantizer", "schedule")
+CHOSEN = ("adversarial", "balancer", "dset", "losses", "model", "optim", "quantizer", "schedule")
 # What builders add, and what torch's optimizers can do beside what the recipes choose.
 ADDED = {"in_channels", "sample_rate", "dimension", "generator", "params", "optimizer"}
 ADDED |= {"amsgrad", "capturable", "decoupled_weight_decay", "differentiable", "foreach"}

@@ -10,6 +10,7 @@ from adversarial_trainer.registry import get_registry, import_modules
 
 from .balancer import Balancer
 from .mel import MelSpectrogramL1Loss, MultiScaleMelSpectrogramLoss
+from .msmel import MultiResolutionMelLoss
 from .plain import L1Loss, L2Loss
 from .sisnr import SISNR
 from .stft import MRSTFTLoss, STFTLoss
@@ -25,6 +26,7 @@ __all__ = [
     "L2Loss",
     "MRSTFTLoss",
     "MelSpectrogramL1Loss",
+    "MultiResolutionMelLoss",
     "MultiScaleMelSpectrogramLoss",
     "STFTLoss",
 ]

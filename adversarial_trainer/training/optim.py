@@ -122,7 +122,8 @@ class CosineSchedule(Schedule):
 class ExponentialSchedule(Schedule):
     """Exponential decay: the base rate times `gamma` to the power of the number of updates.
 
-    HiFi-GAN and DAC decay so: .999 an epoch and .999996 an update.
+    DAC decays so: .999996 an update. HiFi-GAN and MDCTCodec decay by .999 an epoch, which is about
+    .999^(1 / n) an update for epochs of n updates.
     """
 
     def __init__(self, optimizer: Optimizer, gamma: float, warmup_updates: int = 0) -> None:
@@ -133,3 +134,63 @@ class ExponentialSchedule(Schedule):
 
     def decay(self, updates: int) -> float:
         return self.gamma**updates
+
+
+@register("schedule", "linear")
+class LinearSchedule(Schedule):
+    """A straight line from the base rate, at the end of the warm-up, down to `min_ratio` of it at
+    `total_updates`, then flat.
+
+    BigCodec (common/schedulers.py) decays so, to a tenth; its warm-up is half a parabola from a
+    tenth, ours a straight line.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        total_updates: int,
+        warmup_updates: int = 0,
+        min_ratio: float = 0.0,
+    ) -> None:
+        if total_updates <= max(warmup_updates, 0):
+            raise ValueError(
+                f"schedule.total_updates must be above warmup_updates, {warmup_updates}, got "
+                f"{total_updates}."
+            )
+        if not 0 <= min_ratio <= 1:
+            raise ValueError(f"schedule.min_ratio must be in [0, 1], got {min_ratio}.")
+        self.total_updates = total_updates
+        self.min_ratio = min_ratio
+        super().__init__(optimizer, warmup_updates)
+
+    def decay(self, updates: int) -> float:
+        since = max(0, updates - self.warmup_updates)
+        progress = min(1.0, since / (self.total_updates - self.warmup_updates))
+        return 1 - (1 - self.min_ratio) * progress
+
+
+@register("schedule", "inverse")
+class InverseSchedule(Schedule):
+    """Inverse decay, (1 - warmup^(u + 1)) (1 + u / inv_gamma)^-power at update u.
+
+    As stable-audio-tools' InverseLR (training/utils.py): at `inv_gamma` updates the base rate has
+    fallen to 2^-power of it; 1 / (1 - warmup) is the length of an exponential warm-up.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, inv_gamma: float, power: float = 0.5, warmup: float = 0.0
+    ) -> None:
+        if inv_gamma <= 0:
+            raise ValueError(f"schedule.inv_gamma must be > 0, got {inv_gamma}.")
+        if power < 0:
+            raise ValueError(f"schedule.power must be >= 0, got {power}.")
+        if not 0 <= warmup < 1:
+            raise ValueError(f"schedule.warmup must be in [0, 1), got {warmup}.")
+        self.inv_gamma = inv_gamma
+        self.power = power
+        self.warmup = warmup
+        super().__init__(optimizer)
+
+    def decay(self, updates: int) -> float:
+        rise = 1 - self.warmup ** (updates + 1)
+        return rise * (1 + updates / self.inv_gamma) ** -self.power

@@ -84,14 +84,23 @@ def test_shares_of_the_gradient() -> None:
 
 
 def test_plain_weights() -> None:
-    y = torch.randn(2, 30, requires_grad=True)
-    losses = {"a": y.abs().mean(), "b": y.square().mean()}
-    balancer = Balancer({"a": 0.5, "b": 4.0}, balance_grads=False, monitor=True)
-    grad, effective = backward(balancer, losses, y)
-    total = 0.5 * losses["a"] + 4.0 * losses["b"]
-    assert torch.allclose(grad, torch.autograd.grad(total, y)[0])
-    assert torch.allclose(effective, total.detach())
-    assert 0 < balancer.metrics["share_a"] < 1
+    """Without balancing the model gets the gradient of the weighted sum, as from one `backward()`
+    of it, whether losses bring their graphs or their gradients; and the shares are still told."""
+    torch.manual_seed(0)
+    layer, x = nn.Linear(7, 30).double(), torch.randn(2, 3, 7, dtype=torch.float64)
+    y = layer(x)
+    losses, penalty = some_losses(y, torch.ones_like(y)), layer.weight.square().mean()
+    total = sum(WEIGHTS[name] * loss for name, loss in losses.items()) + 0.25 * penalty
+    expected = torch.autograd.grad(total, layer.weight, retain_graph=True)[0]
+    balancer = Balancer(WEIGHTS, balance_grads=False, monitor=True)
+    given = {"a": torch.autograd.grad(losses["a"], y, retain_graph=True)[0]}
+    effective = balancer.backward(
+        {**losses, "a": losses["a"].detach()}, y, 0.25 * penalty, gradients=given
+    )
+    assert layer.weight.grad is not None
+    torch.testing.assert_close(layer.weight.grad, expected, rtol=1e-12, atol=1e-15)
+    assert effective.item() == pytest.approx((total - 0.25 * penalty).item(), rel=1e-12)
+    assert sum(balancer.metrics[f"share_{name}"] for name in WEIGHTS) == pytest.approx(1)
 
 
 def test_penalty_goes_around_the_balancer_in_one_backward() -> None:

@@ -14,11 +14,12 @@ from adversarial_trainer.losses import (
     SISNR,
     MelSpectrogramL1Loss,
     MRSTFTLoss,
+    MultiResolutionMelLoss,
     MultiScaleMelSpectrogramLoss,
     STFTLoss,
 )
 
-NEEDS_RATE = {"mel", "msspec", "sisnr"}
+NEEDS_RATE = {"mel", "msmel", "msspec", "sisnr"}
 
 
 def build(name: str) -> torch.nn.Module:
@@ -103,6 +104,56 @@ def test_msspec_is_encodecs_formula(normalized: bool) -> None:
     assert torch.allclose(loss(fake, real), expected / (total or 1), rtol=1e-5)
     loss = MultiScaleMelSpectrogramLoss(24000, 9, 11, normalized=True, alphas=False)
     assert loss.alphas == [1.0, 1.0] and loss.total == 4.0
+
+
+# What publications add to the defaults, and the same as torchaudio's arguments and a logarithm.
+MELS = {
+    "dac": ({}, {"norm": "slaney", "mel_scale": "slaney"}, lambda mel: mel.clamp(1e-5).log10()),
+    "vocos": (
+        {"n_mels": [100], "win_lengths": [1024], "mel_scale": "htk", "area_norm": False}
+        | {"clamp_eps": 1e-7, "log_weight": math.log(10)},
+        {},
+        lambda mel: mel.clamp(1e-7).log(),
+    ),
+    "nemo's guard": (
+        {"n_mels": [80, 20], "win_lengths": [512, 128], "clamp_eps": 0, "log_guard": 1},
+        {"norm": "slaney", "mel_scale": "slaney"},
+        lambda mel: (mel + 1).log10(),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MELS)
+@pytest.mark.parametrize("rate", [24000, 44100])
+def test_msmel_is_the_published_formula(name: str, rate: int) -> None:
+    params, options, log = MELS[name]
+    loss = MultiResolutionMelLoss(rate, **params, mag_weight=0.5)
+    expected = torch.zeros((), dtype=torch.float64)
+    counts = [loss.mels[i].filters.shape[0] for i in range(len(loss.mels))]
+    assert counts == params.get("n_mels", [5, 10, 20, 40, 80, 160, 320])
+    fake, real = pair(3001)
+    for count, mel in zip(counts, loss.mels, strict=True):
+        size = mel.spectrogram.n_fft
+        reference = torchaudio.transforms.MelSpectrogram(
+            rate, size, hop_length=size // 4, n_mels=count, power=1, **options
+        ).double()
+        theirs = [reference(x) for x in (fake, real)]
+        expected += (log(theirs[0]) - log(theirs[1])).abs().mean()
+        expected += 0.5 * (theirs[0] - theirs[1]).abs().mean()
+    assert torch.allclose(loss(fake, real), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "params, message",
+    [
+        ({"n_mels": [5]}, r"n_mels and win_lengths need one entry for each"),
+        ({"n_mels": [5], "win_lengths": [30]}, r"win_lengths must be multiples of 4, got \[30\]"),
+        ({"clamp_eps": 0}, "clamp_eps=0, log_guard=0"),
+    ],
+)
+def test_wrong_resolutions_of_msmel_are_named(params: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MultiResolutionMelLoss(24000, **params)
 
 
 @pytest.mark.parametrize("log", [True, False])

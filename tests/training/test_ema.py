@@ -26,6 +26,30 @@ def test_by_hand(every: int) -> None:
         assert module.weight.item() == weight
 
 
+@pytest.mark.parametrize("every", [1, 2])
+def test_warm_up_by_hand(every: int) -> None:
+    """Decays 0, 1 - 2^-.75, 1 - 3^-.75 (at every call), then the limit; a resumed one goes on."""
+    module = nn.Linear(1, 1, bias=False).double()
+    decays = [0, 1 - 2**-0.75, 1 - 3**-0.75, 0.6, 0.6] if every == 1 else [0, 1 - 3**-0.75, 0.6]
+    ema = ModuleEMA(module, decay=0.6, every=every, power=0.75)
+    expected = 0.0
+    for number, decay in enumerate(decays):
+        if number == 1:
+            state = ema.state_dict()
+            ema = ModuleEMA(module, decay=0.6, every=every, power=0.75)
+            ema.load_state_dict(state)
+        for _ in range(every):
+            module.weight.data.fill_(number + 1.0)
+            ema.step()
+        assert ema.current_decay() == pytest.approx(decay)
+        expected = decay * expected + (1 - decay) * (number + 1)
+        with ema.swap():
+            assert module.weight.item() == pytest.approx(expected, rel=1e-12)
+    for wrong in ({"power": -1}, {"inv_gamma": 0}):
+        with pytest.raises(ValueError, match=f"optim.ema.{next(iter(wrong))} must be"):
+            ModuleEMA(module, decay=0.6, **wrong)
+
+
 def test_swap_restores_bit_for_bit() -> None:
     """Also after an exception; buffers are not averaged."""
     module = nn.Sequential(nn.Conv1d(1, 3, 3), nn.BatchNorm1d(3))

@@ -15,6 +15,8 @@ from adversarial_trainer.training.optim import (
     ConstantSchedule,
     CosineSchedule,
     ExponentialSchedule,
+    InverseSchedule,
+    LinearSchedule,
 )
 
 Make = Callable[[torch.optim.Optimizer], Schedule]
@@ -50,6 +52,17 @@ def test_by_hand() -> None:
     assert raised == pytest.approx([0.2 + 0.8 * value for value in cosine])
     warm = rates_of(lambda o: CosineSchedule(o, total_updates=4, warmup_updates=2), 7)
     assert warm == pytest.approx([0.5, *cosine[1:]])
+    linear = rates_of(lambda o: LinearSchedule(o, total_updates=6, warmup_updates=2), 8)
+    assert linear == pytest.approx([0.5, 1, 1, 0.75, 0.5, 0.25, 0, 0])
+    # BigCodec's after its warm-up (common/schedulers.py): through (s1, 1e-4) and (s2, 1e-5).
+    big = rates_of(lambda o: LinearSchedule(o, 60, 10, min_ratio=0.1), 70, 1e-4)
+    line = [1e-4 + (1e-5 - 1e-4) * (step - 10) / 50 for step in range(10, 60)]
+    assert big[10:] == pytest.approx([*line, *[1e-5] * 10])
+    # InverseLR: half the rate at 3 inv_gamma with power .5; warm-up by itself at a large inv_gamma.
+    inverse = rates_of(lambda o: InverseSchedule(o, inv_gamma=4, power=0.5), 13)
+    assert [inverse[0], inverse[4], inverse[12]] == pytest.approx([1, 2**-0.5, 0.5])
+    rising = rates_of(lambda o: InverseSchedule(o, inv_gamma=1e12, warmup=0.9), 3)
+    assert rising == pytest.approx([0.1, 0.19, 0.271])
 
 
 @pytest.mark.parametrize("name", ["cosine", "exponential"])
@@ -76,6 +89,11 @@ def test_against_torch(name: str) -> None:
         ("cosine", {"total_updates": 0}, "total_updates must be > 0, got 0"),
         ("cosine", {"total_updates": 3, "min_ratio": 2}, r"min_ratio must be in \[0, 1\], got 2"),
         ("exponential", {"gamma": 1.5}, r"gamma must be in \(0, 1\], got 1.5"),
+        ("linear", {"total_updates": 3, "warmup_updates": 3}, "above warmup_updates, 3, got 3"),
+        ("linear", {"total_updates": 3, "min_ratio": -1}, r"min_ratio must be in \[0, 1\], got -1"),
+        ("inverse", {"inv_gamma": 0}, "inv_gamma must be > 0, got 0"),
+        ("inverse", {"inv_gamma": 1, "power": -1}, "power must be >= 0, got -1"),
+        ("inverse", {"inv_gamma": 1, "warmup": 1}, r"warmup must be in \[0, 1\), got 1"),
     ],
 )
 def test_wrong_settings_are_named(name: str, params: dict, message: str) -> None:
