@@ -39,6 +39,7 @@ SIZES: dict[str, dict[str, dict[str, Any]]] = {
         },
         "mpd": {"filters": 2, "max_filters": 4, "periods": [2, 3]},
         "msd": {"filters": 4, "max_filters": 8},
+        "mrd": {"filters": 2, "max_filters": 4, "n_ffts": [256, 128]},
     },
 }
 

@@ -31,6 +31,7 @@ from adversarial_trainer.adversarial.discriminators import (
     JointDiscriminator,
     MultiDiscriminator,
     MultiPeriodDiscriminator,
+    MultiResolutionDiscriminator,
     MultiScaleDiscriminator,
     MultiScaleSTFTDiscriminator,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "JointDiscriminator",
     "MultiDiscriminator",
     "MultiPeriodDiscriminator",
+    "MultiResolutionDiscriminator",
     "MultiScaleDiscriminator",
     "MultiScaleSTFTDiscriminator",
     "get_adv_criterion",

@@ -8,6 +8,10 @@ from adversarial_trainer.adversarial.discriminators.mpd import (
     MultiPeriodDiscriminator,
     PeriodDiscriminator,
 )
+from adversarial_trainer.adversarial.discriminators.mrd import (
+    MultiResolutionDiscriminator,
+    ResolutionDiscriminator,
+)
 from adversarial_trainer.adversarial.discriminators.msd import (
     MultiScaleDiscriminator,
     ScaleDiscriminator,
@@ -27,8 +31,10 @@ __all__ = [
     "JointDiscriminator",
     "MultiDiscriminator",
     "MultiPeriodDiscriminator",
+    "MultiResolutionDiscriminator",
     "MultiScaleDiscriminator",
     "MultiScaleSTFTDiscriminator",
     "PeriodDiscriminator",
+    "ResolutionDiscriminator",
     "ScaleDiscriminator",
 ]

@@ -7,6 +7,8 @@ All sub-discriminators take audio `[B, in_channels, T]`, T >= 1, and these argum
 - norm: normalization of the convolutions, see `modules.norm`.
 - activation, activation_params: activation of torch.nn and its arguments. None stands for
   `{'negative_slope': 0.2}` with LeakyReLU and for no arguments with the others.
+- normalize_input (`mpd`, `mrd`, `cqt`): judge the audio without its constant part and at one level,
+  see `normalize_level`.
 """
 
 from __future__ import annotations
@@ -131,6 +133,20 @@ def check_waveform(x: Tensor, channels: int) -> None:
             f"Expected audio of shape [batch, {channels}, time >= 1] "
             f"(in_channels={channels}), got {list(x.shape)}."
         )
+
+
+def normalize_level(x: Tensor) -> Tensor:
+    """Return `x` [B, C, T] without the constant part of each channel, at a peak of 0.8 over the
+    channels of an item; but amplified at most 800 times.
+
+    DAC's normalization (descript-audio-codec, dac/model/discriminator.py), which divides by the
+    peak + 1e-9. It raises a silent item's dither to full scale, and its gradient is 8e8 at zeros,
+    so that one such item would outweigh all others of a batch. Here an item that stays below
+    -60 dBFS, 33 steps of 16 bits, is taken for silence and keeps its level relative to others.
+    """
+    x = x - x.mean(-1, keepdim=True)
+    peak = x.abs().amax((1, 2), keepdim=True)
+    return 0.8 * x / peak.clamp_min(1e-3)
 
 
 def build_activation(name: str, params: Mapping[str, Any] | None) -> nn.Module:

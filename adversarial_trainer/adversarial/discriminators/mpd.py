@@ -13,6 +13,7 @@ from adversarial_trainer.adversarial.discriminators.base import (
     check_sizes,
     check_waveform,
     distinct,
+    normalize_level,
 )
 from adversarial_trainer.modules.conv import pad1d
 from adversarial_trainer.modules.norm import NormConv2d
@@ -51,6 +52,7 @@ class PeriodDiscriminator(nn.Module):
         norm: str = "weight_norm",
         activation: str = "LeakyReLU",
         activation_params: Mapping[str, Any] | None = None,
+        normalize_input: bool = False,
     ):
         super().__init__()
         check_sizes(length=2, kernel_sizes=kernel_sizes)
@@ -59,6 +61,7 @@ class PeriodDiscriminator(nn.Module):
         check_sizes(filters_scale=filters_scale, max_filters=max_filters)
         self.period = period
         self.in_channels = in_channels
+        self.normalize_input = normalize_input
         self.activation = build_activation(activation, activation_params)
 
         def conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> NormConv2d:
@@ -76,6 +79,7 @@ class PeriodDiscriminator(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         check_waveform(x, self.in_channels)
+        x = normalize_level(x) if self.normalize_input else x
         x = pad1d(x, (0, -x.shape[-1] % self.period), "reflect")  # any T, also below a period
         x = x.unflatten(-1, (-1, self.period))  # [B, C, T] -> [B, C, rows, period]
         fmap = []
