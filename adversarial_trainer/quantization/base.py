@@ -69,7 +69,10 @@ class BaseQuantizer(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, x: torch.Tensor) -> torch.Tensor:
-        """Codes `[B, K, T]` of `x` `[B, D, T]`, with the active number of codebooks."""
+        """Codes `[B, K, T]` of `x` `[B, D, T]`, with the active number of codebooks.
+
+        `torch.export` traces it for the ONNX export: it does not branch on values of `x`.
+        """
 
     @abstractmethod
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
@@ -112,11 +115,11 @@ class BaseQuantizer(nn.Module, ABC):
         """
         return None
 
-    def residual_tables(self) -> list[torch.Tensor] | None:
-        """Tables `[cardinality, D]` of a residual quantizer, in order; None of any other.
+    def tables(self) -> torch.Tensor | None:
+        """Tables `[total_codebooks, cardinality, output_dimension]` of which `decode` is the sum of
+        the codes' entries, for any number of codebooks; None where there are none.
 
-        A code is the nearest entry to what the tables before left of a latent. The ONNX export is
-        made of these.
+        The decoder of the ONNX export is made of these.
         """
         return None
 
@@ -129,6 +132,25 @@ class BaseQuantizer(nn.Module, ABC):
 
     def _check_count(self, n: int) -> int:
         return check_size("Number of codebooks", n, self.total_codebooks)
+
+    def _check_latents(self, x: torch.Tensor) -> None:
+        if x.dim() != 3 or x.shape[1] != self.dimension:
+            raise ValueError(f"x must be [B, {self.dimension}, T], got {list(x.shape)}")
+
+    def _check_codes(self, codes: torch.Tensor) -> torch.Tensor:
+        """Return integers `[B, K, T]` of any type, such as int16 from a file, as int64; ValueError
+        if they are not codes of this quantizer."""
+        if codes.dim() != 3 or codes.is_floating_point():
+            raise ValueError(
+                f"codes must be integers [B, K, T], got {codes.dtype} {list(codes.shape)}"
+            )
+        self._check_count(codes.shape[1])
+        codes = codes.long()
+        if codes.numel():
+            low, high = torch.stack(codes.aminmax()).tolist()
+            if low < 0 or high >= self.cardinality:
+                raise ValueError(f"codes must be in 0..{self.cardinality - 1}, got {low}..{high}")
+        return codes
 
 
 def check_size(key: str, value: SupportsIndex, most: int | None = None) -> int:

@@ -12,7 +12,7 @@ from adversarial_trainer import distrib
 
 EPSILON = 1e-5
 RESOLUTION = 1 << 20  # of the draw of a frame within a stretch of frames
-CHUNK = 1 << 15  # rows whose distances are held at once, for the codes of long files
+CHUNK = 1 << 25  # distances held at once, for the codes of long files
 
 
 @torch.no_grad()
@@ -21,12 +21,13 @@ def nearest(rows: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:
 
     In the type of its arguments, under autocast too.
     """
+    # An exported graph has no loop over the number of rows.
+    whole = torch.compiler.is_exporting()
+    parts = (rows,) if whole else rows.split(max(1, CHUNK // len(centroids)))
     with torch.autocast(rows.device.type, enabled=False):
         # Smallest ||x - e||^2 is the largest 2 x.e - ||e||^2.
         bias = -centroids.square().sum(1)
-        codes = [
-            torch.addmm(bias, part, centroids.t(), alpha=2).argmax(1) for part in rows.split(CHUNK)
-        ]
+        codes = [torch.addmm(bias, part, centroids.t(), alpha=2).argmax(1) for part in parts]
     return torch.cat(codes)
 
 

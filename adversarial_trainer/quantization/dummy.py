@@ -30,8 +30,7 @@ class DummyQuantizer(BaseQuantizer):
         return QuantizedResult(x, self.encode(x), bandwidth)
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
-        if x.dim() != 3 or x.shape[1] != self.dimension:
-            raise ValueError(f"x must be [B, {self.dimension}, T], got {list(x.shape)}")
+        self._check_latents(x)
         return x.unsqueeze(1)
 
     def decode(self, codes: torch.Tensor) -> torch.Tensor:

@@ -157,8 +157,9 @@ class ResidualVectorQuantizer(BaseQuantizer):
     def code_counts(self) -> list[torch.Tensor]:
         return [book.cluster_size for book in self.codebooks]
 
-    def residual_tables(self) -> list[torch.Tensor]:
-        return [book.embed for book in self.codebooks]
+    def tables(self) -> torch.Tensor:
+        self._require_start()
+        return torch.stack([book.embed for book in self.codebooks])
 
     @property
     def initialised(self) -> bool:
@@ -233,16 +234,7 @@ class ResidualVectorQuantizer(BaseQuantizer):
 
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
         self._require_start()
-        if codes.dim() != 3 or codes.is_floating_point():
-            raise ValueError(
-                f"codes must be integers [B, K, T], got {codes.dtype} {list(codes.shape)}"
-            )
-        self._check_count(codes.shape[1])
-        codes = codes.long()  # from any integers, such as int16 from a file
-        if codes.numel():
-            low, high = torch.stack(codes.aminmax()).tolist()
-            if low < 0 or high >= self.bins:
-                raise ValueError(f"codes must be in 0..{self.bins - 1}, got {low}..{high}")
+        codes = self._check_codes(codes)
         out = self.codebooks[0].lookup(codes[:, 0])
         for book, layer_codes in zip(self.codebooks[1:], codes.unbind(1)[1:], strict=False):
             out = out + book.lookup(layer_codes)
@@ -284,12 +276,11 @@ class ResidualVectorQuantizer(BaseQuantizer):
 
     def _rows(self, x: torch.Tensor) -> torch.Tensor:
         """Frames `[B * T, D]`, in the codebooks' precision, at least float32."""
-        if x.dim() != 3 or x.shape[1] != self.dimension:
-            raise ValueError(f"x must be [B, {self.dimension}, T], got {list(x.shape)}")
+        self._check_latents(x)
         rows = x.transpose(1, 2).reshape(-1, self.dimension)  # [B * T, D]
         return rows.to(torch.promote_types(self.codebooks[0].embed.dtype, torch.float32))
 
 
 def _per_item(codes: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """Codes `[K, B * T]` of `x` `[B, D, T]` -> `[B, K, T]`."""
-    return codes.view(len(codes), len(x), x.shape[2]).transpose(0, 1).contiguous()
+    return codes.view(len(codes), x.shape[0], x.shape[2]).transpose(0, 1).contiguous()

@@ -26,24 +26,16 @@ SAME_CODES = 0.99  # least share; rounding decides between entries that are equa
 
 
 class OnnxEncoder(nn.Module):
-    """Audio `[B, C, T]` to codes `[B, K, F]`, and where the model renormalizes scale `[B, 1]`."""
+    """Audio `[B, C, T]` to codes `[B, K, F]` of the codebooks in use, and where the model
+    renormalizes scale `[B, 1]`."""
 
-    def __init__(self, model: EncodecModel, num_codebooks: int) -> None:
+    def __init__(self, model: EncodecModel) -> None:
         super().__init__()
         self.model = model
-        self.tables = _tables(model)[:num_codebooks]
 
     def forward(self, audio: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        x, scale = self.model.preprocess(audio)
-        residual = self.model.encoder(x).transpose(1, 2)  # [B, F, D]
-        codes = []
-        for table in self.tables:  # [bins, D]
-            # Nearest by the largest 2 x.e - ||e||^2, as `quantization.codebook.nearest`.
-            score = 2 * residual @ table.t() - table.square().sum(1)
-            codes.append(score.argmax(-1))
-            residual = residual - F.embedding(codes[-1], table)
-        stacked = torch.stack(codes, 1)  # [B, K, F]
-        return (stacked,) if scale is None else (stacked, scale)
+        codes, scale = self.model.encode(audio)
+        return (codes,) if scale is None else (codes, scale)
 
 
 class OnnxDecoder(nn.Module):
@@ -52,9 +44,10 @@ class OnnxDecoder(nn.Module):
     def __init__(self, model: EncodecModel) -> None:
         super().__init__()
         self.model = model
+        tables = _tables(model)  # [K, bins, D]
+        self.bins = tables.shape[1]
         # One table, so that how many codebooks there are is a size and not a loop.
-        self.table = torch.cat(_tables(model))
-        self.bins = model.cardinality
+        self.table = tables.flatten(0, 1)
 
     def forward(self, codes: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tensor:
         offsets = torch.arange(codes.shape[1], device=codes.device) * self.bins
@@ -89,23 +82,26 @@ def write(codec: Codec, folder: Path, bandwidth: float | None = None) -> list[st
     ]
 
 
-def _tables(model: EncodecModel) -> list[torch.Tensor]:
-    """Return the quantizer's tables `[bins, D]`; ValueError for models that do not code by them."""
+@torch.no_grad()
+def _tables(model: EncodecModel) -> torch.Tensor:
+    """Return the quantizer's tables `[K, bins, D]`; ValueError for models that do not decode by
+    them."""
     if (type(model).encode, type(model).decode) != (EncodecModel.encode, EncodecModel.decode):
         name = type(model).__name__
         raise ValueError(f"model.name: a {name}, which codes its own way, cannot go as ONNX.")
-    tables = model.quantizer.residual_tables()
+    tables = model.quantizer.tables()
     if tables is None:
         raise ValueError(
             f"quantizer.name: a {type(model.quantizer).__name__} cannot be exported as ONNX, which "
-            "needs one with `residual_tables`, such as rvq."
+            "needs a quantizer with `tables`, such as rvq."
         )
     return tables
 
 
 def _export(codec: Codec, num_codebooks: int, folder: Path) -> None:
     model = fold_weight_norm(copy.deepcopy(codec.model))
-    encoder, decoder = OnnxEncoder(model, num_codebooks).eval(), OnnxDecoder(model).eval()
+    model.set_num_codebooks(num_codebooks)
+    encoder, decoder = OnnxEncoder(model).eval(), OnnxDecoder(model).eval()
     metadata = {
         "sample_rate": str(model.sample_rate),
         "channels": str(model.channels),

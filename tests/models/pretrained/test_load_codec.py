@@ -273,7 +273,7 @@ def test_a_quantizer_of_ones_own(
         def decode(self, codes: torch.Tensor) -> torch.Tensor:
             return self.gain * super().decode(codes)
 
-        def residual_tables(self) -> None:
+        def tables(self) -> None:
             return None
 
         def code_counts(self) -> None:
