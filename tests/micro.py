@@ -18,6 +18,7 @@ import torch
 from dora.xp import XP
 from omegaconf import DictConfig
 
+from adversarial_trainer.models.builders import flatten, to_params
 from adversarial_trainer.train import main
 from adversarial_trainer.training.families import selected
 from adversarial_trainer.training.overrides import with_values
@@ -28,9 +29,9 @@ ROOT = Path(__file__).parents[1]
 RATE = 16000
 EPOCH = 3  # updates
 
-# Sizes of the parts that a recipe chooses from, by group and name (of models the autoencoder's).
+MODEL = {"n_filters": 2, "dimension": 8}  # sizes of models, wherever a key ends so
+# Sizes of the other parts that a recipe chooses from, by group and name.
 SIZES: dict[str, dict[str, dict[str, Any]]] = {
-    "model": {"seanet": {"n_filters": 2, "dimension": 8}},
     "quantizer": {"none": {}, "rvq": {"n_q": 2, "bins": 16, "dropout_choices": [1, 2]}},
     "adversarial": {
         "msstftd": {
@@ -45,7 +46,7 @@ SIZES: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def sizes(group: str, name: str) -> list[str]:
-    """Overrides that make a part small: `sizes("model", "seanet")`."""
+    """Overrides that make a part small: `sizes("quantizer", "rvq")`."""
     prefix = group if group == "quantizer" else f"{group}.{name}"
     return [f"{prefix}.{key}={json.dumps(value)}" for key, value in SIZES[group][name].items()]
 
@@ -59,8 +60,9 @@ SHORT = [
     *("logging.every=1", "logging.tensorboard=false"),
 ]
 MICRO = [
-    *("solver=tiny", *SHORT, *sizes("model", "seanet"), *sizes("quantizer", "rvq")),
+    *("solver=tiny", *SHORT, *sizes("quantizer", "rvq")),
     *(size for name in SIZES["adversarial"] for size in sizes("adversarial", name)),
+    *(f"model.seanet.{key}={size}" for key, size in MODEL.items()),
     *("model.seanet.ratios=[8,5,4,2]", "model.seanet.lstm=0"),
     *("optim.ema.decay=0", "adversarial.start_step=0", "data_init=true"),
 ]
@@ -118,7 +120,9 @@ def make_cfg(*overrides: str) -> DictConfig:
 def small(*argv: str) -> list[str]:
     """Overrides that make the parts small that a command line chooses; the rest stays as it is."""
     cfg = configured(*argv)
-    found = [*sizes("model", cfg.model.autoencoder), *sizes("quantizer", cfg.quantizer.name)]
+    leaves = {key: key.rpartition(".")[2] for key in flatten(to_params(cfg.model))}
+    found = [f"model.{key}={MODEL[leaf]}" for key, leaf in leaves.items() if leaf in MODEL]
+    found += sizes("quantizer", cfg.quantizer.name)
     for name in discriminator_names(cfg):
         found += sizes("adversarial", name)
     return found

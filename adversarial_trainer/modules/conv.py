@@ -177,7 +177,8 @@ class StreamableConv1d(StreamingModule):
 class StreamableConvTranspose1d(StreamingModule):
     """Transposed 1d convolution that trims its output to `stride` samples a frame.
 
-    Shape: [B, in_channels, T] -> [B, out_channels, T * stride].
+    Shape: [B, in_channels, T] -> [B, out_channels, T * stride], or a sample less, see
+    `output_padding`.
 
     Args:
         kernel_size: at least `stride`.
@@ -185,6 +186,8 @@ class StreamableConvTranspose1d(StreamingModule):
         trim_right_ratio: share in [0, 1] of the trim that is on the right; below 1 the output
             looks ahead and is less delayed. Only for causal=True.
         norm, norm_kwargs: see `NormConv1d`.
+        output_padding: as torch's: with False an odd trim takes the odd sample from the right, too.
+            Only for causal=False.
     """
 
     def __init__(
@@ -197,6 +200,7 @@ class StreamableConvTranspose1d(StreamingModule):
         norm: str = "none",
         trim_right_ratio: float = 1.0,
         norm_kwargs: Mapping[str, Any] | None = None,
+        output_padding: bool = True,
     ) -> None:
         super().__init__()
         if not 0.0 <= trim_right_ratio <= 1.0:
@@ -206,6 +210,8 @@ class StreamableConvTranspose1d(StreamingModule):
                 f"trim_right_ratio={trim_right_ratio} needs causal=True: otherwise "
                 "both sides are trimmed alike"
             )
+        if causal and not output_padding:
+            raise ValueError("output_padding=False needs causal=False")
         if not 1 <= stride <= kernel_size:
             raise ValueError(
                 "stride must be between 1 and kernel_size, got "
@@ -224,7 +230,9 @@ class StreamableConvTranspose1d(StreamingModule):
         self.stride = stride
         padding = kernel_size - stride
         right = math.ceil(padding * trim_right_ratio) if causal else padding // 2
-        self.trims = (padding - right, right)
+        left = padding - right
+        self.trims = (left, right if output_padding else left)
+        self._end = padding - self.trims[1]  # samples of the last frame beyond its stride
         self._context = math.ceil(kernel_size / stride) - 1  # earlier frames in an output
 
     def forward(self, x: Tensor) -> Tensor:
@@ -238,7 +246,7 @@ class StreamableConvTranspose1d(StreamingModule):
         if past.shape[-1] == 0:
             return x.new_zeros(len(x), self.out_channels, 0)
         # Outputs in the untrimmed signal that no later frame adds to, from the first new one on.
-        trim = self.trims[0]
-        first, after = max(trim, frames * self.stride), end * self.stride + (trim if last else 0)
+        first = max(self.trims[0], frames * self.stride)
+        after = end * self.stride + (self._end if last else 0)
         offset = start * self.stride
         return self.convtr(past)[..., first - offset : max(first, after) - offset]

@@ -26,7 +26,7 @@ class SEANetResnetBlock(StreamingModule):
 
     Args:
         kernel_sizes, dilations: one entry per convolution.
-        activation, activation_params: a name in `activation.ACTIVATIONS` and its arguments.
+        activation, activation_params: a name and arguments for `activation.get_activation`.
         norm, norm_params, causal, pad_mode: see `StreamableConv1d`.
         true_skip: add the input itself; otherwise the input through a 1x1 convolution (EnCodec).
     """
@@ -60,7 +60,7 @@ class SEANetResnetBlock(StreamingModule):
             params = dict(activation_params or {})
             if i == 0:
                 params.pop("inplace", None)  # the skip connection reads the same input
-            layers.append(get_activation(activation, params))
+            layers.append(get_activation(activation, params, channels=widths[i], causal=causal))
             layers.append(conv(widths[i], widths[i + 1], kernel_size, dilation=dilation))
         self.block = nn.Sequential(*layers)
         self.shortcut = nn.Identity() if true_skip else conv(dim, dim, kernel_size=1)
@@ -86,7 +86,7 @@ class SEANetBase(StreamingModule):
         n_residual_layers: blocks per ratio, the j-th with dilation dilation_base ** j.
         ratios: strides in the decoder's order (the encoder applies them reversed);
             `hop_length` is their product.
-        activation, activation_params: a name in `activation.ACTIVATIONS` and its arguments.
+        activation, activation_params: a name and arguments for `activation.get_activation`.
         norm, norm_params: see `NormConv1d`.
         kernel_size, last_kernel_size, residual_kernel_size: of the first and last convolution and
             of the residual blocks.
@@ -155,7 +155,7 @@ class SEANetBase(StreamingModule):
         self.norm = norm
         self.norm_params = norm_params
         self.disable_norm_outer_blocks = disable_norm_outer_blocks
-        self._act = partial(get_activation, activation, activation_params)
+        self._act = partial(get_activation, activation, activation_params, causal=causal)
         self._conv = partial(StreamableConv1d, causal=causal, pad_mode=pad_mode)
         self._residual = partial(
             SEANetResnetBlock,
@@ -214,10 +214,11 @@ class SEANetEncoder(SEANetBase):
         layers = [self._conv1d(0, self.channels, width, self.kernel_size)]
         for block, ratio in enumerate(self.ratios, start=1):
             layers += self._residual_blocks(block, width)
-            layers += [self._act(), self._conv1d(block, width, 2 * width, 2 * ratio, ratio)]
+            layers.append(self._act(channels=width))
+            layers.append(self._conv1d(block, width, 2 * width, 2 * ratio, ratio))
             width *= 2
         layers += self._lstm(width)
-        layers.append(self._act())
+        layers.append(self._act(channels=width))
         layers.append(self._conv1d(block + 1, width, self.dimension, self.last_kernel_size))
         self.model = nn.Sequential(*layers)
 
@@ -271,9 +272,11 @@ class SEANetDecoder(SEANetBase):
                 trim_right_ratio=trim_right_ratio,
                 norm_kwargs=params,
             )
+            layers += [self._act(channels=width), upsampling]
             width //= 2
-            layers += [self._act(), upsampling, *self._residual_blocks(block, width)]
-        layers += [self._act(), self._conv1d(0, width, self.channels, self.last_kernel_size)]
+            layers += self._residual_blocks(block, width)
+        layers.append(self._act(channels=width))
+        layers.append(self._conv1d(0, width, self.channels, self.last_kernel_size))
         if final_activation is not None:
             layers.append(
                 get_activation(final_activation, final_activation_params, "final_activation")

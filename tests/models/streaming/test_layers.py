@@ -7,11 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recipes import pieces
 
+from adversarial_trainer.modules.activation import AntiAliased
 from adversarial_trainer.modules.conv import (
     PAD_MODES,
     StreamableConv1d,
     StreamableConvTranspose1d,
 )
+from adversarial_trainer.modules.dac import DACDecoder, DACEncoder
 from adversarial_trainer.modules.lstm import StreamableLSTM
 from adversarial_trainer.modules.seanet import SEANetDecoder, SEANetEncoder
 from adversarial_trainer.modules.streaming import StreamingModule
@@ -60,11 +62,14 @@ def test_convolution(kernel, stride, dilation, causal, pad_mode, norm, bias, len
     kernel=st.integers(1, 9),
     stride=st.integers(1, 9),
     right=st.sampled_from([None, 0.0, 0.3, 1.0]),
+    output_padding=st.booleans(),
     norm=st.sampled_from(["none", "weight_norm", "layer_norm"]),
     **LENGTHS,
 )
-def test_transposed_convolution(kernel, stride, right, norm, length, longest, seed):
-    options = {} if right is None else dict(causal=True, trim_right_ratio=right)
+def test_transposed_convolution(kernel, stride, right, output_padding, norm, length, longest, seed):
+    options = dict(output_padding=output_padding or length == 1)
+    if right is not None:
+        options = dict(causal=True, trim_right_ratio=right)
     conv = StreamableConvTranspose1d(2, 3, kernel, min(stride, kernel), norm=norm, **options)
     check(conv, 2, length, longest, seed)
 
@@ -104,3 +109,26 @@ def test_seanet(ratios, causal, pad_mode, true_skip, lstm, residuals, trim, leng
     trim = trim if causal else 1.0
     decoder = SEANetDecoder(**options, trim_right_ratio=trim, final_activation="Tanh")
     check(decoder, 4, length, longest, seed)
+
+
+@settings(deadline=None, max_examples=30)
+@given(name=st.sampled_from(["Snake", "ELU"]), **LENGTHS)
+def test_anti_aliased(name, length, longest, seed):
+    check(AntiAliased(3, name), 3, length, longest, seed)
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    strides=st.lists(st.integers(2, 5), min_size=1, max_size=3),
+    causal=st.booleans(),
+    activation=st.sampled_from(["Snake", "AntiAliased"]),
+    lstm=st.integers(0, 1),
+    output_padding=st.booleans(),
+    **LENGTHS,
+)
+def test_dac(strides, causal, activation, lstm, output_padding, length, longest, seed):
+    options = dict(channels=2, dimension=4, n_filters=2, strides=strides, lstm=lstm)
+    options.update(causal=causal and activation == "Snake", activation=activation)
+    check(DACEncoder(**options), 2, length, longest, seed)
+    output_padding = output_padding or options["causal"]
+    check(DACDecoder(**options, output_padding=output_padding), 4, length, longest, seed)
