@@ -37,11 +37,12 @@ REQUIRED = [
 METRICS = ["visqol-python>=3.8", "pystoi"]
 PESQ = ["pesq"]
 ENTROPY = ["constriction>=0.4"]
+HUB = ["huggingface_hub>=1.0"]
 EXPORT = ["transformers>=4.57", "onnx", "onnxscript", "onnxruntime"]
 TESTS = ["pytest", "pytest-xdist", "hypothesis", "encodec", "julius", "torchmetrics"]
 TESTS += ["playwright"]  # the report in a browser; uses the machine's Chromium
 DOCS = ["mkdocs-material", "mkdocstrings[python]"]
-DEV = [*METRICS, *ENTROPY, *EXPORT, *TESTS, *DOCS, "ruff", "mypy"]
+DEV = [*METRICS, *ENTROPY, *HUB, *EXPORT, *TESTS, *DOCS, "ruff", "mypy"]
 
 setup(
     name="adversarial_trainer",
@@ -65,6 +66,7 @@ setup(
         "metrics": METRICS,
         "pesq": PESQ,
         "entropy": ENTROPY,
+        "hub": HUB,
         "export": EXPORT,
         "dev": DEV,
     },

@@ -25,7 +25,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig
 
-from adversarial_trainer.models.pretrained.codec import check_source
+from adversarial_trainer.models.pretrained.codec import find_source
 from adversarial_trainer.models.pretrained.weights import CHECKPOINT
 from adversarial_trainer.registry import import_modules
 from adversarial_trainer.training import watchdog
@@ -83,7 +83,7 @@ def check_run(xp: XP) -> None:
     check_config(xp.cfg)
     if xp.cfg.continue_from and not (xp.folder / CHECKPOINT).exists():
         try:
-            check_source(xp.cfg.continue_from, xp.folder.parent)
+            find_source(xp.cfg.continue_from, xp.folder.parent)
         except FileNotFoundError as exc:
             raise ValueError(f"continue_from={exc}") from exc
 

@@ -21,14 +21,16 @@ from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.modules.norm import convert_old_keys, fold_weight_norm
 from adversarial_trainer.modules.streaming import StreamingModule
 
-from . import audiocraft, encodec_package, hf
+from . import audiocraft, encodec_package, hf, hub
 from .weights import (
     CHECKPOINT,
+    HF_CONFIG,
     WEIGHTS,
     Weights,
     find_run,
     from_checkpoint,
     from_export,
+    is_run,
     runs_folder,
 )
 
@@ -87,14 +89,20 @@ def load_codec(
     return build_codec(weights, device)
 
 
-def check_source(source: str, folder: Path | None = None) -> None:
-    """FileNotFoundError if `source` names nothing; arguments as for `read_weights`."""
+def find_source(source: str, folder: Path | None = None) -> Path:
+    """Return the file or folder that `source` names, downloaded where it is on the hub; arguments
+    and errors as for `read_weights`."""
     source = source.removeprefix("hf:")
-    if find_run(source, folder) is None and not Path(source).exists():
-        raise FileNotFoundError(
-            f"{source}: no such file or folder (nothing is downloaded), and no such run in "
-            f"{folder or runs_folder()}."
-        )
+    path = find_run(source, folder) or Path(source)
+    if path.exists():
+        return path
+    missing = f"{source}: no such file or folder, and no such run in {folder or runs_folder()}"
+    if not hub.is_name(source):
+        raise FileNotFoundError(f"{missing}.")
+    try:
+        return hub.download(source)
+    except FileNotFoundError as exc:
+        raise FileNotFoundError(f"{missing}; {exc}") from exc
 
 
 def read_weights(source: str, folder: Path | None = None) -> Weights:
@@ -104,21 +112,19 @@ def read_weights(source: str, folder: Path | None = None) -> Weights:
         source: a run's signature, folder or checkpoint; the folder or file of an export
             (`export --format safetensors`); the folder of a transformers `EncodecModel`, with or
             without `hf:` before it; AudioCraft's `compression_state_dict.bin`; a state dict of the
-            encodec package.
+            encodec package; where there is nothing of that name, the repository of an export or of
+            a transformers model on the Hugging Face hub, `user/name` or `user/name@revision`.
         folder: where runs are looked up by signature; None: `runs_folders()`.
 
     Raises:
         FileNotFoundError: there is nothing of that name.
         ValueError: it is damaged, or not a codec.
     """
-    check_source(source, folder)
-    source = source.removeprefix("hf:")
-    path = Path(source)
-    run = find_run(source, folder)
-    if run is not None:
-        return from_checkpoint(run / CHECKPOINT, checkpoint.load(run / CHECKPOINT))
+    path = find_source(source, folder)
+    if is_run(path):
+        return from_checkpoint(path / CHECKPOINT, checkpoint.load(path / CHECKPOINT))
     if path.is_dir():
-        if (path / hf.CONFIG).is_file():
+        if (path / HF_CONFIG).is_file():
             return hf.read_folder(path)
         if (path / WEIGHTS).is_file():
             return from_export(path / WEIGHTS)
@@ -126,7 +132,7 @@ def read_weights(source: str, folder: Path | None = None) -> Weights:
             return _read_torch_file(path / audiocraft.FILE)
         raise FileNotFoundError(
             f"{source} is no run and no export: it has no {CHECKPOINT}, {WEIGHTS}, "
-            f"{hf.CONFIG} or {audiocraft.FILE}."
+            f"{HF_CONFIG} or {audiocraft.FILE}."
         )
     if path.suffix == ".safetensors":
         return from_export(path)

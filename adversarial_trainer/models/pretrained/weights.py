@@ -21,6 +21,7 @@ PROVENANCE = "provenance.json"
 # Files of `export --format safetensors`.
 WEIGHTS = "model.safetensors"
 DISCRIMINATORS = "discriminators.safetensors"
+HF_CONFIG = "config.json"  # of transformers
 FORMAT, VERSION = "adversarial_trainer", "1"
 _PREFIX = "adversary."  # of the discriminators in an `AdversarialLoss`
 

@@ -6,6 +6,7 @@ import argparse
 import os
 import re
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from adversarial_trainer.tools.arguments import add_model_argument
 
 from . import hf, onnx, weights
 from .model_card import UNKNOWN_LICENSE, model_card
+from .push import check_push, push
 
 FORMATS = ("hf", "safetensors", "onnx")
 CARD = "README.md"
@@ -30,11 +32,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "export",
         help="write a codec for transformers, as safetensors, or as ONNX",
-        description="Write the codec of MODEL to the folder OUT; docs/export.md.",
+        description="Write the codec of MODEL to the folder OUT, to the Hugging Face hub, or to "
+        "both; docs/export.md.",
     )
     add_model_argument(parser, "model")
-    parser.add_argument("out", metavar="OUT", type=Path, help="a new or empty folder")
-    parser.add_argument("--format", required=True, choices=FORMATS)
+    parser.add_argument(
+        "out", metavar="OUT", type=Path, nargs="?", help="a new or empty folder; not needed to push"
+    )
+    parser.add_argument("--format", default="safetensors", choices=FORMATS, help="%(default)s")
     parser.add_argument(
         "--license",
         default=UNKNOWN_LICENSE,
@@ -43,7 +48,16 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         f"default {UNKNOWN_LICENSE}",
     )
     parser.add_argument(
-        "--with-discriminators", action="store_true", help="safetensors: these as well"
+        "--push",
+        metavar="USER/NAME",
+        help="put it on the Hugging Face hub, with the discriminators where MODEL has any; private "
+        "unless --public. The token is $HF_TOKEN, or that of `hf auth login`",
+    )
+    parser.add_argument("--public", action="store_true", help="--push: for everybody to read")
+    parser.add_argument(
+        "--with-discriminators",
+        action=argparse.BooleanOptionalAction,
+        help="hf, safetensors: these as well, to continue training; default with --push alone",
     )
     parser.add_argument(
         "--bandwidth",
@@ -57,17 +71,34 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Export and return the exit status; ValueError and OSError for wrong arguments."""
-    check_folder(args.out, args.force)  # before the model is loaded
-    lines = export(
-        load_codec(args.model),
-        args.out,
-        args.format,
-        license=args.license,
-        with_discriminators=args.with_discriminators,
-        bandwidth=args.bandwidth,
-        force=args.force,
-    )
-    print("\n".join(lines))
+    if args.out is None and args.push is None:
+        raise ValueError("OUT or --push USER/NAME is needed.")
+    if args.public and args.push is None:
+        raise ValueError("--public is for --push USER/NAME.")
+    # Before the model is loaded.
+    if args.push is not None:
+        check_push(args.push)
+    with tempfile.TemporaryDirectory() as temporary:
+        out = args.out or Path(temporary) / args.push.rpartition("/")[2]
+        check_folder(out, args.force)
+        codec = load_codec(args.model)
+        with_discriminators = args.with_discriminators
+        if with_discriminators is None:
+            wanted = args.push is not None and args.format != "onnx"
+            with_discriminators = wanted and codec.discriminators is not None
+        lines = export(
+            codec,
+            out,
+            args.format,
+            name=args.push,
+            license=args.license,
+            with_discriminators=with_discriminators,
+            bandwidth=args.bandwidth,
+            force=args.force,
+        )
+        print("\n".join(lines))
+        if args.push is not None:
+            print("\n".join(push(out, args.push, NAMES, args.public)))
     return 0
 
 
@@ -76,6 +107,7 @@ def export(
     out: Path,
     format: str,
     *,
+    name: str | None = None,
     license: str = UNKNOWN_LICENSE,
     with_discriminators: bool = False,
     bandwidth: float | None = None,
@@ -85,28 +117,32 @@ def export(
 
     Args:
         format: one of `FORMATS`.
+        name: in the model card; None: that of the folder.
         license: identifier for the model card.
-        with_discriminators: format safetensors alone.
+        with_discriminators: formats hf and safetensors.
         bandwidth: kb/s of the encoder, format onnx alone; None: the highest.
         force: replace an earlier export in `out`.
 
     Returns:
         Lines to print: files with their sizes, the licence, results of checks.
     """
-    if with_discriminators and format != "safetensors":
-        raise ValueError(f"--with-discriminators is for --format safetensors, not {format}.")
+    if with_discriminators and format == "onnx":
+        raise ValueError("--with-discriminators is for --format hf and safetensors, not onnx.")
     if bandwidth is not None and format != "onnx":
         raise ValueError(f"--bandwidth is for --format onnx; {format} exports have all of them.")
     if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]{0,63}", license):
         raise ValueError(f"--license {license!r}: an identifier like mit or cc-by-4.0 is needed.")
-    name, lines = os.fsencode(out.resolve().name).decode(errors="replace"), []
+    name = name or os.fsencode(out.resolve().name).decode(errors="replace")
+    lines: list[str] = []
     with replacing_folder(out, force) as folder:
         if format == "hf":
             hf.write(codec, folder)
         elif format == "safetensors":
-            weights.write(codec, folder, with_discriminators)
+            weights.write(codec, folder)
         else:
             lines = onnx.write(codec, folder, bandwidth)
+        if with_discriminators:
+            weights.write_discriminators(codec, folder)
         card = model_card(codec, name, license, format, with_discriminators)
         (folder / CARD).write_text(card, encoding="utf-8")
         sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}

@@ -1,10 +1,10 @@
-"""`--format hf`: what `transformers.EncodecModel.from_pretrained` and `AutoProcessor` read."""
+"""`--format hf`: what transformers' models and `AutoProcessor` read."""
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,149 +13,60 @@ from omegaconf import DictConfig
 
 from adversarial_trainer.models.builders import to_params
 from adversarial_trainer.models.pretrained import Codec
-from adversarial_trainer.models.pretrained.hf import (
-    OVERLAP,
-    SEANET,
-    SEGMENT,
-    LayerNames,
-    codebook_count,
-    frame_rate,
-    half_of,
-)
-from adversarial_trainer.modules.seanet import SEANetDecoder, SEANetEncoder
-from adversarial_trainer.quantization import ResidualVectorQuantizer
-from adversarial_trainer.registry import parameters
+from adversarial_trainer.models.pretrained.weights import HF_CONFIG, WEIGHTS
 
-NAMES = ("config.json", "preprocessor_config.json", "model.safetensors")
-# Arguments of encoder and decoder for which `EncodecModel` has no key, with the values it has.
-_FIXED: dict[str, tuple[Any, ...]] = {
-    "activation": ("ELU",),
-    "activation_params": ({"alpha": 1.0}, {"alpha": 1.0, "inplace": False}, {}, None),
-    "norm": ("weight_norm", "time_group_norm"),
-    "norm_params": ({}, None),
-    "disable_norm_outer_blocks": (0,),
-    "final_activation": (None,),
+from . import hf_encodec
+
+PROCESSOR = "preprocessor_config.json"
+NAMES = (HF_CONFIG, PROCESSOR, WEIGHTS)
+
+
+@dataclass(frozen=True)
+class Writer:
+    """How the codecs of a `model.autoencoder` go to a class of transformers.
+
+    Attributes:
+        config: contents of config.json for a configuration of ours; ValueError, with the key, for
+            what transformers' class lacks.
+        processor: contents of preprocessor_config.json for those of config.json.
+        weights: state dict of ours and its configuration to weights with transformers' names.
+        card: template of the model card's example.
+    """
+
+    config: Callable[[DictConfig], dict[str, Any]]
+    processor: Callable[[Mapping[str, Any]], dict[str, Any]]
+    weights: Callable[[Mapping[str, torch.Tensor], DictConfig], dict[str, torch.Tensor]]
+    card: str
+
+
+WRITERS = {
+    "seanet": Writer(
+        hf_encodec.to_hf_config,
+        hf_encodec.to_processor,
+        hf_encodec.to_hf_state_dict,
+        "card_hf_encodec.md.j2",
+    ),
 }
+
+
+def get_writer(cfg: DictConfig) -> Writer:
+    """Return the writer of a codec's configuration; ValueError if transformers has no such."""
+    name = to_params(cfg.model).get("autoencoder", "seanet")
+    if name not in WRITERS:
+        choices = " and ".join(map(repr, WRITERS))
+        raise ValueError(f"model.autoencoder={name!r}: transformers has only {choices}.")
+    return WRITERS[name]
 
 
 def write(codec: Codec, folder: Path) -> None:
     """Write all but the model card; ValueError, with the key, for what transformers lacks."""
     from safetensors.torch import save_file
 
-    config = to_hf_config(codec.cfg)
-    processor = {
-        "feature_extractor_type": "EncodecFeatureExtractor",
-        "feature_size": config["audio_channels"],
-        "sampling_rate": config["sampling_rate"],
-        "chunk_length_s": config["chunk_length_s"],
-        "overlap": config["overlap"],
-        "padding_side": "right",
-        "padding_value": 0.0,
-        "return_attention_mask": True,
-    }
-    for name, value in {"config.json": config, "preprocessor_config.json": processor}.items():
+    writer = get_writer(codec.cfg)
+    config = writer.config(codec.cfg)
+    for name, value in {HF_CONFIG: config, PROCESSOR: writer.processor(config)}.items():
         text = json.dumps(value, indent=2, allow_nan=False) + "\n"
         (folder / name).write_text(text, encoding="utf-8")
-    weights = to_hf_state_dict(codec.model.state_dict(), codec.cfg)
+    weights = writer.weights(codec.model.state_dict(), codec.cfg)
     # Without this entry transformers refuses the file.
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-
-
-def to_hf_state_dict(ours: Mapping[str, torch.Tensor], cfg: DictConfig) -> dict[str, torch.Tensor]:
-    """Return copies of our codec's weights under transformers' names, in float32."""
-    names = LayerNames(cfg)
-    weights = {
-        names.theirs(name): value.detach().to("cpu", torch.float32, copy=True).contiguous()
-        for name, value in ours.items()
-    }
-    if names.shift:
-        half = half_of(SEANetDecoder, to_params(cfg.model), "decoder")
-        width = half["n_filters"] * 2 ** len(half["ratios"])  # channels at the frame rate
-        for part, index in names.lstm.items():
-            for name, value in torch.nn.LSTM(width, width).state_dict().items():
-                weights[f"{part}.layers.{index}.lstm.{name}"] = torch.zeros_like(value)
-    return weights
-
-
-def to_hf_config(cfg: DictConfig) -> dict[str, Any]:
-    """Return the contents of config.json for the codec of `cfg`.
-
-    Raises:
-        ValueError: with the key, for what transformers' `EncodecModel` does not have.
-    """
-    model = to_params(cfg.model)
-    if model.get("name", "encodec") != "encodec":
-        raise _refused("model.name", model["name"], "'encodec'")
-    if model.get("autoencoder", "seanet") != "seanet":
-        raise _refused("model.autoencoder", model["autoencoder"], "'seanet'")
-    if cfg.channels not in (1, 2):
-        raise _refused("channels", cfg.channels, "1 or 2")
-    encoder = half_of(SEANetEncoder, model, "encoder")
-    seanet = half_of(SEANetDecoder, model, "decoder")
-    _check_halves({"encoder": encoder, "decoder": seanet})
-    quantizer = to_params(cfg.quantizer)
-    if quantizer.get("name") != "rvq":
-        raise _refused("quantizer.name", quantizer.get("name"), "'rvq'")
-    defaults = parameters(ResidualVectorQuantizer)
-    quantizer = {name: p.default for name, p in defaults.items()} | quantizer
-    bins = quantizer["bins"]
-    if bins < 2 or bins & (bins - 1):
-        raise _refused("quantizer.bins", bins, "a power of 2, from 2 on")
-    renormalize = bool(model.get("renormalize", False))
-    segments = renormalize or seanet["norm"] == "time_group_norm"
-    return {
-        "architectures": ["EncodecModel"],
-        "model_type": "encodec",
-        "dtype": "float32",
-        **{name: seanet[ours] for name, ours in SEANET.items()},
-        "num_lstm_layers": max(1, seanet["lstm"]),
-        "sampling_rate": cfg.sample_rate,
-        "audio_channels": cfg.channels,
-        "normalize": renormalize,
-        "use_causal_conv": bool(model.get("causal", False)),
-        "trim_right_ratio": seanet["trim_right_ratio"],
-        "use_conv_shortcut": not seanet["true_skip"],
-        "codebook_size": bins,
-        "codebook_dim": seanet["dimension"],
-        "target_bandwidths": _target_bandwidths(quantizer, cfg.sample_rate, seanet["ratios"]),
-        "chunk_length_s": SEGMENT if segments else None,
-        "overlap": OVERLAP if segments else None,
-    }
-
-
-def _check_halves(halves: Mapping[str, Mapping[str, Any]]) -> None:
-    """Check settings that every `EncodecModel` has, or that it shares between both halves."""
-    for part, values in halves.items():
-        for key, choices in _FIXED.items():
-            if values.get(key) not in choices:
-                name = f"model.seanet.{key} (of the {part})"
-                raise _refused(name, values[key], " or ".join(map(repr, choices)))
-    encoder, decoder = halves["encoder"], halves["decoder"]
-    for key in (encoder.keys() & decoder.keys()) - {"channels", "causal"}:
-        if encoder[key] != decoder[key]:
-            raise _refused(f"model.encoder.{key}", encoder[key], f"the decoder's, {decoder[key]!r}")
-
-
-def _refused(key: str, value: Any, choices: str) -> ValueError:
-    return ValueError(f"{key}={value!r}: transformers' EncodecModel has only {choices} here.")
-
-
-def _target_bandwidths(
-    quantizer: Mapping[str, Any], sample_rate: int, ratios: list[int]
-) -> list[float]:
-    """Return the kb/s, in transformers' terms, of the numbers of codebooks used in training."""
-    n_q, size = quantizer["n_q"], quantizer["bins"]
-    counts = {n_q}
-    if quantizer["q_dropout"]:
-        counts |= set(quantizer["dropout_choices"] or range(1, n_q))
-    rate = frame_rate(sample_rate, ratios)
-    return [_bandwidth(n, size, rate) for n in sorted(n for n in counts if n <= n_q)]
-
-
-def _bandwidth(n: int, size: int, rate: int) -> float:
-    """Return the least kb/s at which transformers, which rounds down, uses `n` codebooks."""
-    step = rate * (size.bit_length() - 1)
-    value = n * step / 1000
-    while codebook_count(value, size, rate) < n or 1000 * value // step < n:
-        value = math.nextafter(value, math.inf)
-    return value
+    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})

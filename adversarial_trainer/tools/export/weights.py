@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from omegaconf import OmegaConf
 
 from adversarial_trainer.models.pretrained import Codec
@@ -23,29 +25,37 @@ KEYS = (
 )
 
 
-def write(codec: Codec, folder: Path, with_discriminators: bool = False) -> None:
-    """Write all but the model card; ValueError if the codec has no discriminators to write."""
+def write(codec: Codec, folder: Path) -> None:
+    """Write all but the model card and the discriminators."""
+    _save(codec, codec.model.state_dict(), folder / WEIGHTS)
+    (folder / CONFIG).write_text(_config_of(codec), encoding="utf-8")
+
+
+def write_discriminators(codec: Codec, folder: Path) -> None:
+    """Write the discriminators; ValueError if the codec has none."""
+    if codec.discriminators is None:
+        source = codec.info.get("source", "this codec")
+        raise ValueError(f"--with-discriminators: {source} has none.")
+    _save(codec, codec.discriminators, folder / DISCRIMINATORS)
+
+
+def _config_of(codec: Codec) -> str:
+    keys = [key for key in KEYS if key in codec.cfg]
+    return OmegaConf.to_yaml(OmegaConf.masked_copy(codec.cfg, keys), resolve=True)
+
+
+def _save(codec: Codec, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     from safetensors.torch import save_file
 
-    parts = {WEIGHTS: codec.model.state_dict()}
-    if with_discriminators:
-        if codec.discriminators is None:
-            source = codec.info.get("source", "this codec")
-            raise ValueError(f"--with-discriminators: {source} has none.")
-        parts[DISCRIMINATORS] = codec.discriminators
-    cfg = OmegaConf.masked_copy(codec.cfg, [key for key in KEYS if key in codec.cfg])
-    text = OmegaConf.to_yaml(cfg, resolve=True)
     metadata = {
         "format": FORMAT,
         "version": VERSION,
-        "config": text,
+        "config": _config_of(codec),
         "hash": codec.hash,
         "info": json.dumps(facts_of(codec)),
     }
-    for name, tensors in parts.items():
-        # Copies, since tensors that share memory are refused.
-        copies = {
-            key: value.detach().to("cpu", copy=True).contiguous() for key, value in tensors.items()
-        }
-        save_file(copies, folder / name, metadata=metadata)
-    (folder / CONFIG).write_text(text, encoding="utf-8")
+    # Copies, since tensors that share memory are refused.
+    copies = {
+        key: value.detach().to("cpu", copy=True).contiguous() for key, value in tensors.items()
+    }
+    save_file(copies, path, metadata=metadata)

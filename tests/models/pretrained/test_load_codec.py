@@ -207,8 +207,9 @@ def test_what_is_missing_or_no_codec(tmp_path: Path, run: CompressionSolver) -> 
     (tmp_path / "broken/config.json").write_text("{")
     (tmp_path / "a.safetensors").write_bytes(b"nothing of the kind")
     cases = {
-        "nosuch": (FileNotFoundError, "no such file or folder .*, and no such run in outputs/xps"),
-        "hf:nosuch": (FileNotFoundError, "nothing is downloaded"),
+        "nosuch": (FileNotFoundError, "no such file or folder, and no such run in outputs/xps.$"),
+        "hf:nosuch": (FileNotFoundError, "^nosuch: no such file or folder, and no such run"),
+        "/no/such": (FileNotFoundError, "^/no/such: no such file or folder, and no such run"),
         str(tmp_path / "empty"): (FileNotFoundError, "has no checkpoint.th, model.safetensors"),
         str(tmp_path): (ValueError, "model_type='wav2vec2'; only 'encodec'"),
         str(tmp_path / "broken"): (ValueError, "config.json: not JSON"),

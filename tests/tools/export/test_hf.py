@@ -16,10 +16,10 @@ from transformers.models.encodec.modeling_encodec import EncodecResidualVectorQu
 
 from adversarial_trainer.cli import main
 from adversarial_trainer.models.pretrained import load_codec
-from adversarial_trainer.models.pretrained.hf import codebook_counts
+from adversarial_trainer.models.pretrained.hf_encodec import codebook_counts
 from adversarial_trainer.models.streaming import EncodedChunk, SegmentedDecoder, SegmentedEncoder
 from adversarial_trainer.tools.export import export
-from adversarial_trainer.tools.export.hf import to_hf_config
+from adversarial_trainer.tools.export.hf_encodec import to_hf_config
 
 SMALL = ("model.seanet.n_filters=4", "model.seanet.dimension=16", "quantizer.bins=64")
 CASES = {
@@ -172,7 +172,7 @@ def test_wrong_calls(
         (run, tmp_path / "link", ["--force"], "link exists and is not a folder"),
         (run, tmp_path / "o", ["--license", "MIT !"], "--license 'MIT !'"),
         (run, tmp_path / "o", ["--bandwidth", "3"], "--format onnx"),
-        (run, tmp_path / "o", ["--with-discriminators"], "--format safetensors"),
+        (run, tmp_path / "o", ["--format", "onnx", "--with-discriminators"], "not onnx"),
         (tmp_path / "nothing", tmp_path / "o", [], "nothing"),
     ]:
         assert main(["export", str(source), str(out), "--format", "hf", *options]) == 2
