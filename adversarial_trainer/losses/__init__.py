@@ -13,7 +13,7 @@ from .mel import MelSpectrogramL1Loss, MultiScaleMelSpectrogramLoss
 from .msmel import MultiResolutionMelLoss
 from .plain import L1Loss, L2Loss
 from .sisnr import SISNR
-from .stft import MRSTFTLoss, STFTLoss
+from .stft import MRSTFTLoss, StereoSTFTLoss, STFTLoss
 
 import_modules(__name__)
 LOSSES = get_registry("loss")
@@ -29,4 +29,5 @@ __all__ = [
     "MultiResolutionMelLoss",
     "MultiScaleMelSpectrogramLoss",
     "STFTLoss",
+    "StereoSTFTLoss",
 ]

@@ -16,14 +16,16 @@ from adversarial_trainer.losses import (
     MRSTFTLoss,
     MultiResolutionMelLoss,
     MultiScaleMelSpectrogramLoss,
+    StereoSTFTLoss,
     STFTLoss,
 )
+from adversarial_trainer.modules.weighting import AWeighting
 
 NEEDS_RATE = {"mel", "msmel", "msspec", "sisnr"}
 
 
 def build(name: str) -> torch.nn.Module:
-    params = {"per_item": True} if name == "mrstft" else {}
+    params = {"per_item": True} if name in ("mrstft", "stereo_stft") else {}
     return LOSSES.build(name, **params, **({"sample_rate": 24000} if name in NEEDS_RATE else {}))
 
 
@@ -225,3 +227,61 @@ def test_sisnr_segments_cover_the_end() -> None:
     fake[..., 1040:] = 0
     loss = SISNR(1000, segment=0.1, overlap=0.5)
     assert loss(fake, real) > loss(real, real) + 1.0
+
+
+@pytest.mark.parametrize("rate", [16000, 44100])
+def test_a_weighting_is_the_standards_curve(rate: int) -> None:
+    """IEC 61672-1's closed formula, where 101 taps resolve it; and tones come out at that level."""
+    hz = torch.tensor([500.0, 1000.0, 2000.0, 4000.0], dtype=torch.float64)
+    f2 = hz.square()
+    formula = 12194**2 * f2.square() / (f2 + 12194**2) / (f2 + 20.6**2)
+    formula = formula / ((f2 + 107.7**2) * (f2 + 737.9**2)).sqrt()
+    expected = 20 * formula.log10() + 2.0
+    tones = torch.sin(2 * math.pi * hz[:, None] * torch.arange(4000) / rate)[:, None]
+    middle = AWeighting(rate)(tones)[:, 0, 200:-200]
+    assert middle.shape == (4, 3600)
+    levels = 10 * (2 * middle.square().mean(-1)).log10()
+    assert torch.allclose(levels, expected, atol=0.5)
+    with pytest.raises(ValueError, match="n_taps must be odd and at least 3, got 4"):
+        AWeighting(rate, 4)
+
+
+# Of stable-audio 2.0, and auraloss' names for them.
+RESOLUTIONS = {
+    "n_ffts": [2048, 512, 32],
+    "hop_lengths": [512, 128, 8],
+    "win_lengths": [2048, 512, 32],
+}
+AURALOSS = {
+    {"n_ffts": "fft_sizes", "hop_lengths": "hop_sizes"}.get(key, key): value
+    for key, value in RESOLUTIONS.items()
+}
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_stft_losses_are_auralosss(weighted: bool) -> None:
+    """Mono and stereo; auraloss takes norms of the whole batch."""
+    auraloss = pytest.importorskip("auraloss").freq
+    options = {"factor_sc": 1, "factor_mag": 1, "epsilon": 0, "floor": 1e-8, "sample_rate": 44100}
+    ours = {**RESOLUTIONS, **options, "a_weighting": weighted}
+    theirs = {**AURALOSS, "perceptual_weighting": weighted, "sample_rate": 44100}
+    fake, real = (x.float() for x in pair(5000))
+    each = auraloss.MultiResolutionSTFTLoss(**theirs)
+    both = auraloss.SumAndDifferenceSTFTLoss(**theirs)
+    assert torch.allclose(MRSTFTLoss(**ours)(fake, real), each(fake, real), rtol=1e-5)
+    expected = both(fake, real) + sum(
+        each(fake[:, c : c + 1], real[:, c : c + 1]) / 2 for c in range(2)
+    )
+    stereo = StereoSTFTLoss(**ours)
+    assert torch.allclose(stereo(fake, real), expected, rtol=1e-5)
+    mono = fake[:, :1], real[:, :1]
+    assert torch.allclose(stereo(*mono), each(*mono), rtol=1e-5)
+    with pytest.raises(ValueError, match="stereo_stft is for 1 or 2 channels, got 3"):
+        stereo(torch.zeros(1, 3, 99), torch.zeros(1, 3, 99))
+
+
+def test_stft_arguments_are_named() -> None:
+    with pytest.raises(ValueError, match="floor must be > 0, got 0"):
+        MRSTFTLoss(floor=0)
+    with pytest.raises(ValueError, match="a_weighting needs a sample_rate"):
+        MRSTFTLoss(a_weighting=True)
