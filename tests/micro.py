@@ -32,6 +32,11 @@ EPOCH = 3  # updates
 MODEL = {"n_filters": 2, "dimension": 8}  # sizes of models, wherever a key ends so
 # Sizes of the other parts that a recipe chooses from, by group and name.
 SIZES: dict[str, dict[str, dict[str, Any]]] = {
+    "model": {
+        "seanet": {"n_filters": 2, "dimension": 8},
+        "mdct": {"dimension": 8, "hidden_dim": 8, "intermediate_dim": 16},
+        "istft": {"dimension": 8, "hidden_dim": 8, "intermediate_dim": 16, "n_fft": 512},
+    },
     "quantizer": {"none": {}, "rvq": {"n_q": 2, "bins": 16, "dropout_choices": [1, 2]}},
     "adversarial": {
         "msstftd": {
@@ -41,6 +46,7 @@ SIZES: dict[str, dict[str, dict[str, Any]]] = {
         "mpd": {"filters": 2, "max_filters": 4, "periods": [2, 3]},
         "msd": {"filters": 4, "max_filters": 8},
         "mrd": {"filters": 2, "max_filters": 4, "n_ffts": [256, 128]},
+        "mrmdct": {"filters": 2, "num_coefficients": [20, 10]},
     },
 }
 
