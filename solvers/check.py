@@ -191,6 +191,13 @@ def _check_relations(cfg: DictConfig) -> None:
             f"dset.manifest={format_value(cfg.dset.manifest)}: dset.path is given as well; one is "
             "enough."
         )
+    adv = cfg.adversarial
+    if adv.alternate and (adv.every < 2 or adv.probability < 1):
+        raise ValueError(
+            f"adversarial.alternate=true: it needs adversarial.every >= 2 (it is {adv.every}), as "
+            "the generator learns in the updates between, and adversarial.probability=1 (it is "
+            f"{adv.probability:g})."
+        )
     if cfg.checkpoint.best is not None:
         _check_best(cfg, cfg.checkpoint.best)
 

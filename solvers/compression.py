@@ -64,13 +64,13 @@ class CompressionSolver(BaseSolver):
 
         Each side skips its own update if the norm of its gradient, averaged over all ranks, is not
         finite, which all ranks see alike. Codebooks and averaged weights move with the generator.
-        While the discriminators warm up, they learn alone.
+        While the discriminators warm up, and at their turn if the two alternate, they learn alone.
 
         Returns:
             Metrics, 0-dim; empty if the generator's update was skipped.
         """
         real = batch.wav.to(self.like, non_blocking=True)
-        generator_learns = not self.warming_up
+        generator_learns = self.generator_learns
         self.updates += 1
         with self.autocast, torch.set_grad_enabled(generator_learns):
             out = self.model(real)  # audio, codes, penalty, codebook metrics
@@ -136,12 +136,13 @@ class CompressionSolver(BaseSolver):
         return metrics
 
     @property
-    def warming_up(self) -> bool:
-        """Whether the discriminators learn alone in the next step."""
+    def generator_learns(self) -> bool:
+        """Whether the generator learns in the next step, and not the discriminators alone."""
         if self.adversarial is None:
-            return False
-        since = self.adversarial.update_schedule.num_steps - self.cfg.adversarial.start_step
-        return 0 <= since < self.cfg.adversarial.warmup_updates
+            return True
+        adv, schedule = self.cfg.adversarial, self.adversarial.update_schedule
+        warming_up = 0 <= schedule.num_steps - adv.start_step < adv.warmup_updates
+        return not (warming_up or (adv.alternate and schedule.due))
 
     # -- life of a run
 

@@ -27,14 +27,14 @@ def build(name, **options):
     return JointDiscriminator({name: build(name) for name in ("msstftd", "mpd", "msd")})
 
 
-def wrap(adversary, loss="hinge", feat=True, **kwargs):
+def wrap(adversary, loss="hinge", feat=True, pairs=False, **kwargs):
     optimizer = torch.optim.SGD(adversary.parameters(), lr=1e-2)
     return AdversarialLoss(
         adversary,
         optimizer,
         get_adv_criterion(loss),
         get_real_criterion(loss),
-        get_fake_criterion(loss),
+        None if pairs else get_fake_criterion(loss),
         FeatureMatchingLoss() if feat else None,
         **kwargs,
     )

@@ -100,7 +100,14 @@ def test_keys_of_the_other_groups() -> None:
     fit(cfg.optim.ema, ModuleEMA, ("module",))
     adv = cfg.adversarial
     fit(adv.feature_matching, FeatureMatchingLoss, ("loss",))
-    beside = {"discriminators", "warmup_updates", "feature_matching", "optim", "schedule"}
+    beside = {
+        "discriminators",
+        "warmup_updates",
+        "alternate",
+        "feature_matching",
+        "optim",
+        "schedule",
+    }
     built = {"adversary", "optimizer", "scheduler", "generator"}
     built |= {"loss_real", "loss_fake", "loss_feat"}
     fit(adv.keys() - DISCRIMINATORS.keys() - beside, AdversarialLoss, built)

@@ -1,10 +1,12 @@
-"""Calling an adversary: its sub-discriminators one by one, without changing them, checked."""
+"""Calling an adversary: its sub-discriminators one by one, without changing them, checked; and
+what the generator gets from it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import NamedTuple
 
 import flashy.utils
 import torch
@@ -18,6 +20,22 @@ from adversarial_trainer.adversarial.discriminators.base import (
 )
 
 SubDiscriminator = Callable[[Tensor], MultiDiscriminatorOutputType]
+LogitPair = tuple[Tensor, Tensor]  # one sub-discriminator's, on fake and real
+
+
+class GeneratorLosses(NamedTuple):
+    """Losses of the generator with their gradients.
+
+    Attributes:
+        adv, feat: Adversarial and feature matching loss, 0-dim, without graph.
+        adv_grad, feat_grad: Their gradients with respect to the fake audio, shaped as it; None
+            for a loss that is zero by definition (before `start_step`, or no `loss_feat`).
+    """
+
+    adv: Tensor
+    feat: Tensor
+    adv_grad: Tensor | None
+    feat_grad: Tensor | None
 
 
 def sub_discriminators(adversary: nn.Module) -> list[SubDiscriminator]:
@@ -26,11 +44,10 @@ def sub_discriminators(adversary: nn.Module) -> list[SubDiscriminator]:
     One for each sub-discriminator of a `MultiDiscriminator`, whose forward calls them in turn; one
     for the whole of any other module.
     """
-    if not isinstance(adversary, MultiDiscriminator):
-        return [partial(call_adversary, adversary)]
-    if type(adversary).forward is not MultiDiscriminator.forward:
-        return [partial(call_adversary, adversary)]
-    return [partial(_call_one, adversary, i) for i in range(adversary.num_discriminators)]
+    if isinstance(adversary, MultiDiscriminator):
+        if type(adversary).forward is MultiDiscriminator.forward:
+            return [partial(_call_one, adversary, i) for i in range(adversary.num_discriminators)]
+    return [partial(call_adversary, adversary)]
 
 
 def _call_one(adversary: MultiDiscriminator, index: int, x: Tensor) -> MultiDiscriminatorOutputType:
@@ -77,12 +94,11 @@ def read_only(module: nn.Module) -> Iterator[None]:
     Inside, no parameter requires a gradient, and parametrizations are in eval mode, in which
     spectral norm does not update its estimates. All else, as dropout, stays in its mode.
     """
-    norms = [m for m in module.modules() if isinstance(m, ParametrizationList) and m.training]
+    parametrizations = [x for x in module.modules() if isinstance(x, ParametrizationList)]
+    norms = nn.ModuleList(x for x in parametrizations if x.training)
     with flashy.utils.readonly(module):
         try:
-            for norm in norms:
-                norm.eval()
+            norms.eval()
             yield
         finally:
-            for norm in norms:
-                norm.train()
+            norms.train()

@@ -25,6 +25,8 @@ class FeatureMatchingLoss(nn.Module):
         relative: Divide each distance by the mean magnitude of its real map, as in EnCodec
             (arXiv 2210.13438, equation 2), so that loud maps do not drown the quiet ones. The
             mean is over the items of all ranks, each of which must then call this.
+        last: Count the last map too. Where that is the logits (as in MPD and MSD), DAC and BigCodec
+            leave it out.
 
     Shape:
         - fmap_fake, fmap_real: lists of maps, pairwise of the same shape
@@ -37,6 +39,7 @@ class FeatureMatchingLoss(nn.Module):
         normalize: bool = True,
         *,
         relative: bool = False,
+        last: bool = True,
     ):
         super().__init__()
         if not callable(loss):
@@ -44,8 +47,11 @@ class FeatureMatchingLoss(nn.Module):
         self.loss = loss
         self.normalize = normalize
         self.relative = relative
+        self.last = last
 
     def forward(self, fmap_fake: Sequence[Tensor], fmap_real: Sequence[Tensor]) -> Tensor:
+        if not self.last:
+            fmap_fake, fmap_real = fmap_fake[:-1], fmap_real[:-1]
         shapes = [[tuple(x.shape) for x in fmap] for fmap in (fmap_fake, fmap_real)]
         if not fmap_fake or shapes[0] != shapes[1]:
             raise ValueError(
@@ -53,16 +59,11 @@ class FeatureMatchingLoss(nn.Module):
                 f"got {shapes[0]} of fake and {shapes[1]} of real."
             )
         fmap_real = [real.detach() for real in fmap_real]
-        distances = torch.stack(
-            [
-                self.loss(fake, real) if fake.numel() else fake.sum()
-                for fake, real in zip(fmap_fake, fmap_real, strict=True)
-            ]
-        )
+        pairs = zip(fmap_fake, fmap_real, strict=True)
+        distances = torch.stack([self.loss(*x) if x[0].numel() else x[0].sum() for x in pairs])
         if self.relative:
             distances = distances / _magnitudes(fmap_real)
-        total = distances.sum()
-        return total / len(fmap_fake) if self.normalize else total
+        return distances.mean() if self.normalize else distances.sum()
 
 
 def _magnitudes(maps: Sequence[Tensor]) -> Tensor:

@@ -3,41 +3,31 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from copy import deepcopy
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from adversarial_trainer import distrib
 
-from .adversary import call_adversary, check_optimizer, read_only, sub_discriminators
+from .adversary import (
+    GeneratorLosses,
+    LogitPair,
+    SubDiscriminator,
+    call_adversary,
+    check_optimizer,
+    read_only,
+    sub_discriminators,
+)
 from .criteria import *  # noqa: F403 (as AudioCraft's `losses`)
-from .criteria import AdvLossType, discriminator_metrics
+from .criteria import AdvLossType, discriminator_metrics, margin
 from .discriminators.base import MultiDiscriminatorOutputType
 from .feature_matching import FeatLossType
 from .feature_matching import FeatureMatchingLoss as FeatureMatchingLoss
 from .update_schedule import UpdateSchedule
 
 logger = logging.getLogger(__name__)
-
-LogitPair = tuple[Tensor, Tensor]  # one sub-discriminator's, on fake and real
-
-
-class GeneratorLosses(NamedTuple):
-    """Losses of the generator with their gradients.
-
-    Attributes:
-        adv, feat: Adversarial and feature matching loss, 0-dim, without graph.
-        adv_grad, feat_grad: Their gradients with respect to the fake audio, shaped as it; None
-            for a loss that is zero by definition (before `start_step`, or no `loss_feat`).
-    """
-
-    adv: Tensor
-    feat: Tensor
-    adv_grad: Tensor | None
-    feat_grad: Tensor | None
 
 
 class AdversarialLoss(nn.Module):
@@ -55,7 +45,8 @@ class AdversarialLoss(nn.Module):
             broadcast.
         optimizer: Optimizer of the adversary's parameters.
         loss: Generator's criterion on D(fake).
-        loss_real, loss_fake: Discriminators' criteria on D(real) and D(fake).
+        loss_real, loss_fake: Discriminators' criteria on D(real) and D(fake). With None for the
+            latter, `loss` and `loss_real` are of pairs (see `criteria`): fake i and real i.
         loss_feat: Feature matching between the maps of one sub-discriminator, or None.
         normalize: Divide the losses by the number of sub-discriminators.
         max_norm: Largest norm of the discriminators' gradient; 0 does not clip.
@@ -77,7 +68,7 @@ class AdversarialLoss(nn.Module):
         optimizer: torch.optim.Optimizer,
         loss: AdvLossType,
         loss_real: AdvLossType,
-        loss_fake: AdvLossType,
+        loss_fake: AdvLossType | None,
         loss_feat: FeatLossType | None = None,
         normalize: bool = True,
         *,
@@ -91,9 +82,10 @@ class AdversarialLoss(nn.Module):
         super().__init__()
         if not max_norm >= 0:
             raise ValueError(f"max_norm must be at least 0 (0 does not clip), got {max_norm!r}.")
-        functions = {"loss": loss, "loss_real": loss_real, "loss_fake": loss_fake}
-        for key, value in {**functions, "loss_feat": loss_feat}.items():
-            if not callable(value) and (key != "loss_feat" or value is not None):
+        functions: dict[str, Any] = {"loss": loss, "loss_real": loss_real}
+        functions |= {"loss_fake": loss_fake, "loss_feat": loss_feat}
+        for key, value in functions.items():
+            if not callable(value) and (value is not None or key in ("loss", "loss_real")):
                 hint = "as get_adv_criterion('hinge') and FeatureMatchingLoss() are"
                 raise ValueError(f"{key} must be a function of tensors, {hint}, got {value!r}.")
         check_optimizer(optimizer, adversary)
@@ -173,7 +165,10 @@ class AdversarialLoss(nn.Module):
         return loss
 
     def _discriminator_loss(self, logits: list[LogitPair], num_calls: int) -> Tensor:
-        losses = [self.loss_fake(on_fake) + self.loss_real(on_real) for on_fake, on_real in logits]
+        if self.loss_fake is None:
+            losses = [self.loss_real(margin(on_real, on_fake)) for on_fake, on_real in logits]
+        else:
+            losses = [self.loss_fake(fake) + self.loss_real(real) for fake, real in logits]
         return self._combine(losses, num_calls)
 
     def _combine(self, losses: list[Tensor], num_calls: int) -> Tensor:
@@ -184,7 +179,7 @@ class AdversarialLoss(nn.Module):
 
     def _logit_metrics(self, logits: list[LogitPair]) -> dict[str, Tensor]:
         names = getattr(self.adversary, "names", [f"sub{i + 1}" for i in range(len(logits))])
-        return discriminator_metrics(names, logits, self.loss_real)
+        return discriminator_metrics(names, logits, self.loss_real, self.loss_fake is None)
 
     # -- the generator's side
 
@@ -247,7 +242,7 @@ class AdversarialLoss(nn.Module):
         return GeneratorLosses(adv, feat, adv_grad, None if self.loss_feat is None else feat_grad)
 
     def _judge(
-        self, sub: Callable[[Tensor], Any], fake: Tensor, real: Tensor, num_calls: int
+        self, sub: SubDiscriminator, fake: Tensor, real: Tensor, num_calls: int
     ) -> tuple[Tensor, Tensor | None, list[LogitPair]]:
         """Return adversarial and feature loss, and logits (none where nothing uses the real's)."""
         # Separate method so that feature maps outside of the graph are freed before the backward.
@@ -256,17 +251,19 @@ class AdversarialLoss(nn.Module):
                 "Feature matching needs fake and real audio of one shape, got "
                 f"{list(fake.shape)} and {list(real.shape)}."
             )
-        fake_logits, fake_maps = sub(fake)
-        adv = self._combine([self.loss(logits) for logits in fake_logits], num_calls)
-        if self.training and self.loss_feat is None:
-            return adv, None, []
-        with torch.no_grad():
-            real_logits, real_maps = sub(real)
-        feat = None
-        if self.loss_feat is not None:
-            feats = [self.loss_feat(f, r) for f, r in zip(fake_maps, real_maps, strict=True)]
-            feat = self._combine(feats, num_calls)
-        return adv, feat, list(zip(fake_logits, real_logits, strict=True))
+        logits, fake_maps = sub(fake)
+        pairs, feat = [], None
+        if not self.training or self.loss_feat is not None or self.loss_fake is None:
+            with torch.no_grad():
+                real_logits, real_maps = sub(real)
+            pairs = list(zip(logits, real_logits, strict=True))
+            if self.loss_fake is None:
+                logits = [margin(*pair) for pair in pairs]
+            if self.loss_feat is not None:
+                feats = [self.loss_feat(f, r) for f, r in zip(fake_maps, real_maps, strict=True)]
+                feat = self._combine(feats, num_calls)
+        adv = self._combine([self.loss(x) for x in logits], num_calls)
+        return adv, feat, pairs
 
     # -- state: AudioCraft's layout ('optimizer' beside the weights), and 'progress'
 

@@ -48,15 +48,20 @@ class UpdateSchedule:
         `start_step=0`, also before any step."""
         return self.start_step == 0 or self.num_steps > self.start_step
 
+    @property
+    def due(self) -> bool:
+        """Whether the next step updates the discriminators, if its draw says so too."""
+        since_start = self.num_steps - self.start_step
+        return since_start >= 0 and since_start % self.every == 0
+
     def step(self) -> bool:
         """Begin the next step; return whether it updates the discriminators."""
-        since_start = self.num_steps - self.start_step
+        due = self.due
         self.num_steps += 1
-        if since_start < 0 or since_start % self.every:
-            return False
-        if self.probability >= 1:
-            return True
-        return torch.rand((), generator=self.generator).item() < self.probability
+        return due and (self.probability >= 1 or self._draw() < self.probability)
+
+    def _draw(self) -> float:
+        return torch.rand((), generator=self.generator).item()
 
     def state_dict(self) -> dict[str, Any]:
         return {"num_steps": self.num_steps, "generator": self.generator.get_state()}

@@ -145,6 +145,7 @@ class Adversarial:
     discriminators: str | Sequence[str]
     loss: str
     warmup_updates: NonNegativeInt
+    alternate: bool
     feature_matching: Group
     optim: Group
     schedule: Group

@@ -5,6 +5,7 @@ import pytest
 import torch
 from adversaries import audio, build, close, wrap
 from micro import differences, snapshot
+from plain.losses import CRITERIA
 from torch import nn
 from torch.nn.utils.parametrizations import _SpectralNorm
 
@@ -12,9 +13,6 @@ from adversarial_trainer.adversarial import (
     DISCRIMINATORS,
     FeatureMatchingLoss,
     MultiDiscriminator,
-    get_adv_criterion,
-    get_fake_criterion,
-    get_real_criterion,
 )
 
 
@@ -49,6 +47,9 @@ class Own(nn.Module):
         ("joint", "hinge2", True),
         ("joint", "mse", False),
         ("own", "mse", True),
+        ("joint", "nonsaturating", True),
+        ("joint", "relativistic", False),
+        ("own", "relativistic", True),
     ],
 )
 def test_equals_the_plain_way(name, loss, normalize):
@@ -61,10 +62,10 @@ def test_equals_the_plain_way(name, loss, normalize):
     adv_loss = wrap(adversary, loss, normalize=normalize)
 
     d_loss = adv_loss.train_adv(fake, real)
+    of_generator, of_discriminators = CRITERIA[loss]
     on_fake, on_real = plain(fake.detach())[0], plain(real)[0]
     count = len(on_fake) if normalize else 1
-    plain_d_loss = sum(map(get_fake_criterion(loss), on_fake)) / count
-    plain_d_loss = plain_d_loss + sum(map(get_real_criterion(loss), on_real)) / count
+    plain_d_loss = sum(map(of_discriminators, on_fake, on_real)) / count
     plain_d_loss.backward()
     assert close(d_loss, plain_d_loss.detach()) and not d_loss.requires_grad
     assert fake.grad is None
@@ -78,9 +79,10 @@ def test_equals_the_plain_way(name, loss, normalize):
             module.eval()
     adv, feat = adv_loss(fake, real)
     logits, maps = plain(fake)
-    real_maps = [[m.detach() for m in fmap] for fmap in plain(real)[1]]
+    with torch.no_grad():
+        real_logits, real_maps = plain(real)
     matching = FeatureMatchingLoss()
-    plain_adv = sum(map(get_adv_criterion(loss), logits)) / count
+    plain_adv = sum(map(of_generator, logits, real_logits)) / count
     plain_feat = sum(map(matching, maps, real_maps)) / count
     for ours, theirs in ((adv, plain_adv), (feat, plain_feat)):
         assert ours.shape == () and close(ours, theirs)
@@ -165,7 +167,10 @@ def test_start_step_every_scheduler_and_metrics():
     assert adv_loss.num_updates == 2 and optimizer.param_groups[0]["lr"] == 1e-2 / 4
 
 
-@pytest.mark.parametrize("loss, threshold", [("mse", 0.5), ("hinge", 0), ("hinge2", 0)])
+@pytest.mark.parametrize(
+    "loss, threshold",
+    [("mse", 0.5), ("hinge", 0), ("hinge2", 0), ("nonsaturating", 0), ("relativistic", None)],
+)
 def test_metrics_say_who_is_winning(loss, threshold):
     torch.manual_seed(0)
     adversary = build("joint")
@@ -178,7 +183,10 @@ def test_metrics_say_who_is_winning(loss, threshold):
     metrics = adv_loss.metrics
     means = []
     for name, f, r in zip(adversary.names, on_fake, on_real, strict=True):
-        accuracy = ((r > threshold).double().mean() + (f < threshold).double().mean()) / 2
+        if threshold is None:  # the share of pairs that are ranked right
+            accuracy = (r > f).double().mean()
+        else:
+            accuracy = ((r > threshold).double().mean() + (f < threshold).double().mean()) / 2
         means.append(accuracy.item())
         assert metrics[f"d_acc/{name}"].item() == pytest.approx(accuracy.item(), abs=1e-6)
         assert metrics[f"d_real/{name}"].item() == pytest.approx(r.mean().item(), abs=1e-6)
@@ -247,6 +255,29 @@ def test_empty_logits_are_left_out():
     assert fake.grad.isfinite().all() and fake.grad.abs().sum() > 0
 
 
+def test_pairs_of_different_length():
+    adv_loss = wrap(build("mpd"), "relativistic", feat=False)
+    fake, real = audio()
+    short = fake[..., :200]
+    for call in (adv_loss.train_adv, adv_loss, adv_loss.gradients):
+        with pytest.raises(ValueError, match="relativistic.*same shape"):
+            call(short, real)
+
+
+@pytest.mark.parametrize("loss", ["hinge", "mse"])
+def test_any_flavour_of_pairs(loss):
+    """Without a criterion on D(fake) the others take margins."""
+    adv_loss = wrap(build("mpd").double(), loss, feat=False, pairs=True)
+    fake, real = audio(torch.float64)
+    on_fake, on_real = (adv_loss.adversary(x)[0] for x in (fake, real))
+    by_hand = {
+        "hinge": lambda x: torch.relu(1 - x).mean(),
+        "mse": lambda x: (1 - x).square().mean(),
+    }
+    wanted = sum(by_hand[loss](r - f) for f, r in zip(on_fake, on_real, strict=True)) / 2
+    assert close(adv_loss.train_adv(fake, real), wanted.detach())
+
+
 SIZES = {
     "msstftd": {"filters": 4, "n_ffts": [64, 32], "hop_lengths": [16, 8], "win_lengths": [64, 32]},
     "mpd": {"periods": [2, 3], "filters": 2, "max_filters": 16},
@@ -254,7 +285,9 @@ SIZES = {
 }
 
 
-@pytest.mark.parametrize("name, loss", [("mpd", "mse"), ("msd", "hinge"), ("msstftd", "hinge2")])
+@pytest.mark.parametrize(
+    "name, loss", [("mpd", "mse"), ("msd", "hinge"), ("msstftd", "hinge2"), ("mpd", "relativistic")]
+)
 def test_tells_noise_from_sines_and_says_how_to_fool_it(name, loss):
     def sines(batch, length=512):
         frequency, phase = torch.rand(2, batch, 1, 1)

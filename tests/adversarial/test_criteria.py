@@ -1,5 +1,7 @@
 """Criteria, feature matching and the schedule of updates, by hand."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -8,6 +10,12 @@ from adversarial_trainer.adversarial import FeatureMatchingLoss, criteria
 from adversarial_trainer.adversarial.update_schedule import UpdateSchedule
 
 X = [-2.0, -0.5, 0.25, 3.0]
+
+
+def log_sigmoid(x):
+    return math.log(1 / (1 + math.exp(-x)))
+
+
 # By hand, from the formulas in arXiv 1611.04076, 1705.02894 and 2210.13438.
 EXPECTED = {
     ("adv", "mse"): (9 + 2.25 + 0.5625 + 4) / 4,
@@ -19,6 +27,10 @@ EXPECTED = {
     ("fake", "mse"): (4 + 0.25 + 0.0625 + 9) / 4,
     ("fake", "hinge"): (0 + 0.5 + 1.25 + 4) / 4,
     ("fake", "hinge2"): (0 + 0.5 + 1.25 + 4) / 4,
+    # From the published probabilities, of arXiv 1406.2661 and 2501.05441.
+    **{(side, "nonsaturating"): -sum(map(log_sigmoid, X)) / 4 for side in ("adv", "real")},
+    ("fake", "nonsaturating"): -sum(log_sigmoid(-x) for x in X) / 4,
+    **{(side, "relativistic"): -sum(map(log_sigmoid, X)) / 4 for side in ("adv", "real")},
 }
 GETTERS = {
     "adv": criteria.get_adv_criterion,
@@ -55,6 +67,15 @@ def test_feature_matching_by_hand(relative, normalize, expected):
     value.backward()
     assert all(m.grad is None for m in real)
     assert all(m.grad.abs().sum() > 0 for m in fake)
+
+
+def test_the_last_map_may_be_left_out():
+    """DAC's maps end with the logits, which are not compared."""
+    maps = [[*x, torch.full((3,), float(i))] for i, x in enumerate((FAKE, REAL))]
+    assert FeatureMatchingLoss(last=False)(*maps).item() == pytest.approx(5.75)
+    assert FeatureMatchingLoss()(*maps).item() == pytest.approx(12.5 / 3)
+    with pytest.raises(ValueError, match="at least one"):
+        FeatureMatchingLoss(last=False)(FAKE[:1], REAL[:1])
 
 
 def test_another_distance():

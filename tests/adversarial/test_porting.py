@@ -23,7 +23,7 @@ from adversarial_trainer.quantization import ResidualVectorQuantizer
 
 
 def test_names_are_where_audiocraft_has_them():
-    assert losses.ADVERSARIAL_LOSSES == ["mse", "hinge", "hinge2"]
+    assert losses.ADVERSARIAL_LOSSES[:3] == ["mse", "hinge", "hinge2"]
     for name in losses.ADVERSARIAL_LOSSES:
         for get in ("get_adv_criterion", "get_real_criterion", "get_fake_criterion"):
             assert getattr(losses, get)(name) is getattr(adversarial, get)(name)

@@ -28,7 +28,7 @@ class PlainAdversarialLoss(nn.Module):
         super().__init__()
         self.adversary = adversary
         self.optimizer = optimizer
-        self.loss, self.loss_real, self.loss_fake = CRITERIA[loss]
+        self.loss, self.loss_adversary = CRITERIA[loss]
         self.matching = matching
         self.normalize = normalize
 
@@ -38,7 +38,7 @@ class PlainAdversarialLoss(nn.Module):
         on_real, _ = self.adversary(real.detach())
         loss = fake.new_zeros(())
         for of_fake, of_real in zip(on_fake, on_real, strict=True):
-            loss = loss + self.loss_fake(of_fake) + self.loss_real(of_real)
+            loss = loss + self.loss_adversary(of_fake, of_real)
         if self.normalize:
             loss = loss / len(on_fake)
         self.optimizer.zero_grad()
@@ -51,9 +51,10 @@ class PlainAdversarialLoss(nn.Module):
         adv, feat = fake.new_zeros(()), fake.new_zeros(())
         with read_only(self.adversary):
             on_fake, maps_fake = self.adversary(fake)
-            _, maps_real = self.adversary(real)
-            for logits, of_fake, of_real in zip(on_fake, maps_fake, maps_real, strict=True):
-                adv = adv + self.loss(logits)
+            on_real, maps_real = self.adversary(real)
+            for of_fake, of_real in zip(on_fake, on_real, strict=True):
+                adv = adv + self.loss(of_fake, of_real)
+            for of_fake, of_real in zip(maps_fake, maps_real, strict=True):
                 feat = feat + self.matching(of_fake, of_real)
         count = len(on_fake) if self.normalize else 1
         return adv / count, feat / count

@@ -77,35 +77,44 @@ class MultiScaleMel(nn.Module):
         return loss / self.total
 
 
-Criterion = Callable[[Tensor], Tensor]
+def mse(x: Tensor, target: float) -> Tensor:
+    return F.mse_loss(x, torch.full_like(x, target))
 
 
-def mse(target: float) -> Criterion:
-    return lambda x: F.mse_loss(x, torch.full_like(x, target))
+def hinge(x: Tensor) -> Tensor:
+    return -torch.mean(torch.min(x - 1, torch.zeros_like(x)))
 
 
-def hinge(sign: float) -> Criterion:
-    return lambda x: -torch.mean(torch.min(sign * x - 1, torch.zeros_like(x)))
+def log_sigmoid(x: Tensor) -> Tensor:
+    return torch.mean(-torch.log(1 + torch.exp(-x)))
 
 
-# Generator's on D(fake), discriminators' on D(real) and on D(fake).
-CRITERIA: dict[str, tuple[Criterion, Criterion, Criterion]] = {
-    "mse": (mse(1), mse(1), mse(0)),
-    "hinge": (lambda x: -x.mean(), hinge(1), hinge(-1)),
-    "hinge2": (hinge(1), hinge(1), hinge(-1)),
+# The generator's and the discriminators', both on D(fake) and D(real).
+Criterion = Callable[[Tensor, Tensor], Tensor]
+CRITERIA: dict[str, tuple[Criterion, Criterion]] = {
+    "mse": (lambda f, r: mse(f, 1), lambda f, r: mse(f, 0) + mse(r, 1)),
+    "hinge": (lambda f, r: -f.mean(), lambda f, r: hinge(-f) + hinge(r)),
+    "hinge2": (lambda f, r: hinge(f), lambda f, r: hinge(-f) + hinge(r)),
+    "nonsaturating": (
+        lambda f, r: -log_sigmoid(f),
+        lambda f, r: -log_sigmoid(-f) - log_sigmoid(r),
+    ),
+    "relativistic": (lambda f, r: -log_sigmoid(f - r), lambda f, r: -log_sigmoid(r - f)),
 }
 
 
 class FeatureMatching(nn.Module):
     """L1 between the maps of one sub-discriminator, a layer at a time."""
 
-    def __init__(self, normalize: bool, relative: bool) -> None:
+    def __init__(self, normalize: bool, relative: bool, last: bool) -> None:
         super().__init__()
         self.distance = nn.L1Loss()
-        self.normalize, self.relative = normalize, relative
+        self.normalize, self.relative, self.last = normalize, relative, last
 
     def forward(self, fake: list[Tensor], real: list[Tensor]) -> Tensor:
         total = fake[0].new_zeros(())
+        if not self.last:
+            fake, real = fake[:-1], real[:-1]
         for of_fake, of_real in zip(fake, real, strict=True):
             distance = self.distance(of_fake, of_real)
             if self.relative:

@@ -50,6 +50,11 @@ OUT_OF_RANGE = [
 
 # Keys that do not fit together.
 TOGETHER = [
+    ("adversarial.alternate=true adversarial.probability=1", r"every >= 2 \(it is 1\)"),
+    (
+        "adversarial.alternate=true adversarial.every=2 adversarial.probability=0.5",
+        r"^adversarial.alternate=true: .*probability=1 \(it is 0.5\)",
+    ),
     ("checkpoint.best=mel", "checkpoint.best=mel: it must be null or one of train.<metric>"),
     ("checkpoint.best=valid.foo", "checkpoint.best=valid.foo: Unknown metric of valid 'foo'"),
     ("checkpoint.best=valid.d_acc adversarial=none", "Choices: l1, msspec"),

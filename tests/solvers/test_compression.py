@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from micro import EPOCH, differences, make_solver, snapshot, without_durations
 from spoiling import batches, started
 
+from adversarial_trainer.data import Batch
 from solvers import CompressionSolver, builders, stages
 
 
@@ -98,6 +100,44 @@ def test_discriminators_start_later(tmp_path: Path, audio: Path) -> None:
     for stage in ("train", "valid"):
         assert "adv" not in first[stage] and "d_loss" not in first[stage]
         assert "adv" in second[stage] and "d_loss" in second[stage]
+
+
+def test_discriminators_and_generator_alternate(tmp_path: Path, audio: Path) -> None:
+    """Each learns in the updates in which the other does not, and nothing of the generator moves in
+    those of the discriminators: optimizer, codebooks, averages; a resume keeps the turns."""
+    argv = ["adversarial.alternate=true", "adversarial.every=2", "adversarial.probability=1"]
+    more = ["optim.ema.decay=0.5", "adversarial.start_step=1", "optim.updates_per_epoch=3"]
+    solver = make_solver(tmp_path / "whole", audio, *argv, *more, "optim.epochs=2")
+    turns = []
+    train_step = solver.train_step
+
+    def watched(batch: Batch) -> dict[str, torch.Tensor]:
+        assert solver.adversarial is not None and solver.ema is not None
+        watching = (solver.model, solver.adversarial.adversary)
+        states = [solver.optimizer.state_dict(), solver.ema.state_dict()]
+        before = [*map(snapshot, watching), copy.deepcopy(states)]
+        metrics = train_step(batch)
+        states = [solver.optimizer.state_dict(), solver.ema.state_dict()]
+        after = [*map(snapshot, watching), states]
+        generator, adversary, rest = (
+            bool(differences(*x)) for x in zip(before, after, strict=True)
+        )
+        assert rest == generator == ("grad_norm" in metrics) == ("l1" in metrics) != adversary
+        assert adversary == ("d_loss" in metrics)
+        turns.append("G" if generator else "D")
+        return metrics
+
+    solver.train_step = watched  # type: ignore[method-assign]
+    last = solver.run()
+    assert turns == ["G", "D", "G", "D", "G", "D"]
+    assert solver.adversarial is not None and solver.adversarial.num_updates == 3
+    assert (
+        last["train"]["adv"] > 0 and last["train"]["d_loss"] > 0 and last["train"]["bad_steps"] == 0
+    )
+    for epochs in (1, 2):
+        parted = make_solver(tmp_path / "parts", audio, *argv, *more, f"optim.epochs={epochs}")
+        parted.run()
+    assert differences(final_state(solver), final_state(parted)) == []
 
 
 def test_no_quantizer_and_stereo(tmp_path: Path, audio: Path) -> None:

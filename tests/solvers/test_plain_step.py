@@ -20,6 +20,7 @@ EXACT = [
     *("adversarial.probability=1", "model.seanet.n_filters=4", "model.seanet.lstm=1"),
 ]
 TOLERANCE = 1e-10
+PAIRS = ["adversarial=mpd", "adversarial.loss=relativistic"]
 
 
 def gradients(step: Any, optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
@@ -58,6 +59,7 @@ def worst(ours: dict[str, Tensor], plain: dict[str, Tensor]) -> tuple[float, str
         # turns the rounding errors that are left into updates.
         pytest.param(["adversarial=mpd", "adversarial.loss=mse"], id="mpd"),
         pytest.param(["adversarial=msd", "adversarial.loss=mse"], id="msd"),
+        pytest.param([*PAIRS, "adversarial.feature_matching.last=false"], id="pairs"),
         # Two families, least squares, sums, features that are not relative.
         pytest.param(
             ["adversarial=hifigan", "losses=audiocraft"], id="hifigan", marks=pytest.mark.slow
