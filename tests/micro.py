@@ -29,14 +29,10 @@ ROOT = Path(__file__).parents[1]
 RATE = 16000
 EPOCH = 3  # updates
 
-MODEL = {"n_filters": 2, "dimension": 8}  # sizes of models, wherever a key ends so
+# Sizes of models, wherever a key ends so.
+MODEL = {"n_filters": 2, "dimension": 8, "hidden_dim": 8, "intermediate_dim": 16}
 # Sizes of the other parts that a recipe chooses from, by group and name.
 SIZES: dict[str, dict[str, dict[str, Any]]] = {
-    "model": {
-        "seanet": {"n_filters": 2, "dimension": 8},
-        "mdct": {"dimension": 8, "hidden_dim": 8, "intermediate_dim": 16},
-        "istft": {"dimension": 8, "hidden_dim": 8, "intermediate_dim": 16, "n_fft": 512},
-    },
     "quantizer": {"none": {}, "rvq": {"n_q": 2, "bins": 16, "dropout_choices": [1, 2]}},
     "adversarial": {
         "msstftd": {
@@ -68,7 +64,7 @@ SHORT = [
 MICRO = [
     *("solver=tiny", *SHORT, *sizes("quantizer", "rvq")),
     *(size for name in SIZES["adversarial"] for size in sizes("adversarial", name)),
-    *(f"model.seanet.{key}={size}" for key, size in MODEL.items()),
+    *(f"model.seanet.{key}={MODEL[key]}" for key in ("n_filters", "dimension")),
     *("model.seanet.ratios=[8,5,4,2]", "model.seanet.lstm=0"),
     *("optim.ema.decay=0", "adversarial.start_step=0", "data_init=true"),
 ]

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .conv import StreamableConv1d, StreamableConvTranspose1d
+from .conv import StreamableConv1d, StreamableConvTranspose1d, pad1d
 from .convnext import ConvNeXt, initialise_convnext
 from .norm import NormConv1d
 from .streaming import State, StreamingModule, WholeSignalModule, step_layers
@@ -25,12 +25,11 @@ class SparseConv1d(WholeSignalModule):
 
     def __init__(self, channels: int, kernel_size: int, stride: int, norm: str) -> None:
         super().__init__()
-        self.conv = NormConv1d(
-            channels, channels, kernel_size, stride, padding=kernel_size // 2, norm=norm
-        )
+        self.conv = NormConv1d(channels, channels, kernel_size, stride, norm=norm)
+        self.side = kernel_size // 2
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x)
+        return self.conv(pad1d(x, (self.side, self.side)))
 
 
 class FrameBase(StreamingModule):

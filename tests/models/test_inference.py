@@ -34,3 +34,11 @@ def test_same_codes_and_audio(name: str) -> None:
         encoder = StreamingEncoder(model)
         chunks = [*encoder.push(x), *encoder.finish()]
         assert torch.equal(torch.cat([chunk.codes for chunk in chunks], -1), codes)
+
+
+@torch.no_grad()
+def test_convolutions_that_pad_by_themselves_stay() -> None:
+    """Of encoders of one's own."""
+    model, x = torch.nn.Sequential(torch.nn.Conv1d(1, 2, 3, padding=1)), torch.randn(1, 1, 20)
+    y = model(x)
+    assert torch.equal(prepare_inference(model)(x), y)
