@@ -35,10 +35,10 @@ class CompressionSolver(BaseSolver):
         super().__init__(cfg)
         self.autocast = autocast(cfg.precision, self.device)  # of the forwards in training
         self.model = get_model(cfg, self.shared_generator).to(self.like)
-        # A frozen quantizer, which has no weights, gets no update.
+        for part in cfg.freeze:
+            getattr(self.model, part).requires_grad_(False)
+        # A frozen quantizer gets no update; it still draws how many codebooks to use.
         self.frozen = [getattr(self.model, part) for part in cfg.freeze if part != "quantizer"]
-        for part in self.frozen:
-            part.requires_grad_(False)
         distrib.broadcast_module(self.model)
         self.adversarial = builders.get_adversarial(cfg, self.like, self.shared_generator)
         self.losses = builders.get_losses(cfg).to(self.like)

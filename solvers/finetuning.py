@@ -18,7 +18,6 @@ from adversarial_trainer.registry import format_value, unknown_name
 
 logger = logging.getLogger(__name__)
 
-CODEBOOKS = "quantizer.vq.layers."  # of a residual quantizer, then the number, from 0
 PARTS = ("encoder", "quantizer", "decoder")  # of a codec, which `freeze` can name
 
 
@@ -40,8 +39,8 @@ def load_weights(
     """Load the weights that `cfg.continue_from` names into a codec and its discriminators.
 
     The codec's averaged weights are taken where the source has them. Of more codebooks than the
-    configuration has the first are taken; of fewer, k-means starts the others. Discriminators that
-    the source lacks, or has in another shape, stay as they are, with a warning.
+    configuration has the first are taken; of fewer, the others start as fresh ones do.
+    Discriminators that the source lacks, or has in another shape, stay as they are, with a warning.
 
     Args:
         cfg: a whole configuration.
@@ -81,10 +80,15 @@ def load_weights(
 def _same_codebooks(weights: Mapping[str, Any], model: EncodecModel) -> dict[str, Any]:
     """Return `weights` with as many residual codebooks as `model` has: each works without those
     after it."""
-    own = {key: x for key, x in model.state_dict().items() if key.startswith(CODEBOOKS)}
-    given = {key for key in weights if key.startswith(CODEBOOKS)}
-    if own and given and own.keys() != given:
-        theirs, ours = (len({key.split(".")[3] for key in keys}) for keys in (given, own))
+    if model.quantizer.codebook_keys is None:
+        return dict(weights)
+    start = f"quantizer.{model.quantizer.codebook_keys}"
+    own = {key: x for key, x in model.state_dict().items() if key.startswith(start)}
+    given = {key for key in weights if key.startswith(start)}
+    if given and own.keys() != given:
+        theirs, ours = (
+            len({key.removeprefix(start).split(".")[0] for key in keys}) for keys in (given, own)
+        )
         logger.info("The source has %d codebooks, and this codec %d.", theirs, ours)
         rest = {key: x for key, x in weights.items() if key not in given}
         return rest | {key: weights.get(key, x) for key, x in own.items()}

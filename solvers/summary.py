@@ -13,7 +13,7 @@ from torch import nn
 
 from adversarial_trainer.adversarial import AdversarialLoss
 from adversarial_trainer.models.encodec import EncodecModel
-from adversarial_trainer.registry import format_count, format_value
+from adversarial_trainer.registry import format_count
 
 from .builders import discriminator_names
 
@@ -111,12 +111,7 @@ def describe(
         f"{model.hop_length} samples a frame, {model.frame_rate:g} frames/s"
     )
     lines += [f"  encoder: {parameter_count(model.encoder)}", *_blocks(model.encoder)]
-    rates = ", ".join(
-        f"{model.bandwidth_of(n):g}" for n in model.quantizer.supported_codebook_counts
-    )
-    size = format_value(model.cardinality)
-    books = f"{type(model.quantizer).__name__}, {format_count(model.total_codebooks, 'codebook')}"
-    lines.append(f"  quantizer: {books} of {size}: {rates} kb/s")
+    lines.append(f"  quantizer: {model.quantizer.describe(model.frame_rate)}")
     lines += [f"  decoder: {parameter_count(model.decoder)}", *_blocks(model.decoder)]
     if adversarial is None:
         lines.append("Discriminators: none")

@@ -224,7 +224,9 @@ def initialise_from_data(model: EncodecModel, x: torch.Tensor) -> None:
         x: `[B, C, T]`, a whole batch of ordinary material, the same on all ranks.
     """
     x, _ = model.preprocess(x)
-    changed = data_dependent_init(model, lambda: model.decoder(model.encoder(x)))
+    changed = data_dependent_init(
+        model, lambda: model.decoder(model.quantizer.unquantized(model.encoder(x)))
+    )
     if not changed:
         return
     # The output of the last layer has variance 1 now, which the input rarely has.

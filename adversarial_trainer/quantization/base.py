@@ -11,6 +11,8 @@ from typing import Any, SupportsIndex
 import torch
 from torch import nn
 
+from adversarial_trainer.registry import format_count
+
 
 @dataclass
 class QuantizedResult:
@@ -42,10 +44,13 @@ class BaseQuantizer(nn.Module, ABC):
     Attributes:
         dimension: D, number of channels of the latents.
         discrete: whether codes are integers, which a bitstream can hold.
+        codebook_keys: what the state-dict keys of a codebook begin with, before its number from 0,
+            if it works without the codebooks after it; None of others.
     """
 
     dimension: int
     discrete = True
+    codebook_keys: str | None = None
 
     @property
     def output_dimension(self) -> int:
@@ -122,6 +127,23 @@ class BaseQuantizer(nn.Module, ABC):
         The decoder of the ONNX export is made of these.
         """
         return None
+
+    def decoding_state(self) -> dict[str, torch.Tensor]:
+        """The part of the state dict that `decode` depends on; a codec's hash is made of it."""
+        return self.state_dict()
+
+    def unquantized(self, x: torch.Tensor) -> torch.Tensor:
+        """Latents `[B, output_dimension, T]` for the decoder from `x` `[B, D, T]`, as if nothing
+        had to be quantized; layers are scaled to data with these."""
+        return x
+
+    def describe(self, frame_rate: float) -> str:
+        """Its class, codebooks and bandwidths, in one line."""
+        rates = ", ".join(
+            f"{self.bandwidth(frame_rate, n):g}" for n in self.supported_codebook_counts
+        )
+        codebooks = format_count(self.total_codebooks, "codebook")
+        return f"{type(self).__name__}, {codebooks} of {self.cardinality}: {rates} kb/s"
 
     def bandwidth(self, frame_rate: float, num_codebooks: int | None = None) -> float:
         """Bits a second / 1000 of `num_codebooks` (default: those in use) at `frame_rate` Hz."""

@@ -12,6 +12,7 @@ from adversarial_trainer import distrib
 
 EPSILON = 1e-5
 RESOLUTION = 1 << 20  # of the draw of a frame within a stretch of frames
+COUNT_DECAY = 0.99  # of the averages of how often codes occur, where nothing else has a decay
 CHUNK = 1 << 25  # distances held at once, for the codes of long files
 
 
@@ -170,6 +171,16 @@ def gather_statistics(
     flat = distrib.all_reduce(torch.cat([part.flatten() for part in stats]))
     parts = flat.split([part.numel() for part in stats])
     return BatchStatistics(*(p.view_as(old) for p, old in zip(parts, stats, strict=True)))
+
+
+@torch.no_grad()
+def count_codes(codes: torch.Tensor, bins: int) -> torch.Tensor:
+    """How often each code occurs in `codes` `[B, K, T]` of all ranks: float32 `[K, bins]`."""
+    flat = codes.transpose(0, 1).flatten(1)  # [K, B * T]
+    counts = torch.zeros(flat.shape[0], bins, device=codes.device)
+    return distrib.all_reduce(
+        counts.scatter_add_(1, flat, torch.ones_like(flat, dtype=counts.dtype))
+    )
 
 
 def codebook_use(counts: torch.Tensor) -> dict[str, torch.Tensor]:

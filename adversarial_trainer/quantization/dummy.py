@@ -1,25 +1,56 @@
-"""No quantization."""
+"""Latents that are not quantized, but go to the decoder as floats."""
 
 from __future__ import annotations
 
 import torch
 
 from adversarial_trainer.quantization.base import BaseQuantizer, QuantizedResult, check_size
-from adversarial_trainer.registry import register
+from adversarial_trainer.registry import format_count, register
+
+
+class ContinuousQuantizer(BaseQuantizer):
+    """What quantizers without codes have in common.
+
+    They count as one codebook whose "code" is the whole float vector of a frame, so codes are
+    floats `[B, 1, D', T]` (as AudioCraft's), D' the output dimension, and the cardinality is
+    2^(32 D').
+    """
+
+    discrete = False
+
+    def decode(self, codes: torch.Tensor) -> torch.Tensor:
+        width = self.output_dimension
+        if codes.dim() != 4 or codes.shape[1] != 1 or codes.shape[2] != width:
+            raise ValueError(f"codes must be [B, 1, {width}, T], got {list(codes.shape)}")
+        return codes.squeeze(1)
+
+    def describe(self, frame_rate: float) -> str:
+        channels = format_count(self.output_dimension, "channel")
+        return f"{type(self).__name__}, {channels} of floats, not coded"
+
+    @property
+    def total_codebooks(self) -> int:
+        return 1
+
+    @property
+    def num_codebooks(self) -> int:
+        return 1
+
+    @property
+    def cardinality(self) -> int:
+        return 1 << (32 * self.output_dimension)
+
+    def set_num_codebooks(self, n: int) -> None:
+        self._check_count(n)
 
 
 @register("quantizer", "none")
-class DummyQuantizer(BaseQuantizer):
+class DummyQuantizer(ContinuousQuantizer):
     """No quantization: an autoencoder with 32-bit float latents.
-
-    It counts as one codebook whose "code" is the whole float vector of a frame, so codes are
-    floats `[B, 1, D, T]` (as AudioCraft's) and the cardinality is 2^(32 D).
 
     Args:
         dimension: D, number of latent channels.
     """
-
-    discrete = False
 
     def __init__(self, dimension: int = 128) -> None:
         super().__init__()
@@ -32,23 +63,3 @@ class DummyQuantizer(BaseQuantizer):
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         self._check_latents(x)
         return x.unsqueeze(1)
-
-    def decode(self, codes: torch.Tensor) -> torch.Tensor:
-        if codes.dim() != 4 or codes.shape[1] != 1 or codes.shape[2] != self.dimension:
-            raise ValueError(f"codes must be [B, 1, {self.dimension}, T], got {list(codes.shape)}")
-        return codes.squeeze(1)
-
-    @property
-    def total_codebooks(self) -> int:
-        return 1
-
-    @property
-    def num_codebooks(self) -> int:
-        return 1
-
-    @property
-    def cardinality(self) -> int:
-        return 1 << (32 * self.dimension)
-
-    def set_num_codebooks(self, n: int) -> None:
-        self._check_count(n)

@@ -76,6 +76,8 @@ class ResidualVectorQuantizer(BaseQuantizer):
     gathered only `kmeans_progress`, in [0, 1].
     """
 
+    codebook_keys = "vq.layers."
+
     def __init__(
         self,
         dimension: int = 256,
@@ -160,6 +162,10 @@ class ResidualVectorQuantizer(BaseQuantizer):
     def tables(self) -> torch.Tensor:
         self._require_start()
         return torch.stack([book.embed for book in self.codebooks])
+
+    def decoding_state(self) -> dict[str, torch.Tensor]:
+        # The other buffers serve training.
+        return {key: value for key, value in self.state_dict().items() if key.endswith(".embed")}
 
     @property
     def initialised(self) -> bool:

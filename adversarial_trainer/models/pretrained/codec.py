@@ -58,15 +58,9 @@ class Codec:
         digest = hashlib.sha256()
         facts = (model.sample_rate, model.channels, model.causal, model.renormalize)
         digest.update(repr((*facts, model.frame_rate, model.cardinality)).encode())
-        state = model.state_dict()
-        # Residual codebooks' other buffers serve training only.
-        residual = any(name.endswith(".embed") for name in state)
-        needed = ("decoder.",) if residual else ("decoder.", "quantizer.")
-        tensors = {
-            name: value
-            for name, value in state.items()
-            if name.startswith(needed) or name.endswith(".embed")
-        }
+        parts = {"decoder": model.decoder.state_dict()}
+        parts["quantizer"] = model.quantizer.decoding_state()
+        tensors = {f"{part}.{name}": x for part in parts for name, x in parts[part].items()}
         for name in sorted(tensors):
             value = tensors[name].detach().cpu().contiguous()
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())

@@ -1,0 +1,171 @@
+"""Finite scalar quantization (Mentzer et al., arXiv 2309.15505)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from adversarial_trainer.quantization.base import BaseQuantizer, QuantizedResult, check_size
+from adversarial_trainer.quantization.codebook import COUNT_DECAY, codebook_use, count_codes
+from adversarial_trainer.registry import register
+
+EPSILON = 1e-3  # keeps the bounded values off the edges of the outer levels
+MOST_CODES = 1 << 20  # of a group: each is counted
+
+
+@register("quantizer", "fsq")
+class FSQuantizer(BaseQuantizer):
+    """Each channel is bounded and rounded to one of a few levels; the gradient goes straight
+    through the rounding.
+
+    Channels are split into groups of len(levels); a group is a codebook whose codes are all
+    combinations of its levels, prod(levels) of them, the first channel's level counting single.
+    There are no entries to learn, and no penalty. With L levels, h = (L - 1) (1 - 1e-3) / 2 and the
+    offset o = 1/2 for even L, else 0, a channel z becomes
+
+        round(h tanh(z + tan(o / h)) - o) / (L // 2),
+
+    as in the paper's appendix A.1 and NVIDIA/NeMo (`FiniteScalarQuantizer`). The package
+    vector-quantize-pytorch has atanh for tan, and 1 + 1e-3. Always in float32 or better, under
+    autocast too.
+
+    Where the latents have other than groups * len(levels) channels, 1x1 convolutions project them
+    there and back; else latents go in as they are. The groups are no residual: with the first n of
+    them in use the channels of the others are 0, and it is trained with all.
+
+    Args:
+        dimension: D, number of latent channels.
+        levels: of the channels of a group, at least 2 each.
+        groups: number of groups.
+
+    Shape: `[B, D, T]` -> x `[B, D, T]`, codes `[B, groups, T]`.
+
+    Metrics of a training forward: `usage` and `perplexity` as `ResidualVectorQuantizer` has them.
+    """
+
+    levels: torch.Tensor  # [len(levels), 1]
+    basis: torch.Tensor  # what a level of each channel counts in a code, [len(levels), 1]
+    counts: torch.Tensor  # moving average of how often each code occurs in a batch, [groups, bins]
+
+    def __init__(
+        self, dimension: int = 32, levels: Sequence[int] = (8, 5, 5, 5), groups: int = 8
+    ) -> None:
+        super().__init__()
+        sizes = [check_size("levels", level) for level in levels]
+        if not sizes or min(sizes) < 2 or math.prod(sizes) > MOST_CODES:
+            raise ValueError(
+                f"levels must be integers of at least 2 whose product is at most {MOST_CODES}, got "
+                f"{list(levels)}"
+            )
+        self.dimension = check_size("dimension", dimension)
+        self.groups = self.used = check_size("groups", groups)
+        self.bins = math.prod(sizes)
+        table = torch.tensor(sizes)[:, None]
+        self.register_buffer("levels", table, persistent=False)
+        self.register_buffer("basis", table.cumprod(0) // table, persistent=False)
+        self.register_buffer("counts", torch.ones(groups, self.bins))
+        inner = groups * len(sizes)
+        same = inner == dimension
+        self.in_proj = nn.Identity() if same else nn.Conv1d(dimension, inner, 1)
+        self.out_proj = nn.Identity() if same else nn.Conv1d(inner, dimension, 1)
+
+    @property
+    def total_codebooks(self) -> int:
+        return self.groups
+
+    @property
+    def num_codebooks(self) -> int:
+        return self.used
+
+    @property
+    def cardinality(self) -> int:
+        return self.bins
+
+    def set_num_codebooks(self, n: int) -> None:
+        self.used = self._check_count(n)
+
+    def code_counts(self) -> list[torch.Tensor]:
+        return list(self.counts)
+
+    @torch.no_grad()
+    def tables(self) -> torch.Tensor:
+        every = torch.arange(self.bins, device=self.counts.device).expand(1, 1, -1)
+        values = self._values(every)  # [1, 1, d, bins]
+        empty = values.new_zeros(1, self.groups, *values.shape[2:])
+        nothing = self._project_out(empty)
+        tables = []
+        for group in range(self.groups):
+            alone = empty.clone()
+            alone[:, group] = values[:, 0]
+            out = self._project_out(alone)
+            # The bias once, in the table that is always used.
+            tables.append((out if group == 0 else out - nothing)[0].t())
+        return torch.stack(tables)
+
+    def decoding_state(self) -> dict[str, torch.Tensor]:
+        return {k: v for k, v in self.state_dict().items() if k.startswith("out_proj")}
+
+    def forward(self, x: torch.Tensor, frame_rate: float) -> QuantizedResult:
+        bounded = self._bounded(x)
+        rounded = bounded.detach().round()
+        codes = self._codes(rounded)
+        # Straight-through: adds exactly 0, with the gradient of the identity.
+        values = (rounded + (bounded - bounded.detach())) / (self.levels // 2)
+        out = self._project_out(values)
+        bandwidth = torch.full((), self.bandwidth(frame_rate), device=x.device)
+        result = QuantizedResult(out.to(x.dtype), codes, bandwidth)
+        if self.training:
+            result.update = count_codes(codes, self.bins)
+            result.metrics = codebook_use(result.update)
+        return result
+
+    @torch.no_grad()
+    def update(self, result: QuantizedResult) -> dict[str, torch.Tensor]:
+        """Move the counts by a training forward's `result`."""
+        if result.update is not None:
+            counts = result.update.to(self.counts)
+            self.counts[: len(counts)].lerp_(counts, 1 - COUNT_DECAY)
+        return {}
+
+    def encode(self, x: torch.Tensor) -> torch.Tensor:
+        return self._codes(self._bounded(x).round())
+
+    def decode(self, codes: torch.Tensor) -> torch.Tensor:
+        return self._project_out(self._values(self._check_codes(codes)))
+
+    def _bounded(self, x: torch.Tensor) -> torch.Tensor:
+        """Values `[B, K, d, T]` to round, of the groups in use."""
+        self._check_latents(x)
+        with torch.autocast(x.device.type, enabled=False):
+            z = self.in_proj(x.to(self._dtype))
+            z = z.unflatten(1, (self.groups, -1))[:, : self.used]
+            levels = self.levels.to(z.dtype)
+            half = (levels - 1) * (1 - EPSILON) / 2
+            offset = (1 - levels % 2) / 2
+            return half * torch.tanh(z + torch.tan(offset / half)) - offset
+
+    def _codes(self, rounded: torch.Tensor) -> torch.Tensor:
+        """Codes `[B, K, T]` of rounded values `[B, K, d, T]`; in range where these are NaN, too."""
+        digits = (rounded + self.levels // 2).long().clamp(min=0).minimum(self.levels - 1)
+        return (digits * self.basis).sum(2)
+
+    def _values(self, codes: torch.Tensor) -> torch.Tensor:
+        """Values `[B, K, d, T]`, in [-1, 1], of codes `[B, K, T]`."""
+        digits = codes[:, :, None] // self.basis % self.levels
+        half = self.levels // 2
+        return (digits - half).to(self._dtype) / half
+
+    def _project_out(self, values: torch.Tensor) -> torch.Tensor:
+        """`[B, K, d, T]` -> `[B, D, T]`; the groups that are missing are 0."""
+        missing = self.groups - values.shape[1]
+        flat = nn.functional.pad(values, (0, 0, 0, 0, 0, missing)).flatten(1, 2)
+        with torch.autocast(flat.device.type, enabled=False):
+            return self.out_proj(flat)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        """Of all that is computed: that of the weights, at least float32."""
+        return torch.promote_types(self.counts.dtype, torch.float32)
