@@ -33,7 +33,10 @@ EPOCH = 3  # updates
 MODEL = {"n_filters": 2, "dimension": 8, "hidden_dim": 8, "intermediate_dim": 16}
 # Sizes of the other parts that a recipe chooses from, by group and name.
 SIZES: dict[str, dict[str, dict[str, Any]]] = {
-    "quantizer": {"none": {}, "rvq": {"n_q": 2, "bins": 16, "dropout_choices": [1, 2]}},
+    "quantizer": {
+        **{"none": {}, "vae": {}, "rvq": {"n_q": 2, "bins": 16, "dropout_choices": [1, 2]}},
+        **{"dac": {"n_q": 2, "bins": 16}, "fsq": {"levels": [4, 3], "groups": 2}},
+    },
     "adversarial": {
         "msstftd": {
             **{"filters": 2, "max_filters": 4, "n_ffts": [256, 128]},
@@ -113,10 +116,11 @@ def configured(*argv: str) -> DictConfig:
 
 def make_cfg(*overrides: str) -> DictConfig:
     """Return the configuration of `dora run` with MICRO and `overrides`."""
-    argv = [*MICRO, *overrides]
-    if "quantizer=none" in overrides:  # it has no settings
+    argv = list(MICRO)
+    if chosen := [arg for arg in overrides if arg.startswith("quantizer=")]:
         argv = [arg for arg in argv if not arg.startswith("quantizer.")]
-    return configured(*argv)
+        argv += sizes("quantizer", composed(*chosen).quantizer.name)
+    return configured(*argv, *overrides)
 
 
 def small(*argv: str) -> list[str]:

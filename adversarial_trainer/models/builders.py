@@ -125,7 +125,7 @@ def get_model(cfg: DictConfig, generator: torch.Generator | None = None) -> Enco
     """Return the codec of a whole configuration: `model`, `quantizer`, `sample_rate`, `channels`.
 
     `model.autoencoder` names the encoder and the decoder, and the group of arguments that they
-    share.
+    share. The decoder's `dimension`, where they have one, is what the quantizer gives.
     """
     params = to_params(cfg.model)
     flat = flatten(params)
@@ -135,12 +135,15 @@ def get_model(cfg: DictConfig, generator: torch.Generator | None = None) -> Enco
     shared |= {"channels": cfg.channels, "causal": params.get("causal", False)}
     with naming("model", flat):
         encoder = ENCODERS.build(autoencoder, **{**shared, **params.pop("encoder", {})})
+        quantizer = get_quantizer(cfg.quantizer, encoder.dimension, generator)
+        if "dimension" in shared:
+            shared["dimension"] = quantizer.output_dimension
         decoder = DECODERS.build(autoencoder, **{**shared, **params.pop("decoder", {})})
         return MODELS.build(
             name,
             encoder=encoder,
             decoder=decoder,
-            quantizer=get_quantizer(cfg.quantizer, encoder.dimension, generator),
+            quantizer=quantizer,
             frame_rate=cfg.sample_rate / encoder.hop_length,
             sample_rate=cfg.sample_rate,
             channels=cfg.channels,
