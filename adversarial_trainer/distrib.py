@@ -126,7 +126,9 @@ def broadcast_module(module: nn.Module) -> None:
 
 
 def counts_of_ranks(count: int, device: torch.device | str) -> list[int]:
-    """Return the `count` of every rank, in rank order; reading it waits for `device`."""
+    """Return the `count` of every rank, in rank order; with several, it waits for `device`."""
+    if not is_distributed():
+        return [count]
     counts = torch.zeros(world_size(), dtype=torch.long, device=device)
     counts[rank()] = count
     return all_reduce(counts).tolist()

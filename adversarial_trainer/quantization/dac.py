@@ -17,6 +17,7 @@ from adversarial_trainer.quantization.codebook import (
     count_codes,
     nearest,
 )
+from adversarial_trainer.quantization.projection import Projection
 from adversarial_trainer.registry import register
 
 DEFAULT_SEED = 1234
@@ -250,7 +251,7 @@ class FactorisedCodebook(nn.Module):
         return self.out_proj(entry.to(self.codebook.weight.dtype)).to(entry.dtype)
 
 
-def _projection(channels: int, out_channels: int) -> nn.Conv1d:
-    conv = nn.Conv1d(channels, out_channels, 1)
+def _projection(channels: int, out_channels: int) -> Projection:
+    conv = Projection(channels, out_channels)
     nn.init.zeros_(cast(torch.Tensor, conv.bias))
     return apply_parametrization_norm(conv, "weight_norm")

@@ -10,6 +10,7 @@ from torch import nn
 
 from adversarial_trainer.quantization.base import BaseQuantizer, QuantizedResult, check_size
 from adversarial_trainer.quantization.codebook import COUNT_DECAY, codebook_use, count_codes
+from adversarial_trainer.quantization.projection import Projection
 from adversarial_trainer.registry import register
 
 EPSILON = 1e-3  # keeps the bounded values off the edges of the outer levels
@@ -69,8 +70,8 @@ class FSQuantizer(BaseQuantizer):
         self.register_buffer("counts", torch.ones(groups, self.bins))
         inner = groups * len(sizes)
         same = inner == dimension
-        self.in_proj = nn.Identity() if same else nn.Conv1d(dimension, inner, 1)
-        self.out_proj = nn.Identity() if same else nn.Conv1d(inner, dimension, 1)
+        self.in_proj = nn.Identity() if same else Projection(dimension, inner)
+        self.out_proj = nn.Identity() if same else Projection(inner, dimension)
 
     @property
     def total_codebooks(self) -> int:

@@ -221,7 +221,7 @@ def test_ranks_equal_one(sizes: list[int]) -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize(("items", "frames"), [(0, 5), (1, 1)])
+@pytest.mark.parametrize(("items", "frames"), [(0, 5), (2, 0), (1, 1)])
 def test_any_shape(training: bool, items: int, frames: int) -> None:
     quantizer = build(q_dropout=0.5).train(training)
     result = quantizer(torch.randn(items, 12, frames), 50.0)

@@ -200,7 +200,7 @@ def set_bandwidth(model: EncodecModel, bandwidth: float | None) -> None:
         ValueError: the model has no such bandwidth (with the choices), or no codes at all.
     """
     if not model.quantizer.discrete:
-        raise ValueError("this model does not quantize: it has no codes to write")
+        raise ValueError("this model does not quantize: its latents are floats, no codes to write")
     if bandwidth is None:
         model.set_num_codebooks(max(model.quantizer.supported_codebook_counts))
     else:

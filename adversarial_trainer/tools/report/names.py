@@ -48,7 +48,7 @@ BALANCED = "the weight of each loss"
 SOLVER = {
     "adv": Meaning("loss", "adversarial loss", "", "steady", "Not meant to fall."),
     "feat": Meaning("loss", "feature matching loss", "", LOWER),
-    "penalty": Meaning("loss", "commitment penalty of the quantizer", "", LOWER),
+    "penalty": Meaning("loss", "penalty of the quantizer: commitment, KL", "", LOWER),
     "d_loss": Meaning("gan", "loss of the discriminators", "", "steady", "Not meant to fall."),
     "d_real": Meaning(
         *("gan", "D(real): mean logit on originals", "", "a little above D(fake), both steady"),
@@ -80,6 +80,7 @@ SOLVER = {
     "entropy": Meaning("codebooks", "entropy of the codes", "bits", HIGHER),
     "bitrate_efficiency": Meaning("codebooks", "entropy over bits paid", "share", HIGHER),
     "entropy_bandwidth": Meaning("codebooks", "entropy-coded bandwidth", "kb/s", LOWER),
+    "kl": Meaning("codebooks", "KL of a VAE's latents, of all channels", "nats x 2", "steady"),
     "replaced": Meaning("codebooks", "dead codes replaced in an update", "codes", LOWER),
     "bandwidth": Meaning("codebooks", "bandwidth", "kb/s", "as chosen"),
     "bad_steps": Meaning("progress", "updates skipped in an epoch", "updates", "0"),

@@ -34,6 +34,9 @@ RECIPES = {
         "model.seanet.disable_norm_outer_blocks=1",
     ],
     "autoencoder": ["tiny", "quantizer=none"],
+    "dac": ["tiny", "quantizer=dac_tiny"],
+    "fsq": ["tiny", "quantizer=fsq_tiny"],
+    "vae": ["tiny", "quantizer=vae"],
 }
 
 

@@ -181,7 +181,7 @@ def test_wrong_calls(
     state["model"]["decoder.model.0.conv.conv.bias"] += 1
     checkpoint.save(state, other)
     unquantized = tmp_path / "none"
-    export(loaded("tiny", "quantizer=none"), unquantized, "safetensors")
+    export(loaded("tiny", "quantizer=vae"), unquantized, "safetensors")
     wider = tmp_path / "wider"
     export(loaded("tiny", "channels=2"), wider, "safetensors")
     capsys.readouterr()

@@ -22,6 +22,9 @@ RECIPES = {
     "odd cardinality": ["tiny", *SMALL, "quantizer.bins=200"],
     "not a whole frame rate": ["tiny", "sample_rate=22050", *SMALL],
     "stereo 48 kHz": SEGMENTS,
+    "dac": ["tiny", *SMALL, "quantizer=dac_tiny"],
+    "one codebook": ["tiny", *SMALL, "quantizer=dac_single"],
+    "fsq": ["tiny", *SMALL, "quantizer=fsq_tiny"],
 }
 
 
@@ -48,6 +51,9 @@ def decode(coded: Codec, data: bytes, salvage: bool = False) -> torch.Tensor:
         ("odd cardinality", 1, 8000, 9000),
         ("not a whole frame rate", 2, 44_100, 1),
         ("stereo 48 kHz", 2, 44_100, 100_001),
+        ("dac", 1, 16_000, 20_001),
+        ("one codebook", 1, 16_000, 20_001),
+        ("fsq", 1, 16_000, 20_001),
     ],
 )
 def test_codes_and_audio_are_those_of_the_stream(recipe: str, channels, rate, length) -> None:

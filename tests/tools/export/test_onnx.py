@@ -47,6 +47,9 @@ def test_the_modules_compute_what_the_model_does() -> None:
         ("encodec", (), None),
         ("encodec_48khz", (), 6.0),
         ("encodec_audiocraft", SMALL, None),
+        ("tiny", ("quantizer=dac_tiny",), 1.6),
+        ("tiny", ("quantizer=dac_single",), None),
+        ("tiny", ("quantizer=fsq_tiny",), None),
     ],
 )
 @torch.no_grad()
@@ -111,6 +114,8 @@ def test_a_run_by_the_command_and_its_cards_code(
 def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="a DummyQuantizer cannot be exported as ONNX"):
         export(loaded("tiny", "quantizer=none"), tmp_path / "out", "onnx")
+    with pytest.raises(ValueError, match="a VAEQuantizer cannot be exported as ONNX"):
+        export(loaded("tiny", "quantizer=vae"), tmp_path / "out", "onnx")
     with pytest.raises(ValueError, match="no bandwidth of 5.* kb/s. Choices: 0.8, 1.6"):
         export(loaded("tiny"), tmp_path / "out", "onnx", bandwidth=5.0)
     codec = loaded("tiny")
