@@ -59,7 +59,8 @@ def argv_of(recipe: str, audio: Path, *overrides: str) -> list[str]:
     return [
         *(*groups, *SHORT, *small(*groups), f"dset.path={audio}", f"dset.cache={audio.parent}"),
         *("adversarial.start_step=2", "generate.max_duration=0.5", "generate.num_files=1"),
-        *("evaluate.max_duration=0.5", "evaluate.num_files=1", *overrides),
+        *("evaluate.max_duration=0.5", "evaluate.num_files=1", "dataset.segment_duration=0.15"),
+        *overrides,
     ]
 
 
@@ -164,6 +165,40 @@ SOURCES = {
     },
     "encodec_32khz_music": {
         **{"sample_rate": 32000, "model.seanet.ratios": [8, 5, 4, 4], "quantizer.bins": 2048},
+    },
+    "dac_44khz": {
+        **{"model.dac.strides": [2, 4, 8, 8], "model.encoder.n_filters": 64},
+        **{"model.decoder.n_filters": 96, "quantizer.n_q": 9, "quantizer.codebook_dim": 8},
+        **{"quantizer.q_dropout": 0.5, "quantizer.commitment": 0.25, "quantizer.codebook": 1},
+        "losses": {"adv": 1, "feat": 2, "msmel": 15, "penalty": 1},
+        **{"balancer.balance_grads": False, "adversarial.loss": "mse", "optim.max_norm": 1000},
+        **{"adversarial.max_norm": 10, "adversarial.optim.lr": 1e-4, "optim.lr": 1e-4},
+        **{"schedule.gamma": 0.999996, "adversarial.schedule.gamma": 0.999996},
+        **{"dataset.batch_size": 72, "dataset.segment_duration": 0.38, "data_init": False},
+        "loss.msmel.n_mels": [5, 10, 20, 40, 80, 160, 320],
+        "adversarial.mrd.n_ffts": [2048, 1024, 512],
+        "adversarial.feature_matching.normalize": False,
+    },
+    "dac_24khz": {"sample_rate": 24000, "model.dac.strides": [2, 4, 5, 8], "quantizer.n_q": 32},
+    "dac_16khz": {"sample_rate": 16000, "model.dac.strides": [2, 4, 5, 8], "quantizer.n_q": 12},
+    "vae_44khz_stereo": {
+        **{"channels": 2, "model.dac.strides": [2, 4, 4, 8, 8], "model.dac.n_filters": 128},
+        **{"model.decoder.final_activation": None, "model.encoder.dimension": 128},
+        "losses": {"adv": 0.1, "feat": 5, "stereo_stft": 1, "penalty": 1},
+        **{"quantizer.kl_weight": 1e-4, "optim.lr": 1.5e-4, "adversarial.optim.lr": 3e-4},
+        **{"optim.weight_decay": 1e-3, "adversarial.optim.weight_decay": 1e-3},
+        **{"optim.ema.decay": 0.9999, "optim.ema.power": 0.75},
+        **{"adversarial.loss": "hinge", "adversarial.normalize": True},
+        **{"adversarial.every": 2, "adversarial.alternate": True},
+        **{"adversarial.msstftd.filters": 64, "adversarial.schedule.inv_gamma": 200000},
+        "loss.stereo_stft.n_ffts": [2048, 1024, 512, 256, 128, 64, 32],
+    },
+    "mdct_48khz": {
+        **{"model.mdct.num_coefficients": 40, "model.mdct.stride": 8, "quantizer.n_q": 4},
+        **{"quantizer.codebook": 10, "quantizer.commitment": 2.5, "optim.lr": 2e-4},
+        "losses": {"adv": 0.1, "feat": 0.1, "l2": 250, "msmel": 45, "penalty": 1},
+        **{"adversarial.loss": "hinge2", "adversarial.normalize": False},
+        "adversarial.mrmdct.num_coefficients": [50, 200, 20],
     },
 }
 
