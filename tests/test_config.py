@@ -133,7 +133,7 @@ def test_recipe(recipe: str) -> None:
     """It says nothing of keys that a group's files set, which would win over any file that the
     command line chooses. Tiny ones make discriminators small, whichever are chosen."""
     keys = written(f"solver/{recipe}")
-    assert keys["solver"] in SOLVERS
+    assert configured(f"solver={recipe}").solver in SOLVERS
     for group in CHOSEN:
         if group != "optim" and not (group == "adversarial" and recipe.startswith("tiny")):
             files = [f"{group}/{stem}" for stem in names(group) if stem != "none"]
