@@ -175,6 +175,35 @@ class BaseQuantizer(nn.Module, ABC):
         return codes
 
 
+class CodebookQuantizer(BaseQuantizer):
+    """What quantizers with codebooks have in common.
+
+    Attributes:
+        max_n_q: number of codebooks.
+        n_q: of those in use, the first ones.
+        bins: codes of each.
+    """
+
+    max_n_q: int
+    n_q: int
+    bins: int
+
+    @property
+    def total_codebooks(self) -> int:
+        return self.max_n_q
+
+    @property
+    def num_codebooks(self) -> int:
+        return self.n_q
+
+    @property
+    def cardinality(self) -> int:
+        return self.bins
+
+    def set_num_codebooks(self, n: int) -> None:
+        self.n_q = self._check_count(n)
+
+
 def check_size(key: str, value: SupportsIndex, most: int | None = None) -> int:
     """Return a whole number in 1..`most`, NumPy's too, as Python's; ValueError if it is none."""
     valid = isinstance(value, SupportsIndex) and not isinstance(value, bool)

@@ -10,7 +10,7 @@ from torch import nn
 
 from adversarial_trainer import distrib
 from adversarial_trainer.modules.norm import apply_parametrization_norm
-from adversarial_trainer.quantization.base import BaseQuantizer, QuantizedResult, check_size
+from adversarial_trainer.quantization.base import CodebookQuantizer, QuantizedResult, check_size
 from adversarial_trainer.quantization.codebook import (
     COUNT_DECAY,
     codebook_use,
@@ -24,7 +24,7 @@ DEFAULT_SEED = 1234
 
 
 @register("quantizer", "dac")
-class DACQuantizer(BaseQuantizer):
+class DACQuantizer(CodebookQuantizer):
     """Each codebook quantizes what the ones before it left over, in few dimensions.
 
     A codebook projects its input to `codebook_dim` channels z, takes the entry e whose direction is
@@ -102,21 +102,6 @@ class DACQuantizer(BaseQuantizer):
     def codebooks(self) -> list[FactorisedCodebook]:
         """All codebooks, in order."""
         return [cast(FactorisedCodebook, book) for book in self.quantizers]
-
-    @property
-    def total_codebooks(self) -> int:
-        return self.max_n_q
-
-    @property
-    def num_codebooks(self) -> int:
-        return self.n_q
-
-    @property
-    def cardinality(self) -> int:
-        return self.bins
-
-    def set_num_codebooks(self, n: int) -> None:
-        self.n_q = self._check_count(n)
 
     @property
     def supported_codebook_counts(self) -> list[int]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from adversarial_trainer.quantization.base import BaseQuantizer, QuantizedResult, check_size
+from adversarial_trainer.quantization.base import CodebookQuantizer, QuantizedResult, check_size
 from adversarial_trainer.quantization.codebook import COUNT_DECAY, codebook_use, count_codes
 from adversarial_trainer.quantization.projection import Projection
 from adversarial_trainer.registry import register
@@ -18,7 +18,7 @@ MOST_CODES = 1 << 20  # of a group: each is counted
 
 
 @register("quantizer", "fsq")
-class FSQuantizer(BaseQuantizer):
+class FSQuantizer(CodebookQuantizer):
     """Each channel is bounded and rounded to one of a few levels; the gradient goes straight
     through the rounding.
 
@@ -62,7 +62,7 @@ class FSQuantizer(BaseQuantizer):
                 f"{list(levels)}"
             )
         self.dimension = check_size("dimension", dimension)
-        self.groups = self.used = check_size("groups", groups)
+        self.max_n_q = self.n_q = check_size("groups", groups)
         self.bins = math.prod(sizes)
         table = torch.tensor(sizes)[:, None]
         self.register_buffer("levels", table, persistent=False)
@@ -73,21 +73,6 @@ class FSQuantizer(BaseQuantizer):
         self.in_proj = nn.Identity() if same else Projection(dimension, inner)
         self.out_proj = nn.Identity() if same else Projection(inner, dimension)
 
-    @property
-    def total_codebooks(self) -> int:
-        return self.groups
-
-    @property
-    def num_codebooks(self) -> int:
-        return self.used
-
-    @property
-    def cardinality(self) -> int:
-        return self.bins
-
-    def set_num_codebooks(self, n: int) -> None:
-        self.used = self._check_count(n)
-
     def code_counts(self) -> list[torch.Tensor]:
         return list(self.counts)
 
@@ -95,10 +80,10 @@ class FSQuantizer(BaseQuantizer):
     def tables(self) -> torch.Tensor:
         every = torch.arange(self.bins, device=self.counts.device).expand(1, 1, -1)
         values = self._values(every)  # [1, 1, d, bins]
-        empty = values.new_zeros(1, self.groups, *values.shape[2:])
+        empty = values.new_zeros(1, self.max_n_q, *values.shape[2:])
         nothing = self._project_out(empty)
         tables = []
-        for group in range(self.groups):
+        for group in range(self.max_n_q):
             alone = empty.clone()
             alone[:, group] = values[:, 0]
             out = self._project_out(alone)
@@ -142,7 +127,7 @@ class FSQuantizer(BaseQuantizer):
         self._check_latents(x)
         with torch.autocast(x.device.type, enabled=False):
             z = self.in_proj(x.to(self._dtype))
-            z = z.unflatten(1, (self.groups, -1))[:, : self.used]
+            z = z.unflatten(1, (self.max_n_q, -1))[:, : self.n_q]
             levels = self.levels.to(z.dtype)
             half = (levels - 1) * (1 - EPSILON) / 2
             offset = (1 - levels % 2) / 2
@@ -161,7 +146,7 @@ class FSQuantizer(BaseQuantizer):
 
     def _project_out(self, values: torch.Tensor) -> torch.Tensor:
         """`[B, K, d, T]` -> `[B, D, T]`; the groups that are missing are 0."""
-        missing = self.groups - values.shape[1]
+        missing = self.max_n_q - values.shape[1]
         flat = nn.functional.pad(values, (0, 0, 0, 0, 0, missing)).flatten(1, 2)
         with torch.autocast(flat.device.type, enabled=False):
             return self.out_proj(flat)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from adversarial_trainer import distrib
-from adversarial_trainer.quantization.base import BaseQuantizer, QuantizedResult, check_size
+from adversarial_trainer.quantization.base import CodebookQuantizer, QuantizedResult, check_size
 from adversarial_trainer.quantization.codebook import (
     BatchStatistics,
     Codebook,
@@ -23,7 +23,7 @@ DEFAULT_SEED = 1234
 
 
 @register("quantizer", "rvq")
-class ResidualVectorQuantizer(BaseQuantizer):
+class ResidualVectorQuantizer(CodebookQuantizer):
     """Each codebook quantizes what the ones before it left over.
 
     State-dict keys are those of the `encodec` package and of AudioCraft.
@@ -134,21 +134,6 @@ class ResidualVectorQuantizer(BaseQuantizer):
         """All codebooks, in order."""
         layers = cast(nn.ModuleList, self.vq["layers"])
         return [cast(Codebook, cast(nn.ModuleDict, layer)["_codebook"]) for layer in layers]
-
-    @property
-    def total_codebooks(self) -> int:
-        return self.max_n_q
-
-    @property
-    def num_codebooks(self) -> int:
-        return self.n_q
-
-    @property
-    def cardinality(self) -> int:
-        return self.bins
-
-    def set_num_codebooks(self, n: int) -> None:
-        self.n_q = self._check_count(n)
 
     @property
     def supported_codebook_counts(self) -> list[int]:

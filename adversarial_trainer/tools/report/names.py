@@ -80,7 +80,7 @@ SOLVER = {
     "entropy": Meaning("codebooks", "entropy of the codes", "bits", HIGHER),
     "bitrate_efficiency": Meaning("codebooks", "entropy over bits paid", "share", HIGHER),
     "entropy_bandwidth": Meaning("codebooks", "entropy-coded bandwidth", "kb/s", LOWER),
-    "kl": Meaning("codebooks", "KL of a VAE's latents, of all channels", "nats x 2", "steady"),
+    "kl": Meaning("codebooks", "twice the KL divergence of a VAE's latents", "nats", "steady"),
     "replaced": Meaning("codebooks", "dead codes replaced in an update", "codes", LOWER),
     "bandwidth": Meaning("codebooks", "bandwidth", "kb/s", "as chosen"),
     "bad_steps": Meaning("progress", "updates skipped in an epoch", "updates", "0"),
