@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 KINDS = (
     *("discriminator", "loss", "metric", "quantizer", "model", "encoder", "decoder"),
-    *("optimizer", "schedule", "solver"),
+    *("augmentation", "optimizer", "schedule", "solver"),
 )
 T = TypeVar("T", bound=type)
 

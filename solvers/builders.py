@@ -20,6 +20,7 @@ from adversarial_trainer.adversarial.discriminators import (
     JointDiscriminator,
     MultiDiscriminator,
 )
+from adversarial_trainer.data import AUGMENTATIONS, Augmentation
 from adversarial_trainer.losses import LOSSES, Balancer
 from adversarial_trainer.models.builders import naming, to_params
 from adversarial_trainer.models.encodec import EncodecModel
@@ -157,6 +158,23 @@ def get_adversarial(
             generator=generator,
             **options,
         ).to(like)
+
+
+def get_augmentations(cfg: DictConfig) -> dict[str, Augmentation]:
+    """Return the augmentations that `cfg.augment.augmentations` lists, by name, in that order."""
+    names, built = list(cfg.augment.augmentations), {}
+    with naming(f"augment.augmentations={format_value(names)}"):
+        for name in names:
+            AUGMENTATIONS.get_class(name)
+        if len(set(names)) != len(names):
+            raise ValueError("each at most once.")
+    for name in names:
+        params = to_params(cfg.augment.get(name))
+        if "sample_rate" in parameter_names(AUGMENTATIONS.get_class(name)):
+            params["sample_rate"] = cfg.sample_rate
+        with naming(f"augment.{name}", params):
+            built[name] = AUGMENTATIONS.build(name, **params)
+    return built
 
 
 def get_ema(model: nn.Module, cfg: DictConfig) -> ModuleEMA | None:

@@ -14,6 +14,7 @@ from pydantic import NonNegativeFloat
 
 from adversarial_trainer.adversarial import AdversarialLoss, FeatureMatchingLoss
 from adversarial_trainer.adversarial.discriminators import DISCRIMINATORS
+from adversarial_trainer.data import AUGMENTATIONS
 from adversarial_trainer.losses import LOSSES, Balancer
 from adversarial_trainer.metrics import METRICS
 from adversarial_trainer.models.builders import DECODERS, ENCODERS, MODELS, get_model, to_params
@@ -36,6 +37,7 @@ from .builders import (
     PENALTY,
     discriminator_names,
     get_adversarial,
+    get_augmentations,
     get_balancer,
     get_counts,
     get_ema,
@@ -110,6 +112,12 @@ def _check_groups(cfg: DictConfig, config: Mapping[str, Any]) -> None:
     check_group("adversarial.feature_matching", matching, FeatureMatchingLoss, without=["loss"])
     _check_optimizer("adversarial.optim", adversarial["optim"])
     _check_named("adversarial.schedule", adversarial["schedule"], SCHEDULES, without="optimizer")
+
+    augment = config["augment"]
+    optional = dict.fromkeys(AUGMENTATIONS, schema.Group)
+    check_group("augment", augment, schema.Augment, optional=optional)
+    for name in AUGMENTATIONS.keys() & augment.keys():
+        check_group(f"augment.{name}", augment[name], AUGMENTATIONS[name], without=["sample_rate"])
 
     evaluate = config["evaluate"]
     check_group(
@@ -222,6 +230,7 @@ def _build_all(cfg: DictConfig) -> None:
     adversarial = get_adversarial(cfg, torch.zeros(0), torch.Generator())
     get_balancer(cfg, adversarial is not None)
     get_ema(model, cfg.optim.ema)
+    get_augmentations(cfg)
     get_counts(cfg, model)
     scorer = get_scorer(to_params(cfg.evaluate), cfg.sample_rate)
     # What the stages will measure; quantizers of one's own may add to those of training.

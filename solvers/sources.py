@@ -18,6 +18,8 @@ from adversarial_trainer.data import (
 )
 from adversarial_trainer.models.builders import naming
 
+from .builders import get_augmentations
+
 logger = logging.getLogger(__name__)
 
 
@@ -58,9 +60,10 @@ class StageData:
         common = {"sample_rate": cfg.sample_rate, "channels": cfg.channels}
         segments = {**common, "segment_duration": data.segment_duration, "seed": cfg.seed}
         loading = {"batch_size": data.batch_size, "num_workers": data.num_workers}
+        augmentations = get_augmentations(cfg)
         with naming("dataset"):
             self.train = TrainBatches(
-                SegmentDataset(metas["train"], **segments),
+                SegmentDataset(metas["train"], **segments, augmentations=augmentations),
                 updates_per_epoch=cfg.optim.updates_per_epoch,
                 **loading,
             )

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from adversarial_trainer.adversarial import AdversarialLoss, FeatureMatchingLoss
 from adversarial_trainer.adversarial.discriminators import DISCRIMINATORS
+from adversarial_trainer.data import AUGMENTATIONS
 from adversarial_trainer.losses import LOSSES, Balancer
 from adversarial_trainer.metrics import METRICS
 from adversarial_trainer.models.builders import (
@@ -38,11 +39,26 @@ FILES = sorted(path.relative_to(CONFIG).with_suffix("").as_posix() for path in C
 RECIPES = [name.split("/")[1] for name in FILES if name.startswith("solver/")]
 # Groups whose files are the arguments of a class that is registered.
 REGISTRIES = {
-    **{"discriminator": DISCRIMINATORS, "loss": LOSSES, "metric": METRICS},
+    **{
+        "augmentation": AUGMENTATIONS,
+        "discriminator": DISCRIMINATORS,
+        "loss": LOSSES,
+        "metric": METRICS,
+    },
     **{"optim": OPTIMIZERS, "quantizer": QUANTIZERS, "schedule": SCHEDULES},
 }
 # Groups that a command line chooses from.
-CHOSEN = ("adversarial", "balancer", "dset", "losses", "model", "optim", "quantizer", "schedule")
+CHOSEN = (
+    "adversarial",
+    "augment",
+    "balancer",
+    "dset",
+    "losses",
+    "model",
+    "optim",
+    "quantizer",
+    "schedule",
+)
 # What builders add, and what torch's optimizers can do beside what the recipes choose.
 ADDED = {"in_channels", "sample_rate", "dimension", "generator", "params", "optimizer"}
 ADDED |= {"amsgrad", "capturable", "decoupled_weight_decay", "differentiable", "foreach"}

@@ -1,5 +1,6 @@
 """Audio files for the stages of a run, and batches of them."""
 
+from .augment import AUGMENTATIONS, Augmentation
 from .dataset import FileDataset, SegmentDataset, SegmentInfo
 from .decoding import SkipLog, Skipped
 from .loader import Batch, FixedBatches, TrainBatches
@@ -15,8 +16,8 @@ from .sources import (
 )
 
 __all__ = [
-    "DEFAULT_SHARES", "STAGES", "AudioMeta", "Batch", "FileDataset", "FixedBatches", "ScanReport",
-    "SegmentDataset", "SegmentInfo", "SkipLog", "Skipped", "TrainBatches", "configured_metas",
-    "find_manifest", "load_manifest", "load_source", "resolve_stage_metas", "save_manifest", "scan",
-    "split",
+    "AUGMENTATIONS", "DEFAULT_SHARES", "STAGES", "AudioMeta", "Augmentation", "Batch",
+    "FileDataset", "FixedBatches", "ScanReport", "SegmentDataset", "SegmentInfo", "SkipLog",
+    "Skipped", "TrainBatches", "configured_metas", "find_manifest", "load_manifest", "load_source",
+    "resolve_stage_metas", "save_manifest", "scan", "split",
 ]  # fmt: skip

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import zlib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import torch
 
 from adversarial_trainer import audio
 
+from .augment import Augmentation
 from .decoding import SkipLog, decode, reason_of, usable_frames
 from .manifest import AudioMeta
 
 MAX_TRIES = 10  # files for one segment
+_AUGMENT = 1 << 32  # as the attempt of a key of random numbers: above all attempts
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,8 @@ class SegmentDataset:
         segment_duration: in seconds.
         sample_rate, channels: of the result.
         seed: >= 0. The draws of different (seed, epoch, index) never coincide.
+        augmentations: what segments go through, by name, in that order. Each has draws of its own,
+            so that one more changes neither which segments there are nor what the others do.
 
     Indexing raises RuntimeError if `MAX_TRIES` files, or all there are, could not be read.
     """
@@ -67,7 +73,9 @@ class SegmentDataset:
         sample_rate: int,
         channels: int,
         seed: int = 0,
+        augmentations: Mapping[str, Augmentation] = MappingProxyType({}),
     ) -> None:
+        self.augmentations = dict(augmentations)
         self.length = round(segment_duration * sample_rate)
         self.sample_rate = sample_rate
         self.channels = channels
@@ -97,6 +105,7 @@ class SegmentDataset:
             except (OSError, ValueError) as error:
                 skipped[number] = (path, reason_of(error))
                 continue
+            wav = self._augment(wav, epoch, index)
             pad = self.length - wav.shape[-1]
             info = SegmentInfo(
                 path, start / self.sample_rate, pad, epoch, index, tuple(skipped.values())
@@ -104,6 +113,13 @@ class SegmentDataset:
             return torch.nn.functional.pad(wav, (0, pad)), info
         names = "; ".join(f"{path!r}: {reason}" for path, reason in skipped.values())
         raise RuntimeError(f"no segment for epoch {epoch}, item {index}; unreadable: {names}")
+
+    def _augment(self, wav: torch.Tensor, epoch: int, index: int) -> torch.Tensor:
+        with _one_thread():
+            for name, augmentation in self.augmentations.items():
+                own = _AUGMENT + zlib.crc32(name.encode())
+                wav = augmentation(wav, _random(self.seed, epoch, index, own))
+        return wav
 
     def _draw(self, random: np.random.Generator, excluded: Collection[int]) -> int | None:
         ends = self._ends

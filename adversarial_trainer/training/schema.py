@@ -152,6 +152,13 @@ class Adversarial:
 
 
 @dataclass
+class Augment:
+    """Key of `augment` beside the groups of the augmentations."""
+
+    augmentations: Sequence[str]
+
+
+@dataclass
 class Run:
     """A whole configuration."""
 
@@ -172,6 +179,7 @@ class Run:
     freeze: Sequence[str]
     dataset: Dataset
     dset: Dset
+    augment: Group
     model: Group
     quantizer: Group
     losses: Group
