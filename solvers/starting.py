@@ -30,7 +30,8 @@ def initialise(solver: CompressionSolver) -> None:
     if solver.cfg.data_init:
         model = None if solver.cfg.continue_from else solver.model
         adversarial = None if solver.adversary_loaded else solver.adversarial
-        initialise_weights(model, adversarial, solver.data.train, solver.like)
+        latents_only = solver.cfg.data_init == "latents"
+        initialise_weights(model, adversarial, solver.data.train, solver.like, latents_only)
     if solver.ema is not None:
         solver.ema.reset()
     initialise_codebooks(solver.model, solver.data.train, solver.like)
@@ -41,18 +42,20 @@ def initialise_weights(
     adversarial: AdversarialLoss | None,
     batches: TrainBatches,
     like: torch.Tensor,
+    latents_only: bool = False,
 ) -> None:
     """Scale the layers of generator and discriminators to the loud ones of the first items.
 
     Args:
         model, adversarial: None for one that keeps its weights.
         like: has the device and type of training.
+        latents_only: of the generator, see `initialise_from_data`.
     """
     if model is None and adversarial is None:
         return
     real = _loud_items(batches, like)
     if model is not None:
-        initialise_from_data(model, real)
+        initialise_from_data(model, real, latents_only)
     if adversarial is not None:
         adversary = adversarial.adversary
         with read_only(adversary):
@@ -80,7 +83,7 @@ def _loud_items(batches: TrainBatches, like: torch.Tensor) -> torch.Tensor:
             break
     if not loudness.max() > SILENT:
         raise FloatingPointError(
-            "data_init=true: the first batches are silent, or below -80 dBFS, and layers cannot be "
+            "data_init: the first batches are silent, or below -80 dBFS, and layers cannot be "
             "scaled to them. Look at the data (adversarial-trainer doctor), or set data_init=false."
         )
     return real[loudness > loudness.max() / 10]

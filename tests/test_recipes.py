@@ -53,6 +53,21 @@ def test_head(recipe: str) -> None:
     assert f"{counts[0] / 1e6:.2f} M parameters" in shown and f"{cfg.sample_rate} Hz" in shown
 
 
+def test_the_page_lists_all_with_their_parameters() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)` \|.*\| ([\d.]+) M, ([\d.]+) M \|",
+        (ROOT / "docs" / "recipes.md").read_text(),
+        re.M,
+    )
+    assert {name for name, *_ in rows} == {*RECIPES}
+    for name, *told in rows:
+        counts = [
+            int(c.replace(",", "")) for c in re.findall(r"[\d,]*\d", head(name)["Parameters"])
+        ]
+        digits = [len(t.partition(".")[2]) for t in told]
+        assert [f"{c / 1e6:.{d}f}" for c, d in zip(counts, digits, strict=True)] == told
+
+
 def argv_of(recipe: str, audio: Path, *overrides: str) -> list[str]:
     """A run of a recipe at micro size, with discriminators from the start."""
     groups = [f"solver={recipe}", "dset=folder"]

@@ -213,7 +213,7 @@ def export_encodec_state_dict(model: EncodecModel) -> dict[str, torch.Tensor]:
 
 
 @torch.no_grad()
-def initialise_from_data(model: EncodecModel, x: torch.Tensor) -> None:
+def initialise_from_data(model: EncodecModel, x: torch.Tensor, latents_only: bool = False) -> None:
     """Scale encoder and decoder to a first batch, without the quantizer between them.
 
     Latents then have mean 0 and variance 1 in each channel, and the output has the mean 0 and the
@@ -222,8 +222,14 @@ def initialise_from_data(model: EncodecModel, x: torch.Tensor) -> None:
 
     Args:
         x: `[B, C, T]`, a whole batch of ordinary material, the same on all ranks.
+        latents_only: scale the encoder's last convolution alone. For generators whose own start is
+            better than layers of variance 1, as DAC's, whose residual branches start weak.
     """
     x, _ = model.preprocess(x)
+    if latents_only:
+        layers = [m for m in model.encoder.modules() if isinstance(m, nn.Conv1d)]
+        data_dependent_init(layers[-1], lambda: model.encoder(x))
+        return
     changed = data_dependent_init(
         model, lambda: model.decoder(model.quantizer.unquantized(model.encoder(x)))
     )

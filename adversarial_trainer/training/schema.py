@@ -172,7 +172,7 @@ class Run:
     compile: bool
     compile_mode: Literal["default", "reduce-overhead", "max-autotune"]
     hang_timeout: Seconds
-    data_init: bool
+    data_init: bool | Literal["latents"]
     show: bool | Literal["full"]
     continue_from: str | None
     continue_discriminators: bool

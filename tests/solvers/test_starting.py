@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from micro import RATE, make_solver
+from micro import RATE, SHORT, configured, make_solver, small, snapshot, solver_of
+
+from adversarial_trainer.models.encodec import initialise_from_data
 
 SECONDS = 8
 
@@ -53,5 +55,26 @@ def test_the_start_is_as_with_music(name: str, tmp_path: Path) -> None:
 def test_silent_data_is_refused(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "silent.wav", material("dither"), RATE)
     solver = make_solver(tmp_path, tmp_path, "dataset.batch_size=1")
-    with pytest.raises(FloatingPointError, match="data_init=true: the first batches are silent"):
+    with pytest.raises(FloatingPointError, match="data_init: the first batches are silent"):
         solver.start()
+
+
+def test_of_the_codec_the_latents_alone(tmp_path: Path) -> None:
+    """DAC's residual branches start weak and stay so: the encoder's last layer alone is scaled."""
+    for number in range(4):
+        soundfile.write(tmp_path / f"{number}.wav", music(2), RATE)
+    groups = ["solver=tiny_dac", "dset=folder"]
+    argv = [*groups, *SHORT, *small(*groups), f"dset.path={tmp_path}", f"dset.cache={tmp_path}"]
+    solver = solver_of(configured(*argv, "quantizer.bins=64", "data_init=latents"), tmp_path)
+    model, x = solver.model.eval(), torch.from_numpy(music(1)).float()[None, None]
+    before = snapshot(model)
+    solver.start()
+    after = snapshot(model)
+    assert {name for name in after if not torch.equal(before[name], after[name])} == {
+        f"encoder.block.{len(model.encoder.block) - 1}.conv.conv.{name}"
+        for name in ("bias", "parametrizations.weight.original0")
+    }
+    initialise_from_data(model.eval(), x, latents_only=True)
+    latents = model.encoder(x)
+    assert latents.mean((0, 2)).abs().max() < 1e-3
+    torch.testing.assert_close(latents.var(2), torch.ones(1, 8), atol=0.05, rtol=0)
