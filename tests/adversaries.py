@@ -7,8 +7,10 @@ from adversarial_trainer.adversarial import (
     FeatureMatchingLoss,
     JointDiscriminator,
     MultiPeriodDiscriminator,
+    MultiResolutionDiscriminator,
     MultiScaleDiscriminator,
     MultiScaleSTFTDiscriminator,
+    MultiScaleSubbandCQTDiscriminator,
     get_adv_criterion,
     get_fake_criterion,
     get_real_criterion,
@@ -21,6 +23,12 @@ def build(name, **options):
         return MultiScaleSTFTDiscriminator(2, **stft, dilations=[1, 2], **options)
     if name == "mpd":
         return MultiPeriodDiscriminator(periods=[2, 3], filters=1, max_filters=4, **options)
+    if name == "mrd":
+        options = {"bands": [[0, 0.4], [0.4, 1]], "normalize_input": True, **options}
+        return MultiResolutionDiscriminator(n_ffts=[64, 32], filters=2, **options)
+    if name == "cqt":
+        sizes = {"hop_lengths": [32, 16], "bins_per_octaves": [6, 12], "n_octaves": 4}
+        return MultiScaleSubbandCQTDiscriminator(1000, 2, **sizes, dilations=[1, 2], **options)
     if name == "msd":  # with spectral norm, whose state depends on the order of the passes
         options.setdefault("scale_norms", ["spectral_norm", "weight_norm"])
         return MultiScaleDiscriminator(filters=4, max_filters=8, groups=[1] * 4, **options)

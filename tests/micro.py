@@ -46,6 +46,10 @@ SIZES: dict[str, dict[str, dict[str, Any]]] = {
         "msd": {"filters": 4, "max_filters": 8},
         "mrd": {"filters": 2, "max_filters": 4, "n_ffts": [256, 128]},
         "mrmdct": {"filters": 2, "num_coefficients": [20, 10]},
+        "cqt": {
+            **{"filters": 2, "max_filters": 4, "n_octaves": 8},
+            **{"hop_lengths": [256, 128], "bins_per_octaves": [6, 12]},
+        },
     },
 }
 

@@ -138,7 +138,8 @@ def test_every_choice_passes_the_check(name: str) -> None:
     if group == "adversarial":
         cfg = configured("solver=encodec", f"{group}={stem}")
         listed = list(cfg.adversarial.discriminators)
-        assert (not listed) == (stem == "none") == (get_discriminators(cfg) is None)
+        with torch.device("meta"):
+            assert (not listed) == (stem == "none") == (get_discriminators(cfg) is None)
         assert DISCRIMINATORS.keys() & cfg.adversarial.keys() == {*listed}
         for key, value in written(name).items():  # whatever the recipe says
             assert stem == "none" or OmegaConf.select(cfg.adversarial, key) == value

@@ -34,6 +34,7 @@ from adversarial_trainer.adversarial.discriminators import (
     MultiResolutionDiscriminator,
     MultiScaleDiscriminator,
     MultiScaleSTFTDiscriminator,
+    MultiScaleSubbandCQTDiscriminator,
 )
 from adversarial_trainer.adversarial.feature_matching import FeatLossType, FeatureMatchingLoss
 from adversarial_trainer.adversarial.losses import AdversarialLoss
@@ -51,6 +52,7 @@ __all__ = [
     "MultiResolutionDiscriminator",
     "MultiScaleDiscriminator",
     "MultiScaleSTFTDiscriminator",
+    "MultiScaleSubbandCQTDiscriminator",
     "get_adv_criterion",
     "get_fake_criterion",
     "get_real_criterion",

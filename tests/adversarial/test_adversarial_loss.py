@@ -44,6 +44,8 @@ class Own(nn.Module):
         ("msstftd", "hinge2", True),
         ("mpd", "mse", True),
         ("msd", "hinge", True),
+        ("mrd", "mse", False),
+        ("cqt", "hinge2", True),
         ("joint", "hinge2", True),
         ("joint", "mse", False),
         ("own", "mse", True),

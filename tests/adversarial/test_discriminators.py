@@ -41,7 +41,7 @@ def test_joint_is_its_families_in_turn():
 
 @settings(deadline=None, max_examples=40)
 @given(
-    name=st.sampled_from(["msstftd", "mpd", "msd"]),
+    name=st.sampled_from(["msstftd", "mpd", "msd", "mrd", "cqt"]),
     length=st.integers(1, 600),
     channels=st.integers(1, 2),
 )
@@ -54,6 +54,8 @@ def test_any_length(name, length, channels):
         "msstftd": (2, 1, max(length - 64, 0) // 16 + 1, 9),
         "mpd": (2, 1, -(-length // 2 // 81), 2),
         "msd": (2, 1, -(-length // 256)),
+        "mrd": (2, 1, -(-length // 16), 5),
+        "cqt": (2, 1, max(2 * length, 8) // 32 + 1, 6),
     }
     assert logits[0].shape == first[name]
     sum(logit.sum() for logit in logits).backward()
@@ -76,15 +78,24 @@ WRONG = [
     *[("msstftd", "hop_lengths", [256]), ("msstftd", "win_lengths", [2048, 2048, 512])],
     *[("msstftd", "kernel_size", [3]), ("msstftd", "dilations", [0]), ("msstftd", "stride", 2)],
     *[("msstftd", "n_ffts", None), ("msstftd", "in_channels", "1"), ("msstftd", "norm", "batch")],
+    *[("mrd", "n_ffts", []), ("mrd", "bands", []), ("mrd", "bands", [[0.5, 0.25]])],
+    *[("mrd", "bands", [[0, 1e-4]]), ("mrd", "bands", [[0, 1.5]]), ("mrd", "bands", [0.5])],
+    *[("mrd", "strides", [1, 2]), ("mrd", "strides", [[1, 0]]), ("mrd", "kernel_sizes", [[3, 9]])],
+    *[("mrd", "hop_factor", 0), ("mrd", "hop_factor", 2), ("mrd", "padding", "reflect")],
+    *[
+        ("cqt", "bins_per_octaves", [24]),
+        ("cqt", "hop_lengths", [300] * 3),
+        ("cqt", "n_octaves", 10),
+    ],
+    *[("cqt", "bins_per_octaves", [0] * 3), ("cqt", "dilations", [])],
 ]
 
 
 @pytest.mark.parametrize("name, key, value", WRONG)
 def test_wrong_values_are_named(name, key, value):
     with pytest.raises(ValueError, match=key.removesuffix("s")):
-        DISCRIMINATORS.build(
-            name, **{"filters": 4, key: value} if name == "msstftd" else {key: value}
-        )
+        needed = {"msstftd": {"filters": 4}, "cqt": {"filters": 4, "sample_rate": 24000}}
+        DISCRIMINATORS.build(name, **needed.get(name, {}) | {key: value})
 
 
 def test_mpd_layers_are_hifi_gans():
@@ -174,13 +185,15 @@ def test_separate_channels_are_separate_items():
     assert together(x)[0][0].shape[0] == 3
 
 
-def test_spectrogram_is_float32_under_autocast():
+@pytest.mark.parametrize("name", ["msstftd", "mrd"])
+def test_spectrogram_is_float32_under_autocast(name):
     """A bfloat16 STFT would be off by 1e-2."""
-    disc = DiscriminatorSTFT(2, n_fft=64, hop_length=16, win_length=64)
+    disc = build(name).discriminators[0]
     x = torch.randn(1, 1, 500)
     with torch.autocast("cpu", torch.bfloat16):
         z = disc.spectrogram(x)
         logits, _ = disc(x)
+    assert logits.isfinite().all()
     assert z.dtype == torch.float32 and torch.equal(z, disc.spectrogram(x))
     assert logits.dtype == torch.bfloat16
     half = disc.spectrogram(x.bfloat16())
@@ -196,6 +209,24 @@ def test_convolutions_of_one_bin():
     logits, _ = disc(torch.randn(4, 1, 8000))
     logits.square().mean().backward()
     assert seen == [True] * 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mrd", "cqt"])
+def test_compiled(name):
+    """As `compile=true` does, a sub-discriminator alone: the same maps and gradients."""
+    disc = build(name, in_channels=2)
+    x = torch.randn(2, 2, 300)
+    found = []
+    for compiled in (False, True):
+        if compiled:
+            disc.discriminators[0].compile(backend="aot_eager", fullgraph=True)
+        leaf = x.clone().requires_grad_()
+        logits, fmap = disc.forward_one(0, leaf)
+        logits.square().mean().backward()
+        found.append([logits, *fmap, leaf.grad])
+    for plain, traced in zip(*found, strict=True):
+        torch.testing.assert_close(traced, plain, rtol=1e-4, atol=1e-5)
 
 
 def test_equal_fft_sizes_have_different_names():

@@ -8,8 +8,10 @@ from torch import nn
 
 from adversarial_trainer.adversarial import (
     MultiPeriodDiscriminator,
+    MultiResolutionDiscriminator,
     MultiScaleDiscriminator,
     MultiScaleSTFTDiscriminator,
+    MultiScaleSubbandCQTDiscriminator,
 )
 from adversarial_trainer.modules.data_init import data_dependent_init
 from adversarial_trainer.modules.seanet import SEANetEncoder
@@ -69,6 +71,10 @@ def test_every_convolution_of_an_encoder_gets_mean_0_variance_1(norm: str) -> No
         lambda: MultiPeriodDiscriminator(periods=[2, 3], filters=2, max_filters=16),
         lambda: MultiScaleDiscriminator(filters=4, max_filters=16, scale_norms=["weight_norm"] * 2),
         lambda: MultiScaleSTFTDiscriminator(4, n_ffts=[256], hop_lengths=[64], win_lengths=[256]),
+        lambda: MultiResolutionDiscriminator(n_ffts=[256], filters=4),
+        lambda: MultiScaleSubbandCQTDiscriminator(
+            8000, 4, hop_lengths=[128], bins_per_octaves=[12], n_octaves=7
+        ),
     ],
 )
 def test_logits_of_discriminators_start_at_scale_1(adversary) -> None:

@@ -36,7 +36,13 @@ def test_workers_do_not_change_weights(tmp_path: Path, audio: Path) -> None:
 
 @pytest.mark.parametrize(
     "name, loss",
-    [("msstftd", "hinge"), ("mpd", "mse"), ("msd", "hinge2"), ("msstftd,mpd,msd", "hinge2")],
+    [
+        ("msstftd", "hinge"),
+        ("mpd", "mse"),
+        ("msd", "hinge2"),
+        ("msstftd,mpd,msd", "hinge2"),
+        ("mrd,cqt", "mse"),
+    ],
 )
 def test_discriminators_with_losses(tmp_path: Path, audio: Path, name: str, loss: str) -> None:
     """Two steps: all metrics finite; the discriminators change in `train_adv` and nowhere else."""

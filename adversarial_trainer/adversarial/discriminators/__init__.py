@@ -4,6 +4,10 @@ from adversarial_trainer.adversarial.discriminators.base import (
     JointDiscriminator,
     MultiDiscriminator,
 )
+from adversarial_trainer.adversarial.discriminators.cqt import (
+    DiscriminatorCQT,
+    MultiScaleSubbandCQTDiscriminator,
+)
 from adversarial_trainer.adversarial.discriminators.mpd import (
     MultiPeriodDiscriminator,
     PeriodDiscriminator,
@@ -27,6 +31,7 @@ DISCRIMINATORS = get_registry("discriminator")
 
 __all__ = [
     "DISCRIMINATORS",
+    "DiscriminatorCQT",
     "DiscriminatorSTFT",
     "JointDiscriminator",
     "MultiDiscriminator",
@@ -34,6 +39,7 @@ __all__ = [
     "MultiResolutionDiscriminator",
     "MultiScaleDiscriminator",
     "MultiScaleSTFTDiscriminator",
+    "MultiScaleSubbandCQTDiscriminator",
     "PeriodDiscriminator",
     "ResolutionDiscriminator",
     "ScaleDiscriminator",

@@ -155,12 +155,13 @@ class ResolutionDiscriminator(nn.Module):
 
 def band_of_bins(band: Sequence[float], bins: int) -> tuple[int, int]:
     """Return the first bin of `band` (low, high) and the one after its last, rounded down."""
-    if len(band) != 2 or not 0 <= band[0] < band[1] <= 1:
-        raise ValueError(f"bands: each must be 0 <= low < high <= 1, got {list(band)!r}.")
-    low, high = int(band[0] * bins), int(band[1] * bins)
-    if low == high:
-        raise ValueError(f"bands: {list(band)!r} holds none of the {bins} bins of an STFT.")
-    return low, high
+    match band:
+        case [int() | float() as low, int() | float() as high] if 0 <= low < high <= 1:
+            first, end = int(low * bins), int(high * bins)
+            if first < end:
+                return first, end
+            raise ValueError(f"bands: {band!r} has none of the {bins} bins of an STFT.")
+    raise ValueError(f"bands: each must be (low, high) with 0 <= low < high <= 1, got {band!r}.")
 
 
 def check_pairs(**values: Any) -> None:

@@ -22,24 +22,22 @@ from adversarial_trainer.modules.spectral import no_autocast
 from adversarial_trainer.registry import register
 
 
-class DiscriminatorSTFT(nn.Module):
-    """Convolutions over a complex spectrogram.
+class SpectrumDiscriminator(nn.Module):
+    """Convolutions over a complex spectrum, which a subclass gives in `spectrogram`.
 
     As in the published `encodec` package, so that weights are interchangeable, the first
     convolution has no normalization, and the feature maps do not include the logits (the other
     families' do).
 
     Args: see `base`, and
-        n_fft, hop_length, win_length: STFT, in samples.
         filters_scale: Convolution i (from 1, after the first) has
             min(filters * filters_scale^i, max_filters) filters.
         kernel_size: (frames, bins), odd for any T; the last two are (frames, frames).
         dilations: Dilation in frames, one inner convolution each.
         stride: (frames, bins) of the inner convolutions.
-        normalized: Divide the STFT by the window's root energy.
 
     Shape:
-        - input: [B, in_channels, T], zero-padded on both sides up to one window
+        - input: [B, in_channels, T]
         - logits: [B, out_channels, frames', bins']
         - feature maps: len(dilations) + 2 activations
     """
@@ -49,15 +47,11 @@ class DiscriminatorSTFT(nn.Module):
         filters: int,
         in_channels: int = 1,
         out_channels: int = 1,
-        n_fft: int = 1024,
-        hop_length: int = 256,
-        win_length: int = 1024,
         max_filters: int = 1024,
         filters_scale: int = 1,
         kernel_size: Sequence[int] = (3, 9),
         dilations: Sequence[int] = (1, 2, 4),
         stride: Sequence[int] = (1, 2),
-        normalized: bool = True,
         norm: str = "weight_norm",
         activation: str = "LeakyReLU",
         activation_params: Mapping[str, Any] | None = None,
@@ -65,16 +59,9 @@ class DiscriminatorSTFT(nn.Module):
         super().__init__()
         check_sizes(length=2, kernel_size=kernel_size, stride=stride)
         check_sizes(filters=filters, in_channels=in_channels, out_channels=out_channels)
-        check_sizes(n_fft=n_fft, hop_length=hop_length, win_length=win_length)
         check_sizes(max_filters=max_filters, filters_scale=filters_scale, dilations=dilations)
-        if win_length > n_fft:
-            raise ValueError(f"win_length must be at most n_fft={n_fft}, got {win_length}.")
         self.in_channels = in_channels
-        self.n_fft = n_fft
         self.activation = build_activation(activation, activation_params)
-        self.spec_transform = torchaudio.transforms.Spectrogram(
-            n_fft, win_length, hop_length, power=None, normalized=normalized, center=False
-        )
         self.kernel_size = frames, bins = tuple(kernel_size)
 
         def conv(
@@ -94,14 +81,9 @@ class DiscriminatorSTFT(nn.Module):
         self.conv_post = conv(widths[count + 1], out_channels, frames)
 
     def spectrogram(self, x: Tensor) -> Tensor:
-        """Return the STFT of `x` [B, C, T] as [B, 2 C, frames, bins], all real parts before all
-        imaginary ones; in the precision of its window, float32 or float64, under autocast too."""
-        missing = max(self.n_fft - x.shape[-1], 0)
-        with no_autocast(x):
-            x = x.to(self.spec_transform.window.dtype)
-            # On both sides, as the window is near zero at its edges.
-            z = self.spec_transform(F.pad(x, (missing // 2, missing - missing // 2)))
-        return torch.view_as_real(z).permute(0, 4, 1, 3, 2).flatten(1, 2)
+        """Return the spectrum of `x` [B, C, T] as [B, 2 C, frames, bins], all real parts before all
+        imaginary ones."""
+        raise NotImplementedError
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         check_waveform(x, self.in_channels)
@@ -115,6 +97,49 @@ class DiscriminatorSTFT(nn.Module):
             z = self.activation(conv(z))
             fmap.append(z)
         return self.conv_post(z), fmap
+
+
+class DiscriminatorSTFT(SpectrumDiscriminator):
+    """Convolutions over a complex spectrogram.
+
+    Args: see `SpectrumDiscriminator`, and
+        n_fft, hop_length, win_length: STFT, in samples.
+        normalized: Divide the STFT by the window's root energy.
+
+    Shape: as there; the input is zero-padded on both sides up to one window.
+    """
+
+    kwargs_of = SpectrumDiscriminator
+
+    def __init__(
+        self,
+        filters: int,
+        in_channels: int = 1,
+        out_channels: int = 1,
+        n_fft: int = 1024,
+        hop_length: int = 256,
+        win_length: int = 1024,
+        normalized: bool = True,
+        **kwargs: Any,
+    ):
+        super().__init__(filters, in_channels, out_channels, **kwargs)
+        check_sizes(n_fft=n_fft, hop_length=hop_length, win_length=win_length)
+        if win_length > n_fft:
+            raise ValueError(f"win_length must be at most n_fft={n_fft}, got {win_length}.")
+        self.n_fft = n_fft
+        self.spec_transform = torchaudio.transforms.Spectrogram(
+            n_fft, win_length, hop_length, power=None, normalized=normalized, center=False
+        )
+
+    def spectrogram(self, x: Tensor) -> Tensor:
+        """Return the STFT of `x` [B, C, T] as [B, 2 C, frames, bins], all real parts before all
+        imaginary ones; in the precision of its window, float32 or float64, under autocast too."""
+        missing = max(self.n_fft - x.shape[-1], 0)
+        with no_autocast(x):
+            x = x.to(self.spec_transform.window.dtype)
+            # On both sides, as the window is near zero at its edges.
+            z = self.spec_transform(F.pad(x, (missing // 2, missing - missing // 2)))
+        return torch.view_as_real(z).permute(0, 4, 1, 3, 2).flatten(1, 2)
 
 
 @register("discriminator", "msstftd")
