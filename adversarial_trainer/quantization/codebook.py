@@ -23,8 +23,7 @@ def nearest(rows: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:
     In the type of its arguments, under autocast too.
     """
     # An exported graph has no loop over the number of rows.
-    whole = torch.compiler.is_exporting()
-    parts = (rows,) if whole else rows.split(max(1, CHUNK // len(centroids)))
+    parts = (rows,) if torch.compiler.is_exporting() else rows.split(CHUNK // len(centroids) or 1)
     with torch.autocast(rows.device.type, enabled=False):
         # Smallest ||x - e||^2 is the largest 2 x.e - ||e||^2.
         bias = -centroids.square().sum(1)
