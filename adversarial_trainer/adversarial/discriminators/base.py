@@ -140,9 +140,9 @@ def normalize_level(x: Tensor) -> Tensor:
     channels of an item; but amplified at most 800 times.
 
     DAC's normalization (descript-audio-codec, dac/model/discriminator.py), which divides by the
-    peak + 1e-9. It raises a silent item's dither to full scale, and its gradient is 8e8 at zeros,
+    peak + 1e-9: it raises a silent item's dither to full scale, and its gradient is 8e8 at zeros,
     so that one such item would outweigh all others of a batch. Here an item that stays below
-    -60 dBFS, 33 steps of 16 bits, is taken for silence and keeps its level relative to others.
+    -60 dBFS, 33 steps of 16 bits, is taken for silence: all such are amplified alike.
     """
     x = x - x.mean(-1, keepdim=True)
     peak = x.abs().amax((1, 2), keepdim=True)

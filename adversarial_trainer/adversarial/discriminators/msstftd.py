@@ -103,10 +103,9 @@ class DiscriminatorSTFT(SpectrumDiscriminator):
     """Convolutions over a complex spectrogram.
 
     Args: see `SpectrumDiscriminator`, and
-        n_fft, hop_length, win_length: STFT, in samples.
+        n_fft, hop_length, win_length: STFT, in samples; audio shorter than n_fft gets zeros on
+            both sides.
         normalized: Divide the STFT by the window's root energy.
-
-    Shape: as there; the input is zero-padded on both sides up to one window.
     """
 
     kwargs_of = SpectrumDiscriminator
@@ -132,8 +131,7 @@ class DiscriminatorSTFT(SpectrumDiscriminator):
         )
 
     def spectrogram(self, x: Tensor) -> Tensor:
-        """Return the STFT of `x` [B, C, T] as [B, 2 C, frames, bins], all real parts before all
-        imaginary ones; in the precision of its window, float32 or float64, under autocast too."""
+        # In the precision of the window, float32 or float64, under autocast too.
         missing = max(self.n_fft - x.shape[-1], 0)
         with no_autocast(x):
             x = x.to(self.spec_transform.window.dtype)
