@@ -14,6 +14,8 @@ RECIPES = {
     "48 kHz": ["encodec_48khz", "model.seanet.n_filters=4", "model.seanet.dimension=8"],
     "zeros": ["tiny", "model.seanet.pad_mode=constant", "model.causal=true"],
     "replicate": ["tiny", "model.causal=false", "model.seanet.pad_mode=replicate"],
+    "dac": ["tiny", "model=tiny_dac", "model.dac.lstm=1"],
+    "bigcodec": ["tiny", "model=tiny_dac", "model.dac.activation=AntiAliased"],
     "layer norm": ["tiny", "model.seanet.norm=layer_norm", "model.seanet.n_residual_layers=2"],
 }
 

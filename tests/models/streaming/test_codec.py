@@ -21,6 +21,7 @@ SMALL = [
     *("model.seanet.n_filters=2", "model.seanet.dimension=8"),
     *("quantizer.n_q=4", "quantizer.dropout_choices=null"),
 ]
+DAC = ["tiny", "model=tiny_dac", "model.dac.strides=[8,5]", "model.dac.dilations=[1]"]
 RECIPES = {
     "encodec": ["encodec", *SMALL],
     "tiny": ["tiny"],
@@ -37,6 +38,14 @@ RECIPES = {
     "dac": ["tiny", "quantizer=dac_tiny"],
     "fsq": ["tiny", "quantizer=fsq_tiny"],
     "vae": ["tiny", "quantizer=vae"],
+    "dac model": [*DAC, "quantizer=dac_tiny", "model.decoder.output_padding=false"],
+    "causal dac model": [*DAC, "model.causal=true"],
+    "bigcodec": [
+        *DAC,
+        "quantizer=dac_single",
+        "model.dac.activation=AntiAliased",
+        "model.dac.lstm=1",
+    ],
 }
 
 

@@ -20,6 +20,7 @@ from adversarial_trainer.tools.export.onnx import (
 )
 
 ONE_CODEBOOK = ("quantizer.n_q=1", "quantizer.dropout_choices=null")
+DAC = ("model=tiny_dac", "model.dac.strides=[8,5]", "model.dac.dilations=[1]")
 SMALL = ("model.seanet.n_filters=4", "model.seanet.dimension=16", "quantizer.bins=64")
 
 
@@ -50,6 +51,11 @@ def test_the_modules_compute_what_the_model_does() -> None:
         ("tiny", ("quantizer=dac_tiny",), 1.6),
         ("tiny", ("quantizer=dac_single",), None),
         ("tiny", ("quantizer=fsq_tiny",), None),
+        (
+            "tiny",
+            (*DAC, "quantizer=dac_single", "model.dac.activation=AntiAliased", "model.dac.lstm=1"),
+            None,
+        ),
     ],
 )
 @torch.no_grad()
