@@ -7,18 +7,20 @@ import math
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from micro import ROOT
+from micro import configured
 from scipy.signal import upfirdn
 from scipy.signal.windows import kaiser
 from torch import nn
 from transformers import DacConfig, DacModel
 
-from adversarial_trainer.models.builders import DECODERS, ENCODERS, to_params
+from adversarial_trainer.models.builders import get_model
+from adversarial_trainer.models.encodec import EncodecModel, initialise_from_data
 from adversarial_trainer.modules.activation import AntiAliased, Snake, SnakeBeta, get_activation
 from adversarial_trainer.modules.dac import DACDecoder, DACEncoder
 from adversarial_trainer.modules.norm import fold_weight_norm
 from adversarial_trainer.modules.seanet import SEANetDecoder, SEANetEncoder
+from adversarial_trainer.quantization import DummyQuantizer
+from adversarial_trainer.quantization.dac import DACQuantizer
 
 SMALL = dict(dimension=6, n_filters=2, strides=[3, 2])  # hop length 6
 BIGCODEC = dict(activation="AntiAliased", activation_params={"activation": "SnakeBeta"}, lstm=2)
@@ -27,6 +29,17 @@ VAE = dict(activation="SnakeBeta", multipliers=[1, 2])
 
 def pair(**options) -> tuple[DACEncoder, DACDecoder]:
     return DACEncoder(**{**SMALL, **options}), DACDecoder(**{**SMALL, **options})
+
+
+def randomise(theirs: DacModel) -> None:
+    """Weights that keep signals at about their level, so that no tanh saturates."""
+    for p in theirs.parameters():
+        if p.dim() == 1:
+            nn.init.normal_(p, 0, 0.1)
+        elif p.shape[0] == 1 and p.shape[-1] == 1:  # of a Snake
+            nn.init.uniform_(p, 0.5, 2)
+        else:
+            nn.init.normal_(p, 0, 0.6 * p[0].numel() ** -0.5)
 
 
 @pytest.mark.parametrize("strides", [[2, 4, 8], [2, 4, 5, 8], [3, 5]])
@@ -44,11 +57,9 @@ def test_equal_to_transformers(strides: list[int]) -> None:
     options = dict(dimension=config.hidden_size, strides=strides, norm="none")
     encoder = DACEncoder(n_filters=4, **options).double()
     decoder = DACDecoder(n_filters=6, output_padding=False, **options).double()
+    randomise(theirs)
     for ours, model in ((encoder, theirs.encoder), (decoder, theirs.decoder)):
         for one, other in zip(ours.parameters(), model.parameters(), strict=True):
-            nn.init.normal_(other, 0.1 if other.dim() == 1 else 0.0, 0.2)
-            if other.shape[0] == 1 and other.shape[-1] == 1:  # of a Snake
-                nn.init.uniform_(other, 0.5, 2)
             one.data.copy_(other.data)
     x = torch.randn(2, 1, 20 * math.prod(strides), dtype=torch.float64, requires_grad=True)
     z, expected = encoder(x), theirs.encoder(x)
@@ -58,9 +69,11 @@ def test_equal_to_transformers(strides: list[int]) -> None:
     assert full.shape == x.shape and y.shape[-1] == x.shape[-1] - lost
     assert not full[..., y.shape[-1] :].any()
     torch.testing.assert_close(full[..., : y.shape[-1]], y, atol=1e-9, rtol=1e-9)
+    assert y.std() > 0.01 and y.abs().max() < 0.999
     weight = torch.randn_like(y)
     (theirs_grad,) = torch.autograd.grad((y * weight).sum(), x)
     (ours_grad,) = torch.autograd.grad((full[..., : y.shape[-1]] * weight).sum(), x)
+    assert theirs_grad.norm() > 1e-3
     torch.testing.assert_close(ours_grad, theirs_grad, atol=1e-9, rtol=1e-9)
     # With the sample that theirs lacks only the end differs: where its value reaches.
     whole = DACDecoder(n_filters=6, **options).double()
@@ -69,39 +82,98 @@ def test_equal_to_transformers(strides: list[int]) -> None:
     torch.testing.assert_close(whole(z)[..., :same], y[..., :same], atol=1e-9, rtol=1e-9)
 
 
-# Of encoder and decoder with the quantizer beside them: folded, with weight norm.
-QUANTIZER = {  # codebooks of 1024 x 8 with their projections from and to the latent
-    "dac": (9, 1024, 1024),
-    "dac_24khz": (32, 1024, 1024),
-    "dac_16khz": (12, 1024, 1024),
-    "dac_44khz_16kbps": (18, 128, 1024),
-    "bigcodec": (1, 1024, 8192),
-}
-PARAMETERS = {
-    "dac": (76_620_777, 76_651_890),
-    "dac_24khz": (74_653_857, 74_708_706),
-    "dac_16khz": (74_141_697, 74_175_906),
-    "dac_44khz_16kbps": (64_189_873, 64_213_250),
-    "bigcodec": (159_408_841, 159_436_290),
-    "vae": (156_077_696, 156_112_514),
-}
-
-
-@pytest.mark.parametrize("name", PARAMETERS)
-def test_parameters_as_published(name: str) -> None:
-    with initialize_config_dir(str(ROOT / "config"), version_base="1.3"):
-        node = to_params(compose(f"model/{name}").model)
-    channels = 2 if name == "vae" else 1
-    with torch.device("meta"):
-        parts = nn.ModuleList(
-            registry.build("dac", channels=channels, **node["dac"], **node[part])
-            for registry, part in ((ENCODERS, "encoder"), (DECODERS, "decoder"))
+@pytest.mark.parametrize("strides", [[2, 4], [2, 5]])
+def test_whole_codec_equal_to_transformers(strides: list[int]) -> None:
+    """Codes, audio of codes, the reconstruction and its gradient at the input; with weight norm."""
+    torch.manual_seed(1)
+    config = DacConfig(
+        encoder_hidden_size=4,
+        downsampling_ratios=strides,
+        decoder_hidden_size=24,
+        n_codebooks=4,
+        codebook_size=32,
+        codebook_dim=3,
+        sampling_rate=1000,
+    )
+    theirs = DacModel(config).double().eval()
+    randomise(theirs)
+    theirs.apply_weight_norm()
+    options = dict(dimension=config.hidden_size, strides=strides)
+    hop = math.prod(strides)
+    model = EncodecModel(
+        DACEncoder(n_filters=4, **options),
+        DACDecoder(n_filters=6, output_padding=False, **options),
+        DACQuantizer(config.hidden_size, n_q=4, bins=32, codebook_dim=3),
+        frame_rate=1000 / hop,
+        sample_rate=1000,
+        channels=1,
+    )
+    model = model.double().eval()
+    for part in ("encoder", "quantizer", "decoder"):
+        pairs = zip(
+            getattr(model, part).parameters(), getattr(theirs, part).parameters(), strict=True
         )
-        found = [sum(p.numel() for p in parts.parameters())]
-        found.append(sum(p.numel() for p in fold_weight_norm(parts).parameters()))
-    books, latent, bins = QUANTIZER.get(name, (0, 0, 0))
-    folded = books * (latent * 8 + 8 + 8 * latent + latent + bins * 8)
-    assert (found[1] + folded, found[0] + folded + books * (8 + latent)) == PARAMETERS[name]
+        for ours, other in pairs:
+            assert ours.shape == other.shape
+            ours.data.copy_(other.data)
+    x = torch.randn(2, 1, 40 * hop, dtype=torch.float64, requires_grad=True)
+    expected, found = theirs(x), model(x)
+    assert len(expected.audio_codes.unique()) > 16
+    assert torch.equal(found.codes, expected.audio_codes)
+    assert torch.equal(model.encode(x)[0], expected.audio_codes)
+    y = expected.audio_values[:, None]
+    length = y.shape[-1]
+    assert 0 <= x.shape[-1] - length <= 2 and found.x.shape == x.shape
+    tolerance = dict(atol=1e-9, rtol=1e-9)
+    torch.testing.assert_close(found.x[..., :length], y, **tolerance)
+    codes = expected.audio_codes[:, :3]
+    decoded = theirs.decode(audio_codes=codes).audio_values[:, None]
+    torch.testing.assert_close(model.decode(codes)[..., :length], decoded, **tolerance)
+    assert y.std() > 0.01 and y.abs().max() < 0.999
+    weight = torch.randn_like(y)
+    (theirs_grad,) = torch.autograd.grad((y * weight).sum(), x)
+    (ours_grad,) = torch.autograd.grad((found.x[..., :length] * weight).sum(), x)
+    assert theirs_grad.norm() > 1e-3
+    torch.testing.assert_close(ours_grad, theirs_grad, **tolerance)
+
+
+@pytest.mark.parametrize("options", [{}, BIGCODEC, {**VAE, "final_bias": False}])
+@torch.no_grad()
+def test_start_from_data(options: dict) -> None:
+    """Latents of mean 0 and variance 1, audio at the level of the input."""
+    torch.manual_seed(0)
+    options = {"n_filters": 8, **options}
+    final_bias = options.pop("final_bias", True)
+    encoder = DACEncoder(**{**SMALL, **options})
+    decoder = DACDecoder(**{**SMALL, **options}, final_bias=final_bias)
+    model = EncodecModel(encoder, decoder, DummyQuantizer(6), 100, 600, 1)
+    x = 0.1 * torch.randn(4, 1, 1200).cumsum(-1).sin()
+    initialise_from_data(model, x)
+    z = encoder(x)
+    assert z.mean((0, 2)).abs().max() < 1e-3 and (z.std((0, 2)) - 1).abs().max() < 1e-2
+    assert 0.8 < decoder(z).std() / x.std() < 1.2
+
+
+# Folded, and with weight norm.
+PARAMETERS = {
+    "model=dac quantizer=dac": (76_620_777, 76_651_890),
+    "model=dac_24khz quantizer=dac_24khz": (74_653_857, 74_708_706),
+    "model=dac_16khz quantizer=dac_16khz": (74_141_697, 74_175_906),
+    "model=dac_44khz_16kbps quantizer=dac quantizer.n_q=18": (64_189_873, 64_213_250),
+    "model=bigcodec quantizer=dac_single": (159_408_841, 159_436_290),
+    "model=vae quantizer=vae channels=2": (156_077_696, 156_112_514),
+}
+
+
+@pytest.mark.parametrize("choices", PARAMETERS)
+def test_parameters_as_published(choices: str) -> None:
+    """Of DAC and stable-audio; of BigCodec the published code, 159.4 million."""
+    cfg = configured("solver=tiny", *choices.split())
+    with torch.device("meta"):
+        model = get_model(cfg)
+        found = sum(p.numel() for p in model.parameters())
+        folded = sum(p.numel() for p in fold_weight_norm(model).parameters())
+    assert (folded, found) == PARAMETERS[choices]
 
 
 def test_weights_start_as_those_of_torch_and_biases_at_zero() -> None:
