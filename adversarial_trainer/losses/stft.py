@@ -136,6 +136,8 @@ class StereoSTFTLoss(MRSTFTLoss):
     here it is relative to `real`. Mono audio has the `MRSTFTLoss` alone.
     """
 
+    title = "stereo STFT loss"
+
     def forward(self, fake: Tensor, real: Tensor) -> Tensor:
         check_pair(fake, real)
         if fake.shape[1] == 1:

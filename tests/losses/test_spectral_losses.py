@@ -19,6 +19,7 @@ from adversarial_trainer.losses import (
     StereoSTFTLoss,
     STFTLoss,
 )
+from adversarial_trainer.modules.lapped import LappedTransform, mdct_basis
 from adversarial_trainer.modules.weighting import AWeighting
 
 NEEDS_RATE = {"mel", "msmel", "msspec", "sisnr"}
@@ -285,3 +286,13 @@ def test_stft_arguments_are_named() -> None:
         MRSTFTLoss(floor=0)
     with pytest.raises(ValueError, match="a_weighting needs a sample_rate"):
         MRSTFTLoss(a_weighting=True)
+
+
+def test_l2_is_the_squared_distance_of_mdct_coefficients() -> None:
+    """MDCTCodec's loss, by the transform's orthonormality, where the signals end in a frame of
+    zeros."""
+    transform = LappedTransform(mdct_basis(40)[0], 40, multiple=40).double()
+    fake, real = pair(4000, channels=1)
+    fake[..., :40] = real[..., :40] = fake[..., -40:] = real[..., -40:] = 0
+    expected = (transform(fake) - transform(real)).square().mean()
+    torch.testing.assert_close(LOSSES.build("l2")(fake, real), expected, rtol=1e-6, atol=0)
