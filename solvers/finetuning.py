@@ -14,6 +14,7 @@ from adversarial_trainer.adversarial import AdversarialLoss
 from adversarial_trainer.models.builders import flatten, to_params
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.models.pretrained import Weights, fit, read_weights
+from adversarial_trainer.modules.norm import convert_old_keys
 from adversarial_trainer.registry import format_value, unknown_name
 
 logger = logging.getLogger(__name__)
@@ -80,19 +81,23 @@ def load_weights(
 def _same_codebooks(weights: Mapping[str, Any], model: EncodecModel) -> dict[str, Any]:
     """Return `weights` with as many residual codebooks as `model` has: each works without those
     after it."""
+    weights = convert_old_keys(weights, model)
     if model.quantizer.codebook_keys is None:
-        return dict(weights)
+        return weights
     start = f"quantizer.{model.quantizer.codebook_keys}"
-    own = {key: x for key, x in model.state_dict().items() if key.startswith(start)}
-    given = {key for key in weights if key.startswith(start)}
-    if given and own.keys() != given:
-        theirs, ours = (
-            len({key.removeprefix(start).split(".")[0] for key in keys}) for keys in (given, own)
-        )
-        logger.info("The source has %d codebooks, and this codec %d.", theirs, ours)
-        rest = {key: x for key, x in weights.items() if key not in given}
-        return rest | {key: weights.get(key, x) for key, x in own.items()}
-    return dict(weights)
+
+    def codebooks(state: Mapping[str, Any]) -> dict[str, str]:
+        keys = (key for key in state if key.startswith(start))
+        return {key: key.removeprefix(start).split(".")[0] for key in keys}
+
+    state = model.state_dict()
+    given, own = codebooks(weights), codebooks(state)
+    theirs, ours = set(given.values()), set(own.values())
+    if not theirs or theirs == ours:
+        return weights
+    logger.info("The source has %d codebooks, and this codec %d.", len(theirs), len(ours))
+    taken = {key: x for key, x in weights.items() if given.get(key) in {None, *ours}}
+    return taken | {key: state[key] for key, number in own.items() if number not in theirs}
 
 
 def differences(weights: Weights, cfg: DictConfig) -> list[str]:

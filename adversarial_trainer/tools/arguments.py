@@ -6,8 +6,9 @@ import argparse
 
 MODEL_HELP = (
     "a run (signature or folder), a checkpoint, an export (folder or .safetensors file), a folder "
-    "of a transformers EncodecModel, AudioCraft's compression_state_dict.bin, a state dict of the "
-    "encodec package, or a repository on the Hugging Face hub (user/name)"
+    "of a transformers EncodecModel or DacModel, AudioCraft's compression_state_dict.bin, a state "
+    "dict of the encodec package, descript's weights.pth of a DAC (dac:FILE), or a "
+    "repository on the Hugging Face hub (user/name)"
 )
 
 

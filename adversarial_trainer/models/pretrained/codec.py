@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,7 +22,7 @@ from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.modules.norm import convert_old_keys, fold_weight_norm
 from adversarial_trainer.modules.streaming import StreamingModule
 
-from . import audiocraft, encodec_package, hf, hub
+from . import audiocraft, dac, encodec_package, hf, hub
 from .weights import (
     CHECKPOINT,
     HF_CONFIG,
@@ -86,7 +87,7 @@ def load_codec(
 def find_source(source: str, folder: Path | None = None) -> Path:
     """Return the file or folder that `source` names, downloaded where it is on the hub; arguments
     and errors as for `read_weights`."""
-    source = source.removeprefix("hf:")
+    source = re.sub("^(hf|dac):", "", source)
     path = find_run(source, folder) or Path(source)
     if path.exists():
         return path
@@ -104,10 +105,12 @@ def read_weights(source: str, folder: Path | None = None) -> Weights:
 
     Args:
         source: a run's signature, folder or checkpoint; the folder or file of an export
-            (`export --format safetensors`); the folder of a transformers `EncodecModel`, with or
-            without `hf:` before it; AudioCraft's `compression_state_dict.bin`; a state dict of the
-            encodec package; where there is nothing of that name, the repository of an export or of
-            a transformers model on the Hugging Face hub, `user/name` or `user/name@revision`.
+            (`export --format safetensors`); the folder of a transformers `EncodecModel` or
+            `DacModel`, with or without `hf:` before it; AudioCraft's `compression_state_dict.bin`;
+            a state dict of the encodec package; descript's `weights.pth` of a DAC or its folder,
+            with or without `dac:`; where there is nothing of that name, the repository of an
+            export or of a transformers model on the Hugging Face hub, `user/name` or
+            `user/name@revision`.
         folder: where runs are looked up by signature; None: `runs_folders()`.
 
     Raises:
@@ -122,11 +125,12 @@ def read_weights(source: str, folder: Path | None = None) -> Weights:
             return hf.read_folder(path)
         if (path / WEIGHTS).is_file():
             return from_export(path / WEIGHTS)
-        if (path / audiocraft.FILE).is_file():
-            return _read_torch_file(path / audiocraft.FILE)
+        for name in (audiocraft.FILE, dac.FILE):
+            if (path / name).is_file():
+                return _read_torch_file(path / name)
         raise FileNotFoundError(
             f"{source} is no run and no export: it has no {CHECKPOINT}, {WEIGHTS}, "
-            f"{HF_CONFIG} or {audiocraft.FILE}."
+            f"{HF_CONFIG}, {audiocraft.FILE} or {dac.FILE}."
         )
     if path.suffix == ".safetensors":
         return from_export(path)
@@ -137,6 +141,11 @@ def _read_torch_file(path: Path) -> Weights:
     try:
         state = checkpoint.load(path)
     except ValueError as exc:
+        if dac.is_package(path):
+            raise ValueError(
+                f"{path}: a torch.package, which contains code. descript's `weights.pth` is read: "
+                "`model.save(path, package=False)`."
+            ) from exc
         if "omegaconf" not in str(exc):
             raise
         raise ValueError(
@@ -145,6 +154,8 @@ def _read_torch_file(path: Path) -> Weights:
         ) from exc
     if audiocraft.fits(state):
         return audiocraft.from_state(path, state)
+    if dac.fits(state):
+        return dac.from_state(path, state)
     if encodec_package.fits(state):
         return encodec_package.from_state(path, state)
     return from_checkpoint(path, state)

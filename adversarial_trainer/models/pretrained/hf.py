@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from adversarial_trainer import checkpoint
 
-from . import hf_encodec
+from . import dac, hf_encodec
 from .weights import (
     DISCRIMINATORS,
     HF_CONFIG,
@@ -30,7 +30,7 @@ OLD_WEIGHTS = "pytorch_model.bin"
 Reader = Callable[
     [Path, Mapping[str, Any], dict[str, torch.Tensor]], tuple[DictConfig, dict[str, torch.Tensor]]
 ]
-READERS: dict[str, Reader] = {"encodec": hf_encodec.read}
+READERS: dict[str, Reader] = {"dac": dac.read_hf, "encodec": hf_encodec.read}
 
 
 def read_folder(path: Path) -> Weights:

@@ -18,9 +18,8 @@ from omegaconf import DictConfig
 
 from adversarial_trainer.models.builders import to_params
 from adversarial_trainer.modules.seanet import SEANetDecoder
-from adversarial_trainer.registry import parameters
 
-from .weights import checked_config
+from .weights import checked_config, half_of
 
 logger = logging.getLogger(__name__)
 
@@ -149,12 +148,6 @@ def codebook_count(bandwidth: float, size: int, rate: int) -> int:
 def frame_rate(sample_rate: int, ratios: list[int]) -> int:
     """Return transformers' frames a second, rounded up."""
     return math.ceil(sample_rate / math.prod(ratios))
-
-
-def half_of(constructor: Any, model: Mapping[str, Any], part: str) -> dict[str, Any]:
-    """Return all arguments of the encoder or the decoder of a `model` node."""
-    defaults = {name: parameter.default for name, parameter in parameters(constructor).items()}
-    return {**defaults, **(model.get("seanet") or {}), **(model.get(part) or {})}
 
 
 class LayerNames:

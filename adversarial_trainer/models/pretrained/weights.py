@@ -15,6 +15,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from adversarial_trainer.models.builders import check_yaml
+from adversarial_trainer.registry import parameters
 
 CHECKPOINT = "checkpoint.th"
 PROVENANCE = "provenance.json"
@@ -34,9 +35,9 @@ class Weights:
         model: the codec's state dict, with old-style or new-style names of its weight norms.
         cfg: at least `model`, `quantizer`, `sample_rate` and `channels`; of a run the whole.
         discriminators: their state dict, or None where the source has none.
-        info: `kind` ('run', 'safetensors', 'hf', 'audiocraft' or 'encodec'), `path`, and where
-            known `folder` (of the run), `signature`, `epoch`, `updates`, `commit` and `metrics`
-            (of the last evaluation).
+        info: `kind` ('run', 'safetensors', 'hf', 'audiocraft', 'encodec' or 'dac'), `path`, and
+            where known `folder` (of the run), `signature`, `epoch`, `updates`, `commit` and
+            `metrics` (of the last evaluation).
     """
 
     model: dict[str, torch.Tensor]
@@ -89,6 +90,13 @@ def checked_config(path: Path, values: Any) -> DictConfig:
         if not isinstance(model.get(key, {}), dict):
             raise ValueError(f"{path}: its configuration has no usable 'model.{key}'.")
     return OmegaConf.create(values)
+
+
+def half_of(constructor: Any, model: Mapping[str, Any], part: str) -> dict[str, Any]:
+    """Return all arguments of the encoder or the decoder of a `model` node."""
+    defaults = {name: parameter.default for name, parameter in parameters(constructor).items()}
+    shared = model.get(model.get("autoencoder", "seanet")) or {}
+    return {**defaults, **shared, **(model.get(part) or {})}
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -136,7 +136,7 @@ def export(
     lines: list[str] = []
     with replacing_folder(out, force) as folder:
         if format == "hf":
-            hf.write(codec, folder)
+            lines = hf.write(codec, folder)
         elif format == "safetensors":
             weights.write(codec, folder)
         else:

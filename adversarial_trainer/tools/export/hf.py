@@ -12,10 +12,11 @@ import torch
 from omegaconf import DictConfig
 
 from adversarial_trainer.models.builders import to_params
+from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.models.pretrained import Codec
 from adversarial_trainer.models.pretrained.weights import HF_CONFIG, WEIGHTS
 
-from . import hf_encodec
+from . import hf_dac, hf_encodec
 
 PROCESSOR = "preprocessor_config.json"
 NAMES = (HF_CONFIG, PROCESSOR, WEIGHTS)
@@ -29,14 +30,16 @@ class Writer:
         config: contents of config.json for a configuration of ours; ValueError, with the key, for
             what transformers' class lacks.
         processor: contents of preprocessor_config.json for those of config.json.
-        weights: state dict of ours and its configuration to weights with transformers' names.
+        weights: our codec and its configuration to weights with transformers' names.
         card: template of the model card's example.
+        notes: lines for the user on what differs there.
     """
 
     config: Callable[[DictConfig], dict[str, Any]]
     processor: Callable[[Mapping[str, Any]], dict[str, Any]]
-    weights: Callable[[Mapping[str, torch.Tensor], DictConfig], dict[str, torch.Tensor]]
+    weights: Callable[[EncodecModel, DictConfig], dict[str, torch.Tensor]]
     card: str
+    notes: Callable[[DictConfig], list[str]] = lambda cfg: []
 
 
 WRITERS = {
@@ -45,6 +48,13 @@ WRITERS = {
         hf_encodec.to_processor,
         hf_encodec.to_hf_state_dict,
         "card_hf_encodec.md.j2",
+    ),
+    "dac": Writer(
+        hf_dac.to_hf_config,
+        hf_dac.to_processor,
+        hf_dac.to_hf_state_dict,
+        "card_hf_dac.md.j2",
+        hf_dac.notes,
     ),
 }
 
@@ -58,8 +68,12 @@ def get_writer(cfg: DictConfig) -> Writer:
     return WRITERS[name]
 
 
-def write(codec: Codec, folder: Path) -> None:
-    """Write all but the model card; ValueError, with the key, for what transformers lacks."""
+def write(codec: Codec, folder: Path) -> list[str]:
+    """Write all but the model card; ValueError, with the key, for what transformers lacks.
+
+    Returns:
+        Lines for the user.
+    """
     from safetensors.torch import save_file
 
     writer = get_writer(codec.cfg)
@@ -67,6 +81,7 @@ def write(codec: Codec, folder: Path) -> None:
     for name, value in {HF_CONFIG: config, PROCESSOR: writer.processor(config)}.items():
         text = json.dumps(value, indent=2, allow_nan=False) + "\n"
         (folder / name).write_text(text, encoding="utf-8")
-    weights = writer.weights(codec.model.state_dict(), codec.cfg)
+    weights = writer.weights(codec.model, codec.cfg)
     # Without this entry transformers refuses the file.
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    return writer.notes(codec.cfg)

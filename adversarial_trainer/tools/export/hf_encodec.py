@@ -10,6 +10,7 @@ import torch
 from omegaconf import DictConfig
 
 from adversarial_trainer.models.builders import to_params
+from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.models.pretrained.hf_encodec import (
     OVERLAP,
     SEANET,
@@ -17,8 +18,8 @@ from adversarial_trainer.models.pretrained.hf_encodec import (
     LayerNames,
     codebook_count,
     frame_rate,
-    half_of,
 )
+from adversarial_trainer.models.pretrained.weights import half_of
 from adversarial_trainer.modules.seanet import SEANetDecoder, SEANetEncoder
 from adversarial_trainer.quantization import ResidualVectorQuantizer
 from adversarial_trainer.registry import parameters
@@ -48,12 +49,12 @@ def to_processor(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def to_hf_state_dict(ours: Mapping[str, torch.Tensor], cfg: DictConfig) -> dict[str, torch.Tensor]:
+def to_hf_state_dict(model: EncodecModel, cfg: DictConfig) -> dict[str, torch.Tensor]:
     """Return copies of our codec's weights under transformers' names, in float32."""
     names = LayerNames(cfg)
     weights = {
         names.theirs(name): value.detach().to("cpu", torch.float32, copy=True).contiguous()
-        for name, value in ours.items()
+        for name, value in model.state_dict().items()
     }
     if names.shift:
         half = half_of(SEANetDecoder, to_params(cfg.model), "decoder")
@@ -122,7 +123,12 @@ def _check_halves(halves: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def _refused(key: str, value: Any, choices: str) -> ValueError:
-    return ValueError(f"{key}={value!r}: transformers' EncodecModel has only {choices} here.")
+    return refused("EncodecModel", key, value, choices)
+
+
+def refused(name: str, key: str, value: Any, choices: str) -> ValueError:
+    """The error for a value that transformers' class `name` does not have."""
+    return ValueError(f"{key}={value!r}: transformers' {name} has only {choices} here.")
 
 
 def _target_bandwidths(

@@ -33,12 +33,13 @@ def model_card(
         format: of the export.
     """
     model, facts = codec.model, facts_of(codec)
+    names = [codec.cfg.model.get("name", "encodec"), codec.cfg.model.get("autoencoder", "seanet")]
     front: dict[str, Any] = {"license": license}
     if format == "hf":
         front["library_name"] = "transformers"
     front |= {
         "pipeline_tag": "audio-to-audio",
-        "tags": ["audio", "neural-audio-codec", "encodec", "adversarial_trainer"],
+        "tags": ["audio", "neural-audio-codec", *names, "adversarial_trainer"],
     }
     halves = {"encoder": model.encoder, "decoder": model.decoder}
     keys = ["sample_rate", "channels", "model", "quantizer"]
@@ -89,7 +90,9 @@ def training_data(codec: Codec) -> str | None:
     if dset.get("name") == "demo":
         text = "The project's embedded demo corpus: synthesised music-like and speech-like sound."
     elif source:
-        text = f"Audio files of `{Path(str(source)).name}`."
+        name = Path(str(source)).name
+        # A home folder is called as its owner.
+        text = f"Audio files of `{name}`." if name != Path.home().name else "Audio files."
     else:
         return None
     if (updates := codec.info.get("updates")) and dataset is not None:

@@ -211,7 +211,7 @@ def test_what_is_missing_or_no_codec(tmp_path: Path, run: CompressionSolver) -> 
         "hf:nosuch": (FileNotFoundError, "^nosuch: no such file or folder, and no such run"),
         "/no/such": (FileNotFoundError, "^/no/such: no such file or folder, and no such run"),
         str(tmp_path / "empty"): (FileNotFoundError, "has no checkpoint.th, model.safetensors"),
-        str(tmp_path): (ValueError, "model_type='wav2vec2'; only 'encodec'"),
+        str(tmp_path): (ValueError, "model_type='wav2vec2'; only 'dac' and 'encodec'"),
         str(tmp_path / "broken"): (ValueError, "config.json: not JSON"),
         str(tmp_path / "a.safetensors"): (ValueError, "not a safetensors file, or damaged"),
     }

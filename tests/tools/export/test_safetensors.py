@@ -85,6 +85,16 @@ def test_the_card_says_the_commit_and_that_files_differed(run: Path, tmp_path: P
         assert "`0123abcd, changed`" in (out / "README.md").read_text()
 
 
+def test_the_card_does_not_name_a_home_folder(run: Path, tmp_path: Path, monkeypatch) -> None:
+    codec = load_codec(run)
+    monkeypatch.setenv("HOME", "/home/john.smith")
+    codec.cfg.dset.path = "/home/john.smith"
+    export(codec, tmp_path / "out", "safetensors")
+    everything = b"".join(path.read_bytes() for path in (tmp_path / "out").iterdir())
+    assert b"john.smith" not in everything
+    assert "Audio files. 6 updates on 2" in (tmp_path / "out/README.md").read_text()
+
+
 def test_one_file_is_enough(exported: Path, tmp_path: Path) -> None:
     shutil.copy(exported / "model.safetensors", tmp_path / "renamed.safetensors")
     alone = load_codec(tmp_path / "renamed.safetensors")
