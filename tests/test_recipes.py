@@ -79,7 +79,15 @@ def argv_of(recipe: str, audio: Path, *overrides: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+# Recipes of the same classes as another one: their short runs are in `make test_integ`.
+ALIKE = ["encodec", "encodec_audiocraft", "encodec_16khz", "encodec_32khz_music", "mdct_24khz"]
+ALIKE += ["dac_24khz", "dac_44khz"]
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [pytest.param(r, marks=[pytest.mark.slow] if r in ALIKE else []) for r in RECIPES],
+)
 def test_a_short_run(recipe: str, audio: Path, tmp_path: Path) -> None:
     """10 updates, then 10 more after a resume; evaluation, samples, export."""
     argv = argv_of(recipe, audio, "optim.updates_per_epoch=10")
