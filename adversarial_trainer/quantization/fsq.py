@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import nn
@@ -71,6 +72,10 @@ class FSQuantizer(CodebookQuantizer):
         inner = groups * len(sizes)
         same = inner == dimension
         self.in_proj = nn.Identity() if same else Projection(dimension, inner)
+        if isinstance(self.in_proj, Projection):
+            # Latents of variance 1 keep it, which uses the levels about evenly from the start.
+            nn.init.normal_(self.in_proj.weight, std=dimension**-0.5)
+            nn.init.zeros_(cast(torch.Tensor, self.in_proj.bias))
         self.out_proj = nn.Identity() if same else Projection(inner, dimension)
 
     def code_counts(self) -> list[torch.Tensor]:

@@ -81,6 +81,14 @@ def test_gradient_goes_straight_through() -> None:
     torch.testing.assert_close(x.grad, y.grad, rtol=1e-12, atol=1e-12)
 
 
+def test_levels_are_in_use_from_the_start() -> None:
+    """Of latents with variance 1, which data_init gives; projected ones, too."""
+    for dimension in (24, 64):
+        fsq = build(dimension=dimension, levels=[8, 6, 5], groups=8).train()
+        result = fsq(torch.randn(16, dimension, 400, dtype=torch.float64), 50.0)
+        assert result.metrics["perplexity"] > 0.75 * fsq.cardinality
+
+
 def test_groups_in_use() -> None:
     """The first n groups; the other channels are 0."""
     fsq = build(dimension=9).eval()
