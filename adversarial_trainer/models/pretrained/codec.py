@@ -228,8 +228,11 @@ def prepare_inference(model: EncodecModel) -> EncodecModel:
     fold_weight_norm(model.eval().requires_grad_(False))
     for module in list(model.modules()):
         for name, child in module.named_children():
-            is_conv = isinstance(child, nn.Conv1d | nn.ConvTranspose1d)
-            if is_conv and child.padding == (0,) and child.weight.is_cpu:
+            if (
+                isinstance(child, nn.Conv1d | nn.ConvTranspose1d)
+                and child.padding == (0,)
+                and child.weight.is_cpu
+            ):
                 setattr(module, name, ChannelsLastConv1d(child))
         if isinstance(module, nn.Sequential):
             for before, layer in pairwise(module):
