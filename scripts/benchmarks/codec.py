@@ -19,7 +19,7 @@ from adversarial_trainer.models.builders import get_model
 from adversarial_trainer.models.encodec import export_encodec_state_dict, initialise_from_data
 from adversarial_trainer.models.pretrained.codec import prepare_inference
 from adversarial_trainer.quantization import ResidualVectorQuantizer
-from adversarial_trainer.tools.export.hf import to_hf_config, to_hf_state_dict
+from adversarial_trainer.tools.export.hf_encodec import to_hf_config, to_hf_state_dict
 from adversarial_trainer.train import main
 
 from .timing import in_turn, print_table, seconds_on, summarise
@@ -120,7 +120,7 @@ def _transformers(
     from transformers import EncodecModel as TheirModel
 
     theirs = TheirModel(EncodecConfig(**to_hf_config(cfg)))
-    theirs.load_state_dict(to_hf_state_dict(model.state_dict(), cfg))
+    theirs.load_state_dict(to_hf_state_dict(model, cfg))
     theirs = theirs.eval().to(args.device)
 
     def encode(x: torch.Tensor) -> torch.Tensor:

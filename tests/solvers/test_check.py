@@ -86,7 +86,7 @@ REFUSED = [
     ("model.seanet.ratios=[]", r"model.seanet.ratios=\[\]: ratios must be"),
     ("model.seanet.norm=abc", "model.seanet.norm=abc: .*weight_norm"),
     ("adversarial.loss=hing", "adversarial.loss=hing: .*hinge, hinge2, mse"),
-    ("adversarial.discriminators=[mdp]", "adversarial.discriminators=.*mpd, msd, msstftd"),
+    ("adversarial.discriminators=[mdp]", "adversarial.discriminators=.*mpd, mrd, mrmdct, msd"),
     ("adversarial.discriminators=[mpd,mpd]", "adversarial.discriminators=.*at most once"),
     ("adversarial.every=0", "adversarial.every=0: every must be at least 1"),
     ("adversarial.msstftd.n_ffts=[256]", "adversarial.msstftd.hop_lengths="),

@@ -20,7 +20,7 @@ from adversarial_trainer.training.config_files import check_config_files
 from adversarial_trainer.training.experiment import dora_command
 from adversarial_trainer.training.families import store_families
 
-ADVERSARIAL = "hifigan, mpd, msd, "
+ADVERSARIAL = "hifigan, mdct, mpd, "
 
 # What is typed after `dora run`, and what the line must name.
 WRONG: list[tuple[str, list[str]]] = [
