@@ -40,6 +40,8 @@ ENTROPY = ["constriction>=0.4"]
 HUB = ["huggingface_hub>=1.0"]
 EXPORT = ["transformers>=4.57", "onnx", "onnxscript", "onnxruntime"]
 TESTS = ["pytest", "pytest-xdist", "hypothesis", "encodec", "julius", "torchmetrics"]
+# Other people's formulas, which tests compare ours with.
+TESTS += ["nnAudio", "auraloss", "pyloudnorm", "vector_quantize_pytorch"]
 TESTS += ["playwright"]  # the report in a browser; uses the machine's Chromium
 DOCS = ["mkdocs-material", "mkdocstrings[python]"]
 DEV = [*METRICS, *ENTROPY, *HUB, *EXPORT, *TESTS, *DOCS, "ruff", "mypy"]
