@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
@@ -21,17 +22,26 @@ from adversarial_trainer.registry import get_registry, register
 AUGMENTATIONS = get_registry("augmentation")
 
 
+@dataclass(kw_only=True)
 class Augmentation(ABC):
     """Changes a share `prob` of the segments.
+
+    Of two arguments `min_NAME` and `max_NAME`, the second may not be below the first.
 
     Args:
         prob: probability of `apply`, in [0, 1].
     """
 
-    def __init__(self, prob: float = 1.0) -> None:
-        if not 0 <= prob <= 1:
-            raise ValueError(f"prob must be in [0, 1], got {prob}.")
-        self.prob = prob
+    prob: float = 1.0
+
+    def __post_init__(self) -> None:
+        values = vars(self)
+        if not 0 <= self.prob <= 1:
+            raise ValueError(f"prob must be in [0, 1], got {self.prob}.")
+        for name in (key.removeprefix("min_") for key in values if key.startswith("min_")):
+            low, high = values[f"min_{name}"], values[f"max_{name}"]
+            if not low <= high:
+                raise ValueError(f"max_{name} must be at least min_{name}, got {low} to {high}.")
 
     def __call__(self, wav: Tensor, random: np.random.Generator) -> Tensor:
         return self.apply(wav, random) if random.random() < self.prob else wav
@@ -42,19 +52,19 @@ class Augmentation(ABC):
 
 
 @register("augmentation", "gain")
+@dataclass(kw_only=True)
 class Gain(Augmentation):
     """A gain of `min_db` to `max_db`, uniform in dB."""
 
-    def __init__(self, prob: float = 1.0, min_db: float = -12.0, max_db: float = 6.0) -> None:
-        super().__init__(prob)
-        _check_range("db", min_db, max_db)
-        self.range = (min_db, max_db)
+    min_db: float = -12.0
+    max_db: float = 6.0
 
     def apply(self, wav: Tensor, random: np.random.Generator) -> Tensor:
-        return wav * 10 ** (random.uniform(*self.range) / 20)
+        return wav * 10 ** (random.uniform(self.min_db, self.max_db) / 20)
 
 
 @register("augmentation", "loudness")
+@dataclass(kw_only=True)
 class Loudness(Augmentation):
     """A gain that brings a segment to a loudness of `target` LUFS, give or take `spread`.
 
@@ -62,16 +72,13 @@ class Loudness(Augmentation):
     more than five channels, which ITU-R BS.1770 has no weights for.
     """
 
-    def __init__(
-        self, sample_rate: int, prob: float = 1.0, target: float = -16.0, spread: float = 0.0
-    ) -> None:
-        super().__init__(prob)
-        _check_range("spread", 0.0, spread)
-        self.sample_rate = sample_rate
-        self.range = (target - spread, target + spread)
+    sample_rate: int
+    target: float = -16.0
+    spread: float = 0.0
 
     def apply(self, wav: Tensor, random: np.random.Generator) -> Tensor:
-        target, found = random.uniform(*self.range), loudness(wav, self.sample_rate)
+        target = self.target + self.spread * random.uniform(-1, 1)
+        found = loudness(wav, self.sample_rate)
         return wav if found is None else wav * 10 ** ((target - found) / 20)
 
 
@@ -92,31 +99,34 @@ def loudness(wav: Tensor, sample_rate: int) -> float | None:
 
 
 @register("augmentation", "rescale")
+@dataclass(kw_only=True)
 class Rescale(Augmentation):
     """Segments whose peak is above `peak` are scaled down to it."""
 
-    def __init__(self, prob: float = 1.0, peak: float = 1.0) -> None:
-        super().__init__(prob)
-        if not peak > 0:
-            raise ValueError(f"peak must be > 0, got {peak}.")
-        self.peak = peak
+    peak: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.peak > 0:
+            raise ValueError(f"peak must be > 0, got {self.peak}.")
 
     def apply(self, wav: Tensor, random: np.random.Generator) -> Tensor:
         return wav * (self.peak / wav.abs().amax().clamp_min(self.peak))
 
 
 @register("augmentation", "polarity")
+@dataclass(kw_only=True)
 class Polarity(Augmentation):
     """The sign of all samples is changed."""
 
-    def __init__(self, prob: float = 0.5) -> None:
-        super().__init__(prob)
+    prob: float = 0.5
 
     def apply(self, wav: Tensor, random: np.random.Generator) -> Tensor:
         return -wav
 
 
 @register("augmentation", "phase")
+@dataclass(kw_only=True)
 class PhaseShift(Augmentation):
     """All frequencies are shifted in phase by one angle, uniform in -max_shift to max_shift.
 
@@ -124,10 +134,7 @@ class PhaseShift(Augmentation):
     alike has another waveform. DAC (audiotools' ShiftPhase) does so in short-time spectra.
     """
 
-    def __init__(self, prob: float = 1.0, max_shift: float = math.pi) -> None:
-        super().__init__(prob)
-        _check_range("shift", -max_shift, max_shift)
-        self.max_shift = max_shift
+    max_shift: float = math.pi
 
     def apply(self, wav: Tensor, random: np.random.Generator) -> Tensor:
         angle, length = random.uniform(-self.max_shift, self.max_shift), wav.shape[-1]
@@ -141,17 +148,18 @@ class PhaseShift(Augmentation):
 
 
 @register("augmentation", "swap")
+@dataclass(kw_only=True)
 class ChannelSwap(Augmentation):
     """Channels in reverse order: left and right change places."""
 
-    def __init__(self, prob: float = 0.5) -> None:
-        super().__init__(prob)
+    prob: float = 0.5
 
     def apply(self, wav: Tensor, random: np.random.Generator) -> Tensor:
         return wav.flip(0)
 
 
 @register("augmentation", "lowpass")
+@dataclass(kw_only=True)
 class LowPass(Augmentation):
     """A low-pass filter with a cutoff of `min_hz` to `max_hz`, uniform in its logarithm.
 
@@ -159,52 +167,43 @@ class LowPass(Augmentation):
     band to stop band, the cutoff, at -6 dB, in the middle.
     """
 
-    def __init__(
-        self,
-        sample_rate: int,
-        prob: float = 0.5,
-        min_hz: float = 2000.0,
-        max_hz: float = 7000.0,
-        n_taps: int = 255,
-    ) -> None:
-        super().__init__(prob)
-        _check_range("hz", min_hz, max_hz)
-        if not min_hz > 0:
-            raise ValueError(f"min_hz must be above 0, got {min_hz:g}.")
-        if not max_hz < sample_rate / 2:
+    sample_rate: int
+    prob: float = 0.5
+    min_hz: float = 2000.0
+    max_hz: float = 7000.0
+    n_taps: int = 255
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.min_hz > 0:
+            raise ValueError(f"min_hz must be above 0, got {self.min_hz:g}.")
+        if not self.max_hz < (half := self.sample_rate / 2):
             raise ValueError(
-                f"max_hz must be below half the sample rate, {sample_rate / 2:g}, got {max_hz:g}."
+                f"max_hz must be below half the sample rate, {half:g}, got {self.max_hz:g}."
             )
-        if n_taps < 3 or n_taps % 2 == 0:
-            raise ValueError(f"n_taps must be odd and at least 3, got {n_taps}.")
-        self.sample_rate = sample_rate
-        self.range = (math.log(min_hz), math.log(max_hz))
-        self.n_taps = n_taps
+        if self.n_taps < 3 or self.n_taps % 2 == 0:
+            raise ValueError(f"n_taps must be odd and at least 3, got {self.n_taps}.")
 
     def apply(self, wav: Tensor, random: np.random.Generator) -> Tensor:
-        cutoff = math.exp(random.uniform(*self.range)) / self.sample_rate
+        cutoff = math.exp(random.uniform(math.log(self.min_hz), math.log(self.max_hz)))
         side = self.n_taps // 2
         time = torch.arange(-side, side + 1)
         window = torch.hamming_window(self.n_taps, periodic=False)
-        taps = torch.sinc(2 * cutoff * time) * window
+        taps = torch.sinc(2 * cutoff / self.sample_rate * time) * window
         padded = F.pad(wav[:, None], (side, side), mode="replicate")
         return F.conv1d(padded, (taps / taps.sum())[None, None])[:, 0]
 
 
 @register("augmentation", "noise")
+@dataclass(kw_only=True)
 class Noise(Augmentation):
     """White noise, `min_snr` to `max_snr` dB below the segment's power; none to silence."""
 
-    def __init__(self, prob: float = 0.5, min_snr: float = 20.0, max_snr: float = 60.0) -> None:
-        super().__init__(prob)
-        _check_range("snr", min_snr, max_snr)
-        self.range = (min_snr, max_snr)
+    prob: float = 0.5
+    min_snr: float = 20.0
+    max_snr: float = 60.0
 
     def apply(self, wav: Tensor, random: np.random.Generator) -> Tensor:
-        level = wav.square().mean().sqrt() * 10 ** (-random.uniform(*self.range) / 20)
+        snr = random.uniform(self.min_snr, self.max_snr)
+        level = wav.square().mean().sqrt() * 10 ** (-snr / 20)
         return wav + level * torch.from_numpy(random.standard_normal(wav.shape, np.float32))
-
-
-def _check_range(name: str, low: float, high: float) -> None:
-    if not low <= high:
-        raise ValueError(f"max_{name} must be at least min_{name}, got {low} to {high}.")

@@ -90,60 +90,8 @@ class ConstantSchedule(Schedule):
         return 1.0
 
 
-@register("schedule", "cosine")
-class CosineSchedule(Schedule):
-    """Half a cosine from the base rate down to `min_ratio` of it at `total_updates`, then flat.
-
-    min_ratio + (1 - min_ratio) (1 + cos(pi u / total_updates)) / 2 (Loshchilov and Hutter,
-    arXiv 1608.03983, without restarts).
-    """
-
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        total_updates: int,
-        warmup_updates: int = 0,
-        min_ratio: float = 0.0,
-    ) -> None:
-        if total_updates <= 0:
-            raise ValueError(f"schedule.total_updates must be > 0, got {total_updates}.")
-        if not 0 <= min_ratio <= 1:
-            raise ValueError(f"schedule.min_ratio must be in [0, 1], got {min_ratio}.")
-        self.total_updates = total_updates
-        self.min_ratio = min_ratio
-        super().__init__(optimizer, warmup_updates)
-
-    def decay(self, updates: int) -> float:
-        progress = min(1.0, updates / self.total_updates)
-        return self.min_ratio + (1 - self.min_ratio) * 0.5 * (1 + math.cos(math.pi * progress))
-
-
-@register("schedule", "exponential")
-class ExponentialSchedule(Schedule):
-    """Exponential decay: the base rate times `gamma` to the power of the number of updates.
-
-    DAC decays so: .999996 an update. HiFi-GAN and MDCTCodec decay by .999 an epoch, which is about
-    .999^(1 / n) an update for epochs of n updates.
-    """
-
-    def __init__(self, optimizer: Optimizer, gamma: float, warmup_updates: int = 0) -> None:
-        if not 0 < gamma <= 1:
-            raise ValueError(f"schedule.gamma must be in (0, 1], got {gamma}.")
-        self.gamma = gamma
-        super().__init__(optimizer, warmup_updates)
-
-    def decay(self, updates: int) -> float:
-        return self.gamma**updates
-
-
-@register("schedule", "linear")
-class LinearSchedule(Schedule):
-    """A straight line from the base rate, at the end of the warm-up, down to `min_ratio` of it at
-    `total_updates`, then flat.
-
-    BigCodec (common/schedulers.py) decays so, to a tenth; its warm-up is half a parabola from a
-    tenth, ours a straight line.
-    """
+class FallingSchedule(Schedule):
+    """Falls from the base rate down to `min_ratio` of it at `total_updates`, then flat."""
 
     def __init__(
         self,
@@ -163,10 +111,51 @@ class LinearSchedule(Schedule):
         self.min_ratio = min_ratio
         super().__init__(optimizer, warmup_updates)
 
+
+@register("schedule", "cosine")
+class CosineSchedule(FallingSchedule):
+    """Half a cosine from the base rate down to `min_ratio` of it at `total_updates`, then flat.
+
+    min_ratio + (1 - min_ratio) (1 + cos(pi u / total_updates)) / 2 (Loshchilov and Hutter,
+    arXiv 1608.03983, without restarts).
+    """
+
+    def decay(self, updates: int) -> float:
+        progress = min(1.0, updates / self.total_updates)
+        return self.min_ratio + (1 - self.min_ratio) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+@register("schedule", "linear")
+class LinearSchedule(FallingSchedule):
+    """A straight line from the base rate, at the end of the warm-up, down to `min_ratio` of it at
+    `total_updates`, then flat.
+
+    BigCodec (common/schedulers.py) decays so, to a tenth; its warm-up is half a parabola from a
+    tenth, ours a straight line.
+    """
+
     def decay(self, updates: int) -> float:
         since = max(0, updates - self.warmup_updates)
         progress = min(1.0, since / (self.total_updates - self.warmup_updates))
         return 1 - (1 - self.min_ratio) * progress
+
+
+@register("schedule", "exponential")
+class ExponentialSchedule(Schedule):
+    """Exponential decay: the base rate times `gamma` to the power of the number of updates.
+
+    DAC decays so: .999996 an update. HiFi-GAN and MDCTCodec decay by .999 an epoch, which is about
+    .999^(1 / n) an update for epochs of n updates.
+    """
+
+    def __init__(self, optimizer: Optimizer, gamma: float, warmup_updates: int = 0) -> None:
+        if not 0 < gamma <= 1:
+            raise ValueError(f"schedule.gamma must be in (0, 1], got {gamma}.")
+        self.gamma = gamma
+        super().__init__(optimizer, warmup_updates)
+
+    def decay(self, updates: int) -> float:
+        return self.gamma**updates
 
 
 @register("schedule", "inverse")

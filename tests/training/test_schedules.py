@@ -86,7 +86,7 @@ def test_against_torch(name: str) -> None:
     "name, params, message",
     [
         ("constant", {"warmup_updates": -1}, "warmup_updates must be >= 0, got -1"),
-        ("cosine", {"total_updates": 0}, "total_updates must be > 0, got 0"),
+        ("cosine", {"total_updates": 0}, "must be above warmup_updates, 0, got 0"),
         ("cosine", {"total_updates": 3, "min_ratio": 2}, r"min_ratio must be in \[0, 1\], got 2"),
         ("exponential", {"gamma": 1.5}, r"gamma must be in \(0, 1\], got 1.5"),
         ("linear", {"total_updates": 3, "warmup_updates": 3}, "above warmup_updates, 3, got 3"),
