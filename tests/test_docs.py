@@ -84,7 +84,8 @@ def test_the_overview_of_commands_says_what_they_say_and_imports_no_torch() -> N
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The commands of a page, one after another, on a small run."""
-    calls = [call for where, call in CALLS if where == page]
+    # test_push.py has a stand-in for the hub.
+    calls = [call for where, call in CALLS if where == page and "--push" not in call]
     if not calls:
         return
     audio = write_audio(tmp_path / "audio")

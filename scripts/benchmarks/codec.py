@@ -18,8 +18,8 @@ from adversarial_trainer.models import EncodecModel
 from adversarial_trainer.models.builders import get_model
 from adversarial_trainer.models.encodec import export_encodec_state_dict, initialise_from_data
 from adversarial_trainer.models.pretrained.codec import prepare_inference
+from adversarial_trainer.models.pretrained.hf_encodec import to_hf_config, to_hf_state_dict
 from adversarial_trainer.quantization import ResidualVectorQuantizer
-from adversarial_trainer.tools.export.hf_encodec import to_hf_config, to_hf_state_dict
 from adversarial_trainer.train import main
 
 from .timing import in_turn, print_table, seconds_on, summarise

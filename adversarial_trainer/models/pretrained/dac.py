@@ -1,4 +1,4 @@
-"""DAC's weights: the files that descript publishes, and transformers' `DacModel`.
+"""DAC's weights: the files that descript publishes, and transformers' `DacModel`, both ways.
 
 `weights.pth` of descriptinc/descript-audio-codec is what `BaseModel.save(package=False)` of
 descriptinc/audiotools (ml/layers/base.py) writes: `state_dict`, and in `metadata` the constructor's
@@ -8,6 +8,8 @@ weight norm's two parameters instead of these.
 
 from __future__ import annotations
 
+import copy
+import math
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -17,7 +19,21 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from .weights import Weights, checked_config, table_of_weights
+from adversarial_trainer.models.builders import to_params
+from adversarial_trainer.models.encodec import EncodecModel
+from adversarial_trainer.modules.dac import DACDecoder, DACEncoder
+from adversarial_trainer.modules.norm import export_old_style_keys, fold_weight_norm
+from adversarial_trainer.quantization.dac import DACQuantizer
+
+from .weights import (
+    Weights,
+    check_halves,
+    checked_config,
+    half_of,
+    quantizer_of,
+    refused,
+    table_of_weights,
+)
 
 FILE = "weights.pth"
 # The files do not tell how a codec was trained: of DAC's all recipes drop codebooks.
@@ -32,9 +48,17 @@ QUANTIZER: dict[str, tuple[str, Any]] = {
     "commitment": ("commitment_loss_weight", 0.25),
     "codebook": ("codebook_loss_weight", 1.0),
 }
-_LAYER = re.compile(r"(.+?)\.(alpha|bias|weight|weight_g|weight_v|parametrizations\.weight\..+)")
-_TRANSPOSED = re.compile(r"decoder\.model\.\d+\.block\.1")
-_PRODUCT = re.compile(r"(.+\.(?:conv|convtr|in_proj|out_proj))\.weight")
+# Arguments for which `DacModel` has no key, with the values it has.
+_FIXED: dict[str, tuple[Any, ...]] = {
+    "dilations": ([1, 3, 9], (1, 3, 9)),
+    "activation": ("Snake",),
+    "activation_params": (None, {}),
+    "norm": ("weight_norm", "none"),
+    "norm_params": (None, {}),
+    "lstm": (0,),
+    "final_activation": ("Tanh",),
+    "final_bias": (True,),
+}
 
 
 def fits(state: Mapping[str, Any]) -> bool:
@@ -64,7 +88,8 @@ def from_state(path: Path, state: Mapping[str, Any]) -> Weights:
     except (ArithmeticError, LookupError, TypeError, ValueError) as exc:
         raise ValueError(f"{path}: metadata.kwargs: {exc}") from exc
     info = {"kind": "dac", "path": path}
-    return Weights(_ours(tensors), checked_config(path, values), None, info)
+    names = {re.sub(r"\.(conv|convtr)\.\1$", "", ours): ours for ours in hf_layers(len(rates))}
+    return Weights(_ours(tensors, names), checked_config(path, values), None, info)
 
 
 def read_hf(
@@ -78,8 +103,8 @@ def read_hf(
         values = _values(rate, rates, *widths, dimension, config)
     except (ArithmeticError, LookupError, TypeError, ValueError) as exc:
         raise ValueError(f"{path}: {exc}") from exc
-    names = hf_layers(len(rates))
-    return checked_config(path, values), _ours(rename(tensors, names))
+    names = {theirs: ours for ours, theirs in hf_layers(len(rates)).items()}
+    return checked_config(path, values), _ours(tensors, names)
 
 
 def _values(
@@ -131,60 +156,120 @@ def _values(
     }
 
 
-def _ours(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return weights with descript's names under ours, with weight norm and counts of codes."""
+def _ours(
+    tensors: Mapping[str, torch.Tensor], layers: Mapping[str, str]
+) -> dict[str, torch.Tensor]:
+    """Return weights with the names of layers replaced, with weight norm and counts of codes."""
     weights: dict[str, torch.Tensor] = {}
-    for name, value in tensors.items():
-        match = _LAYER.fullmatch(name)
-        if match and name.startswith(("encoder.", "decoder.")) and match[2] != "alpha":
-            conv = "convtr.convtr" if _TRANSPOSED.fullmatch(match[1]) else "conv.conv"
-            name = f"{match[1]}.{conv}.{match[2]}"
-        if match := _PRODUCT.fullmatch(name):
+    for name, value in export_old_style_keys(tensors).items():
+        layer, _, leaf = name.rpartition(".")
+        layer = layers.get(layer, layer)
+        if layer.endswith(".codebook"):  # counts alike: nothing is known of them
+            weights[layer.replace("codebook", "counts")] = torch.ones(value.shape[0])
+        elif leaf == "weight":  # weight norm's product
             norm = torch.linalg.vector_norm(value, dim=(*range(1, value.dim()),), keepdim=True)
-            weights[f"{match[1]}.parametrizations.weight.original0"] = norm
-            value = torch.where(norm > 0, value, 1)  # its direction, which zeros lack
-            name = f"{match[1]}.parametrizations.weight.original1"
-        elif name.endswith(".codebook.weight"):
-            counts = name.replace("codebook.weight", "counts")
-            weights[counts] = torch.ones(value.shape[0])  # alike: nothing is known of them
-        weights[name] = value
+            weights[f"{layer}.weight_g"] = norm
+            leaf, value = "weight_v", torch.where(norm > 0, value, 1)  # zeros have no direction
+        weights[f"{layer}.{leaf}"] = value
     return weights
 
 
-def to_descript(name: str) -> str:
-    """Return descript's name for one of ours."""
-    return re.sub(r"\.(conv\.conv|convtr\.convtr)\.", ".", name)
-
-
-def rename(
-    tensors: Mapping[str, torch.Tensor], layers: Mapping[str, str]
-) -> dict[str, torch.Tensor]:
-    """Return tensors with the names of their layers replaced."""
-    found = {}
-    for name, value in tensors.items():
-        match = _LAYER.fullmatch(name)
-        found[f"{layers.get(match[1], match[1])}.{match[2]}" if match else name] = value
-    return found
-
-
 def hf_layers(stages: int) -> dict[str, str]:
-    """Return descript's names of layers by those of transformers, of a codec with `stages` strides.
-    The quantizer's are the same."""
+    """Return transformers' names of layers by ours, of a codec with `stages` strides. The
+    quantizer's are the same; descript's are ours without the convolutions that pad."""
     layers: dict[str, str] = {}
     for half, block in (("encoder", "encoder.block"), ("decoder", "decoder.model")):
         layers |= {
-            f"{half}.conv1": f"{block}.0",
-            f"{half}.snake1": f"{block}.{stages + 1}",
-            f"{half}.conv2": f"{block}.{stages + 2}",
+            f"{block}.0.conv.conv": f"{half}.conv1",
+            f"{block}.{stages + 1}": f"{half}.snake1",
+            f"{block}.{stages + 2}.conv.conv": f"{half}.conv2",
         }
-        # Places in a stage: of the snake and the convolution with the stride, and the first unit.
-        snake, conv, unit = (3, 4, 0) if half == "encoder" else (0, 1, 2)
+        # In a stage: the snake, the convolution with the stride, and the first unit's place.
+        snake, conv, their_conv, unit = (
+            (3, "4.conv.conv", "conv1", 0)
+            if half == "encoder"
+            else (0, "1.convtr.convtr", "conv_t1", 2)
+        )
         for stage in range(stages):
-            theirs, ours = f"{half}.block.{stage}", f"{block}.{stage + 1}.block"
-            layers[f"{theirs}.snake1"] = f"{ours}.{snake}"
-            layers[f"{theirs}.{'conv1' if half == 'encoder' else 'conv_t1'}"] = f"{ours}.{conv}"
+            ours, theirs = f"{block}.{stage + 1}.block", f"{half}.block.{stage}"
+            layers |= {
+                f"{ours}.{snake}": f"{theirs}.snake1",
+                f"{ours}.{conv}": f"{theirs}.{their_conv}",
+            }
             for number in range(3):
-                for place, layer in enumerate(("snake1", "conv1", "snake2", "conv2")):
-                    name = f"{theirs}.res_unit{number + 1}.{layer}"
-                    layers[name] = f"{ours}.{unit + number}.block.{place}"
+                inner, their_unit = (
+                    f"{ours}.{unit + number}.block",
+                    f"{theirs}.res_unit{number + 1}",
+                )
+                layers |= {
+                    f"{inner}.0": f"{their_unit}.snake1",
+                    f"{inner}.1.conv.conv": f"{their_unit}.conv1",
+                    f"{inner}.2": f"{their_unit}.snake2",
+                    f"{inner}.3.conv.conv": f"{their_unit}.conv2",
+                }
     return layers
+
+
+# -- to transformers
+
+
+def to_hf_config(cfg: DictConfig) -> dict[str, Any]:
+    """Return the contents of config.json for the codec of `cfg`.
+
+    Raises:
+        ValueError: with the key, for what transformers' `DacModel` does not have.
+    """
+    model = to_params(cfg.model)
+    for key, value, wanted in [
+        ("model.name", model.get("name", "encodec"), "encodec"),
+        ("model.causal", model.get("causal", False), False),
+        ("model.renormalize", model.get("renormalize", False), False),
+        ("channels", cfg.channels, 1),
+    ]:
+        if value != wanted:
+            raise refused("DacModel", key, value, repr(wanted))
+    encoder = half_of(DACEncoder, model, "encoder")
+    decoder = half_of(DACDecoder, model, "decoder")
+    strides = list(encoder["strides"])
+    fixed = {**_FIXED, "multipliers": (None, [2**i for i in range(1, len(strides) + 1)])}
+    halves = {"encoder": encoder, "decoder": decoder}
+    check_halves("DacModel", "dac", halves, fixed, ("strides", "dimension"))
+    quantizer = quantizer_of("DacModel", cfg, "dac", DACQuantizer)
+    return {
+        "architectures": ["DacModel"],
+        "model_type": "dac",
+        "dtype": "float32",
+        "encoder_hidden_size": encoder["n_filters"],
+        "decoder_hidden_size": decoder["n_filters"] * 2 ** len(strides),
+        "hidden_size": encoder["dimension"],
+        "downsampling_ratios": strides,
+        "upsampling_ratios": strides[::-1],
+        "hop_length": math.prod(strides),
+        "sampling_rate": cfg.sample_rate,
+        **{theirs: quantizer[ours] for ours, (theirs, _) in QUANTIZER.items()},
+    }
+
+
+def notes(cfg: DictConfig) -> list[str]:
+    """Say what `DacModel` does otherwise."""
+    decoder = half_of(DACDecoder, to_params(cfg.model), "decoder")
+    lost = 0
+    for stride in reversed(decoder["strides"]):
+        lost = lost * stride + stride % 2
+    if not lost or not decoder["output_padding"]:
+        return []
+    return [
+        f"model.decoder.output_padding=true: transformers' audio is {lost} samples shorter, and "
+        "differs just before its end"
+    ]
+
+
+def to_hf_state_dict(model: EncodecModel, cfg: DictConfig) -> dict[str, torch.Tensor]:
+    """Return our codec's weights under transformers' names, without weight norm."""
+    names = hf_layers(len(half_of(DACEncoder, to_params(cfg.model), "encoder")["strides"]))
+    weights = {}
+    for name, value in fold_weight_norm(copy.deepcopy(model)).state_dict().items():
+        layer, _, leaf = name.rpartition(".")
+        if leaf != "counts":  # for entropy coding, which transformers lacks
+            weights[f"{names.get(layer, layer)}.{leaf}"] = value
+    return weights

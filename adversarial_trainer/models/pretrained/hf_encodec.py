@@ -1,4 +1,4 @@
-"""Configuration and weights of transformers' `EncodecModel`.
+"""Configuration and weights of transformers' `EncodecModel`, both ways.
 
 Their codec and ours have the same layers in the same order, but theirs always has an LSTM: a codec
 without one gets an LSTM whose weights are all zero, which adds exactly zero.
@@ -16,10 +16,13 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from adversarial_trainer.models.builders import to_params
-from adversarial_trainer.modules.seanet import SEANetDecoder
+from adversarial_trainer.models.builders import get_model, to_params
+from adversarial_trainer.models.encodec import EncodecModel
+from adversarial_trainer.modules.norm import export_old_style_keys
+from adversarial_trainer.modules.seanet import SEANetDecoder, SEANetEncoder
+from adversarial_trainer.quantization import ResidualVectorQuantizer
 
-from .weights import checked_config, half_of
+from .weights import check_halves, checked_config, half_of, quantizer_of, refused
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +68,16 @@ SEANET = {
     "num_lstm_layers": "lstm",
 }
 
+# Arguments of encoder and decoder for which `EncodecModel` has no key, with the values it has.
+_FIXED: dict[str, tuple[Any, ...]] = {
+    "activation": ("ELU",),
+    "activation_params": ({"alpha": 1.0}, {"alpha": 1.0, "inplace": False}, {}, None),
+    "norm": ("weight_norm", "time_group_norm"),
+    "norm_params": ({}, None),
+    "disable_norm_outer_blocks": (0,),
+    "final_activation": (None,),
+}
+
 
 def read(
     path: Path, config: Mapping[str, Any], tensors: dict[str, torch.Tensor]
@@ -86,7 +99,10 @@ def read(
         tensors = {name: value for name, value in tensors.items() if name not in lstm}
     cfg = checked_config(path, values)
     names = LayerNames(cfg)
-    return cfg, {names.ours(name): value for name, value in tensors.items()}
+    with torch.device("meta"):
+        keys = export_old_style_keys(get_model(cfg).state_dict())
+    known = {names.theirs(key): key for key in keys}
+    return cfg, {known.get(k, k): value for k, value in export_old_style_keys(tensors).items()}
 
 
 def from_hf_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,15 +167,13 @@ def frame_rate(sample_rate: int, ratios: list[int]) -> int:
 
 
 class LayerNames:
-    """Names of weights in our codec of `cfg` and in transformers', by the indices of layers."""
+    """transformers' names of weights, by the indices of layers in our codec of `cfg`."""
 
     def __init__(self, cfg: DictConfig) -> None:
         half = half_of(SEANetDecoder, to_params(cfg.model), "decoder")
-        stages, per_stage = len(half["ratios"]), 2 + half["n_residual_layers"]
-        self.lstm = {"encoder": 1 + stages * per_stage, "decoder": 1}
+        self.lstm = {"decoder": 1}
+        self.lstm["encoder"] = 1 + len(half["ratios"]) * (2 + half["n_residual_layers"])
         self.shift = 0 if half["lstm"] else 1  # of layers after the LSTM, from ours to theirs
-        first = 3 if half["lstm"] else 2
-        self._transposed = {first + stage * per_stage for stage in range(stages)}
 
     def theirs(self, name: str) -> str:
         match = re.fullmatch(r"(encoder|decoder)\.model\.(\d+)\.(.+)", name)
@@ -170,14 +184,81 @@ class LayerNames:
         rest = re.sub(r"\b(conv|convtr)\.(?=norm\.|conv\.|convtr\.)", "", rest)
         return f"{half}.layers.{index}.{rest.replace('convtr.', 'conv.')}"
 
-    def ours(self, name: str) -> str:
-        match = re.fullmatch(r"(encoder|decoder)\.layers\.(\d+)\.(.+)", name)
-        if match is None:
-            name = name.replace("quantizer.layers.", "quantizer.vq.layers.")
-            return name.replace(".codebook.", "._codebook.")
-        half, index, rest = match[1], int(match[2]), match[3]
-        index -= self.shift * (index > self.lstm[half])
-        conv = "convtr" if half == "decoder" and index in self._transposed else "conv"
-        rest = re.sub(r"(^|\.)norm\.", rf"\1{conv}.norm.", rest)
-        rest = re.sub(r"(^|\.)conv\.(?!norm\.)", rf"\1{conv}.{conv}.", rest)
-        return f"{half}.model.{index}.{rest}"
+
+# -- to transformers
+
+
+def notes(cfg: DictConfig) -> list[str]:
+    """Say what `EncodecModel` does otherwise: nothing."""
+    return []
+
+
+def to_hf_state_dict(model: EncodecModel, cfg: DictConfig) -> dict[str, torch.Tensor]:
+    """Return our codec's weights under transformers' names."""
+    names = LayerNames(cfg)
+    weights = {names.theirs(name): value for name, value in model.state_dict().items()}
+    if names.shift:
+        half = half_of(SEANetDecoder, to_params(cfg.model), "decoder")
+        width = half["n_filters"] * 2 ** len(half["ratios"])  # channels at the frame rate
+        for part, index in names.lstm.items():
+            for name, value in torch.nn.LSTM(width, width).state_dict().items():
+                weights[f"{part}.layers.{index}.lstm.{name}"] = torch.zeros_like(value)
+    return weights
+
+
+def to_hf_config(cfg: DictConfig) -> dict[str, Any]:
+    """Return the contents of config.json for the codec of `cfg`.
+
+    Raises:
+        ValueError: with the key, for what transformers' `EncodecModel` does not have.
+    """
+    model = to_params(cfg.model)
+    if model.get("name", "encodec") != "encodec":
+        raise refused("EncodecModel", "model.name", model["name"], "'encodec'")
+    if cfg.channels not in (1, 2):
+        raise refused("EncodecModel", "channels", cfg.channels, "1 or 2")
+    seanet = half_of(SEANetDecoder, model, "decoder")
+    halves = {"encoder": half_of(SEANetEncoder, model, "encoder"), "decoder": seanet}
+    check_halves("EncodecModel", "seanet", halves, _FIXED, (*SEANET.values(), "true_skip"))
+    quantizer = quantizer_of("EncodecModel", cfg, "rvq", ResidualVectorQuantizer)
+    renormalize = bool(model.get("renormalize", False))
+    segments = renormalize or seanet["norm"] == "time_group_norm"
+    return {
+        "architectures": ["EncodecModel"],
+        "model_type": "encodec",
+        "dtype": "float32",
+        **{name: seanet[ours] for name, ours in SEANET.items()},
+        "num_lstm_layers": max(1, seanet["lstm"]),
+        "sampling_rate": cfg.sample_rate,
+        "audio_channels": cfg.channels,
+        "normalize": renormalize,
+        "use_causal_conv": bool(model.get("causal", False)),
+        "trim_right_ratio": seanet["trim_right_ratio"],
+        "use_conv_shortcut": not seanet["true_skip"],
+        "codebook_size": quantizer["bins"],
+        "codebook_dim": seanet["dimension"],
+        "target_bandwidths": _target_bandwidths(quantizer, cfg.sample_rate, seanet["ratios"]),
+        "chunk_length_s": SEGMENT if segments else None,
+        "overlap": OVERLAP if segments else None,
+    }
+
+
+def _target_bandwidths(
+    quantizer: Mapping[str, Any], sample_rate: int, ratios: list[int]
+) -> list[float]:
+    """Return the kb/s, in transformers' terms, of the numbers of codebooks used in training."""
+    n_q, size = quantizer["n_q"], quantizer["bins"]
+    counts = {n_q}
+    if quantizer["q_dropout"]:
+        counts |= set(quantizer["dropout_choices"] or range(1, n_q))
+    rate = frame_rate(sample_rate, ratios)
+    return [_bandwidth(n, size, rate) for n in sorted(n for n in counts if n <= n_q)]
+
+
+def _bandwidth(n: int, size: int, rate: int) -> float:
+    """Return the least kb/s at which transformers, which rounds down, uses `n` codebooks."""
+    step = rate * (size.bit_length() - 1)
+    value = n * step / 1000
+    while codebook_count(value, size, rate) < n or 1000 * value // step < n:
+        value = math.nextafter(value, math.inf)
+    return value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from adversarial_trainer.models.builders import check_yaml
+from adversarial_trainer.models.builders import check_yaml, to_params
 from adversarial_trainer.registry import parameters
 
 CHECKPOINT = "checkpoint.th"
@@ -97,6 +97,52 @@ def half_of(constructor: Any, model: Mapping[str, Any], part: str) -> dict[str, 
     defaults = {name: parameter.default for name, parameter in parameters(constructor).items()}
     shared = model.get(model.get("autoencoder", "seanet")) or {}
     return {**defaults, **shared, **(model.get(part) or {})}
+
+
+def refused(kind: str, key: str, value: Any, choices: str) -> ValueError:
+    """The error for a value that transformers' class `kind` does not have."""
+    return ValueError(f"{key}={value!r}: transformers' {kind} has only {choices} here.")
+
+
+def check_halves(
+    kind: str,
+    node: str,
+    halves: Mapping[str, Mapping[str, Any]],
+    fixed: Mapping[str, tuple[Any, ...]],
+    shared: Iterable[str],
+) -> None:
+    """Raise ValueError, with the key, for an encoder and a decoder that transformers' class lacks.
+
+    Args:
+        kind: name of the class.
+        node: that of `model` with the arguments of both.
+        halves: all arguments of `encoder` and `decoder`.
+        fixed: arguments for which the class has no key, with the values that fit it.
+        shared: arguments that it has once for both.
+    """
+    for part, values in halves.items():
+        for key, choices in fixed.items():
+            if values.get(key, choices[0]) not in choices:
+                name = f"model.{node}.{key} (of the {part})"
+                raise refused(kind, name, values[key], " or ".join(map(repr, choices)))
+    encoder, decoder = halves["encoder"], halves["decoder"]
+    for key in shared:
+        if encoder[key] != decoder[key]:
+            choice = f"the decoder's, {decoder[key]!r}"
+            raise refused(kind, f"model.encoder.{key}", encoder[key], choice)
+
+
+def quantizer_of(kind: str, cfg: DictConfig, name: str, constructor: Any) -> dict[str, Any]:
+    """Return all arguments of the quantizer; ValueError, with the key, where it is not the one
+    called `name`, the only one of transformers' class `kind`."""
+    given = to_params(cfg.quantizer)
+    if given.get("name") != name:
+        raise refused(kind, "quantizer.name", given.get("name"), repr(name))
+    values = {key: p.default for key, p in parameters(constructor).items()} | given
+    bins = values["bins"]
+    if bins < 2 or bins & (bins - 1):
+        raise refused(kind, "quantizer.bins", bins, "a power of 2, from 2 on")
+    return values
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -50,8 +50,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--push",
         metavar="USER/NAME",
-        help="put it on the Hugging Face hub, with the discriminators where MODEL has any; private "
-        "unless --public. The token is $HF_TOKEN, or that of `hf auth login`",
+        help="put it on the Hugging Face hub, with the discriminators where MODEL has any. A "
+        "new repository is private unless --public. The token is $HF_TOKEN, or that of "
+        "`hf auth login`",
     )
     parser.add_argument("--public", action="store_true", help="--push: for everybody to read")
     parser.add_argument(
@@ -98,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
         )
         print("\n".join(lines))
         if args.push is not None:
-            print("\n".join(push(out, args.push, NAMES, args.public)))
+            print(push(out, args.push, NAMES, args.public))
     return 0
 
 

@@ -16,8 +16,6 @@ from adversarial_trainer import __version__
 from adversarial_trainer.models.pretrained import Codec
 from adversarial_trainer.models.pretrained.weights import epoch_folders, read_json, starts
 
-from . import hf
-
 # The hub's identifier for unknown licences: that of the code is not that of the weights.
 UNKNOWN_LICENSE = "unknown"
 
@@ -50,7 +48,7 @@ def model_card(
         name=name,
         license=license,
         format=format,
-        hf_example=hf.get_writer(codec.cfg).card if format == "hf" else None,
+        hf_example=f"card_hf_{names[1]}.md.j2",
         with_discriminators=with_discriminators,
         model=model,
         facts=facts,

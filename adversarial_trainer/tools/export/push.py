@@ -21,7 +21,7 @@ def check_push(repo: str) -> None:
         raise ValueError(f"--push {repo}: no token; set HF_TOKEN or log in by `hf auth login`.")
 
 
-def push(folder: Path, repo: str, names: Iterable[str], public: bool = False) -> list[str]:
+def push(folder: Path, repo: str, names: Iterable[str], public: bool = False) -> str:
     """Put the files `names` of `folder` into the repository `repo`, which is made if need be.
 
     Of an earlier export in it, files that are not replaced are deleted; others are kept.
@@ -29,13 +29,12 @@ def push(folder: Path, repo: str, names: Iterable[str], public: bool = False) ->
     Args:
         repo: USER/NAME.
         names: all names that exports have; those that are not in `folder` are deleted in `repo`.
-        public: whether everybody may read it.
+        public: whether everybody may read it, if it is made.
 
     Returns:
-        Lines for the user.
+        A line for the user.
 
     Raises:
-        ValueError: `repo` is there and public, without `public`.
         OSError: the hub cannot be reached, or refuses.
     """
     from huggingface_hub import HfApi
@@ -44,17 +43,13 @@ def push(folder: Path, repo: str, names: Iterable[str], public: bool = False) ->
     names = sorted(names)
     try:
         api.create_repo(repo, private=not public, exist_ok=True)
-        private = api.model_info(repo).private
-        if public or private:
-            commit = api.upload_folder(
-                repo_id=repo,
-                folder_path=folder,
-                allow_patterns=names,
-                delete_patterns=names,
-                commit_message=f"Export by adversarial_trainer {__version__}",
-            )
+        commit = api.upload_folder(
+            repo_id=repo,
+            folder_path=folder,
+            allow_patterns=names,
+            delete_patterns=names,
+            commit_message=f"Export by adversarial_trainer {__version__}",
+        )
     except Exception as exc:  # of its HTTP library, which differs between versions
         raise OSError(f"--push {repo}: {hub.reason(exc)}") from exc
-    if not (public or private):
-        raise ValueError(f"--push {repo}: it is public; add --public if that is meant.")
-    return [f"pushed: {commit.commit_url} ({'private' if private else 'public'})"]
+    return f"pushed: {commit.commit_url}"

@@ -16,10 +16,9 @@ from transformers.models.encodec.modeling_encodec import EncodecResidualVectorQu
 
 from adversarial_trainer.cli import main
 from adversarial_trainer.models.pretrained import load_codec
-from adversarial_trainer.models.pretrained.hf_encodec import codebook_counts
+from adversarial_trainer.models.pretrained.hf_encodec import codebook_counts, to_hf_config
 from adversarial_trainer.models.streaming import EncodedChunk, SegmentedDecoder, SegmentedEncoder
 from adversarial_trainer.tools.export import export
-from adversarial_trainer.tools.export.hf_encodec import to_hf_config
 
 SMALL = ("model.seanet.n_filters=4", "model.seanet.dimension=16", "quantizer.bins=64")
 CASES = {

@@ -84,7 +84,7 @@ def test_pushed_and_used_by_name(hub: Hub, command: Command, run: Path, tmp_path
     status, out, err = command("export", run, "--push", "jane/tiny", "--license", "mit")
     assert status == 0, err
     repository = hub.repositories["jane/tiny"]
-    assert repository.private and f"{hub.url}/jane/tiny/commit/" in out and "(private)" in out
+    assert repository.private and f"{hub.url}/jane/tiny/commit/" in out
     names = {"README.md", "config.yaml", "discriminators.safetensors", "model.safetensors"}
     assert repository.files.keys() == names
     assert b'load_codec("jane/tiny")' in repository.files["README.md"]
@@ -130,10 +130,9 @@ def test_another_format_replaces_the_files_of_the_first(
     tensors = load_safetensors(repository.files["discriminators.safetensors"])
     assert tensors.keys() == (load_codec(run).discriminators or {}).keys()
     assert not repository.private
-    # What is there is not made public, or stays so, without a word.
-    status, _, err = command("export", run, "--push", "jane/two")
-    assert status == 2 and "jane/two: it is public; add --public" in err
-    assert len(repository.commits) == 3
+    # What is there stays as public or private as it is.
+    assert command("export", run, "--push", "jane/two")[0] == 0
+    assert not repository.private and len(repository.commits) == 4
 
 
 @pytest.mark.slow
