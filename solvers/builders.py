@@ -11,6 +11,7 @@ from torch import nn
 from adversarial_trainer.adversarial import (
     AdversarialLoss,
     FeatureMatchingLoss,
+    GradientPenalty,
     get_adv_criterion,
     get_fake_criterion,
     get_real_criterion,
@@ -135,7 +136,8 @@ def get_adversarial(
     if adversary is None:
         return None
     adversary, adv = adversary.to(like), cfg.adversarial
-    names = set(parameter_names(AdversarialLoss)) - {"loss"}  # that one names three criteria
+    # "loss" names three criteria, "penalty" has arguments.
+    names = set(parameter_names(AdversarialLoss)) - {"loss", "penalty"}
     options = {key: value for key, value in adv.items() if key in names}
     with naming("adversarial", {"loss": adv.loss}):
         criteria = (
@@ -154,10 +156,26 @@ def get_adversarial(
             optimizer,
             *criteria,
             loss_feat=feat,
+            penalty=get_penalty(cfg),
             scheduler=scheduler,
             generator=generator,
             **options,
         ).to(like)
+
+
+def get_penalty(cfg: DictConfig) -> GradientPenalty | None:
+    """Return the penalty of the discriminators' gradients; None for weight 0."""
+    params = to_params(cfg.adversarial.penalty)
+    with naming("adversarial.penalty", params):
+        penalty = GradientPenalty(**params)
+    if not penalty.weight:
+        return None
+    if cfg.compile and not penalty.sigma:
+        raise ValueError(
+            "compile=true: adversarial.penalty takes a second derivative, which torch.compile does "
+            "not have. Set compile=false, or adversarial.penalty.sigma for finite differences."
+        )
+    return penalty
 
 
 def get_augmentations(cfg: DictConfig) -> dict[str, Augmentation]:

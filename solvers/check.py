@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import NonNegativeFloat
 
-from adversarial_trainer.adversarial import AdversarialLoss, FeatureMatchingLoss
+from adversarial_trainer.adversarial import AdversarialLoss, FeatureMatchingLoss, GradientPenalty
 from adversarial_trainer.adversarial.discriminators import DISCRIMINATORS
 from adversarial_trainer.data import AUGMENTATIONS
 from adversarial_trainer.losses import LOSSES, Balancer
@@ -110,6 +110,7 @@ def _check_groups(cfg: DictConfig, config: Mapping[str, Any]) -> None:
         check_group(f"adversarial.{name}", params, DISCRIMINATORS[name], without=injected)
     matching = adversarial["feature_matching"]
     check_group("adversarial.feature_matching", matching, FeatureMatchingLoss, without=["loss"])
+    check_group("adversarial.penalty", adversarial["penalty"], GradientPenalty)
     _check_optimizer("adversarial.optim", adversarial["optim"])
     _check_named("adversarial.schedule", adversarial["schedule"], SCHEDULES, without="optimizer")
 

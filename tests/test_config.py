@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from micro import composed, configured, small
 from omegaconf import OmegaConf
 
-from adversarial_trainer.adversarial import AdversarialLoss, FeatureMatchingLoss
+from adversarial_trainer.adversarial import AdversarialLoss, FeatureMatchingLoss, GradientPenalty
 from adversarial_trainer.adversarial.discriminators import DISCRIMINATORS
 from adversarial_trainer.data import AUGMENTATIONS
 from adversarial_trainer.losses import LOSSES, Balancer
@@ -116,6 +116,7 @@ def test_keys_of_the_other_groups() -> None:
     fit(cfg.optim.ema, ModuleEMA, ("module",))
     adv = cfg.adversarial
     fit(adv.feature_matching, FeatureMatchingLoss, ("loss",))
+    fit(adv.penalty, GradientPenalty)
     beside = {
         "discriminators",
         "warmup_updates",

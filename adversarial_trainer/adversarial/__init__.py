@@ -38,6 +38,7 @@ from adversarial_trainer.adversarial.discriminators import (
 )
 from adversarial_trainer.adversarial.feature_matching import FeatLossType, FeatureMatchingLoss
 from adversarial_trainer.adversarial.losses import AdversarialLoss
+from adversarial_trainer.adversarial.penalties import GradientPenalty
 
 __all__ = [
     "ADVERSARIAL_LOSSES",
@@ -46,6 +47,7 @@ __all__ = [
     "AdversarialLoss",
     "FeatLossType",
     "FeatureMatchingLoss",
+    "GradientPenalty",
     "JointDiscriminator",
     "MultiDiscriminator",
     "MultiPeriodDiscriminator",

@@ -3,6 +3,7 @@ what the generator gets from it."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -13,11 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
+from adversarial_trainer import distrib
 from adversarial_trainer.adversarial.discriminators.base import (
     MultiDiscriminator,
     MultiDiscriminatorOutputType,
     describe,
 )
+
+logger = logging.getLogger(__name__)
 
 SubDiscriminator = Callable[[Tensor], MultiDiscriminatorOutputType]
 LogitPair = tuple[Tensor, Tensor]  # one sub-discriminator's, on fake and real
@@ -85,6 +89,13 @@ def check_optimizer(optimizer: torch.optim.Optimizer, adversary: nn.Module) -> N
             f"optimizer must hold the adversary's parameters: {len(missing)} of its {len(own)} are "
             f"missing, {len(held - own)} are not the adversary's."
         )
+
+
+def warn_skipped(norm: Tensor, count: int) -> None:
+    """Log that an update was skipped for its gradient's `norm`, the `count`-th one."""
+    if distrib.is_rank_zero():
+        text = "Skipping update of the discriminators: gradient norm %s (%d skipped so far)"
+        logger.warning(text, norm.item(), count)
 
 
 @contextmanager

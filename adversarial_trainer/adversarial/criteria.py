@@ -105,6 +105,14 @@ def get_fake_criterion(loss_type: str) -> AdvLossType | None:
     return _criteria(loss_type)[2]
 
 
+def check_functions(optional: bool = False, **values: object) -> None:
+    """Raise ValueError unless all `values` are functions, or None if optional."""
+    for key, value in values.items():
+        if not (callable(value) or (optional and value is None)):
+            hint = "as get_adv_criterion('hinge') and FeatureMatchingLoss() are"
+            raise ValueError(f"{key} must be a function of tensors, {hint}, got {value!r}.")
+
+
 def margin(ones: Tensor, others: Tensor) -> Tensor:
     """Return by how much logits are above those that they are paired with; ValueError unless the
     shapes are the same."""

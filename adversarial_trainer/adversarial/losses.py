@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from copy import deepcopy
 from typing import Any
 
@@ -19,15 +18,15 @@ from .adversary import (
     check_optimizer,
     read_only,
     sub_discriminators,
+    warn_skipped,
 )
 from .criteria import *  # noqa: F403 (as AudioCraft's `losses`)
-from .criteria import AdvLossType, discriminator_metrics, margin
+from .criteria import AdvLossType, check_functions, discriminator_metrics, margin
 from .discriminators.base import MultiDiscriminatorOutputType
 from .feature_matching import FeatLossType
 from .feature_matching import FeatureMatchingLoss as FeatureMatchingLoss
+from .penalties import GradientPenalty
 from .update_schedule import UpdateSchedule
-
-logger = logging.getLogger(__name__)
 
 
 class AdversarialLoss(nn.Module):
@@ -51,13 +50,15 @@ class AdversarialLoss(nn.Module):
         normalize: Divide the losses by the number of sub-discriminators.
         max_norm: Largest norm of the discriminators' gradient; 0 does not clip.
         every, probability, start_step, generator: Steps that update, see `UpdateSchedule`.
+        penalty: Of the discriminators' gradients at their input, or None.
         scheduler: Learning-rate schedule stepped after each update (with `step`, `state_dict`,
             `load_state_dict`).
 
     Attributes:
         metrics: 0-dim tensors on the device, of the last `train_adv` if it updated (else empty),
             or of the last `forward` in eval mode: `d_loss`, `d_grad_norm` (before clipping;
-            training only) and those of `discriminator_metrics`.
+            training only), `d_penalty` (zero in updates without it) and those of
+            `discriminator_metrics`.
         updated: Whether the last `train_adv` changed the discriminators.
         num_updates, num_skipped: Updates made, and skipped for a gradient that was not finite.
     """
@@ -76,18 +77,15 @@ class AdversarialLoss(nn.Module):
         every: int = 1,
         probability: float = 1.0,
         start_step: int = 0,
+        penalty: GradientPenalty | None = None,
         scheduler: Any = None,
         generator: torch.Generator | None = None,
     ):
         super().__init__()
         if not max_norm >= 0:
             raise ValueError(f"max_norm must be at least 0 (0 does not clip), got {max_norm!r}.")
-        functions: dict[str, Any] = {"loss": loss, "loss_real": loss_real}
-        functions |= {"loss_fake": loss_fake, "loss_feat": loss_feat}
-        for key, value in functions.items():
-            if not callable(value) and (value is not None or key in ("loss", "loss_real")):
-                hint = "as get_adv_criterion('hinge') and FeatureMatchingLoss() are"
-                raise ValueError(f"{key} must be a function of tensors, {hint}, got {value!r}.")
+        check_functions(loss=loss, loss_real=loss_real)
+        check_functions(True, loss_fake=loss_fake, loss_feat=loss_feat, penalty=penalty)
         check_optimizer(optimizer, adversary)
         self.adversary = adversary
         distrib.broadcast_module(adversary)
@@ -99,6 +97,7 @@ class AdversarialLoss(nn.Module):
         self.normalize = normalize
         self.max_norm = max_norm
         self.update_schedule = UpdateSchedule(every, probability, start_step, generator)
+        self.penalty = penalty
         self.scheduler = scheduler
         self.metrics: dict[str, Tensor] = {}
         self.updated = False
@@ -144,15 +143,14 @@ class AdversarialLoss(nn.Module):
                 sub_loss.backward()
                 loss = loss + sub_loss.detach()
                 logits += [(on_fake.detach(), on_real.detach()) for on_fake, on_real in pairs]
+            penalty = {"d_penalty": self._penalise(subs, fake, real)} if self.penalty else {}
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         distrib.average_gradients(parameters, len(fake))
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if not norm.isfinite():
             self.optimizer.zero_grad()
             self.num_skipped += 1
-            if distrib.is_rank_zero():
-                text = "Skipping update of the discriminators: gradient norm %s (%d skipped so far)"
-                logger.warning(text, norm.item(), self.num_skipped)
+            warn_skipped(norm, self.num_skipped)
             return loss
         if self.max_norm > 0:
             nn.utils.clip_grads_with_norm_(parameters, self.max_norm, norm)
@@ -161,8 +159,20 @@ class AdversarialLoss(nn.Module):
             self.scheduler.step()
         self.updated = True
         self.num_updates += 1
-        self.metrics = {"d_loss": loss, "d_grad_norm": norm, **self._logit_metrics(logits)}
+        self.metrics = {"d_loss": loss, "d_grad_norm": norm} | self._logit_metrics(logits) | penalty
         return loss
+
+    def _penalise(self, subs: list[SubDiscriminator], fake: Tensor, real: Tensor) -> Tensor:
+        """Add the gradients of the penalty, if it is due, to the discriminators'; return it."""
+        total = fake.new_zeros(())
+        if self.penalty is None or self.num_updates % self.penalty.every:
+            return total
+        for sub in subs:
+            terms = self.penalty(sub, fake, real, self.update_schedule.generator)
+            term = self._combine(terms, len(subs))
+            term.backward()
+            total = total + term.detach()
+        return total
 
     def _discriminator_loss(self, logits: list[LogitPair], num_calls: int) -> Tensor:
         if self.loss_fake is None:
@@ -174,8 +184,7 @@ class AdversarialLoss(nn.Module):
     def _combine(self, losses: list[Tensor], num_calls: int) -> Tensor:
         """Sum the losses of one of `num_calls` calls that make up the adversary; divide by the
         number of all sub-discriminators."""
-        total = torch.stack(losses).sum()
-        return total / (num_calls * len(losses)) if self.normalize else total
+        return torch.stack(losses).sum() / (num_calls * len(losses) if self.normalize else 1)
 
     def _logit_metrics(self, logits: list[LogitPair]) -> dict[str, Tensor]:
         names = getattr(self.adversary, "names", [f"sub{i + 1}" for i in range(len(logits))])
@@ -246,11 +255,6 @@ class AdversarialLoss(nn.Module):
     ) -> tuple[Tensor, Tensor | None, list[LogitPair]]:
         """Return adversarial and feature loss, and logits (none where nothing uses the real's)."""
         # Separate method so that feature maps outside of the graph are freed before the backward.
-        if self.loss_feat is not None and fake.shape != real.shape:
-            raise ValueError(
-                "Feature matching needs fake and real audio of one shape, got "
-                f"{list(fake.shape)} and {list(real.shape)}."
-            )
         logits, fake_maps = sub(fake)
         pairs, feat = [], None
         if not self.training or self.loss_feat is not None or self.loss_fake is None:

@@ -146,6 +146,7 @@ class Adversarial:
     loss: str
     warmup_updates: NonNegativeInt
     alternate: bool
+    penalty: Group
     feature_matching: Group
     optim: Group
     schedule: Group

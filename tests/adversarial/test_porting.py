@@ -105,7 +105,7 @@ def test_fake_and_real_of_different_lengths(name):
     expected = sum(map(losses.hinge_fake_loss, fakes)) + sum(map(losses.hinge_real_loss, reals))
     assert adv_loss.updated and loss.item() == pytest.approx(expected.item(), rel=1e-2)
     for call in (adv_loss, adv_loss.gradients):
-        with pytest.raises(ValueError, match=r"one shape, got \[2, 1, 300\] and \[2, 1, 200\]"):
+        with pytest.raises(ValueError, match="needs maps of the same shapes"):
             call(fake, real[..., :200])
     adv, _ = wrap(build(name), feat=False)(fake, real[..., :200])
     assert adv.isfinite()

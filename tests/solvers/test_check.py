@@ -55,6 +55,11 @@ TOGETHER = [
         "adversarial.alternate=true adversarial.every=2 adversarial.probability=0.5",
         r"^adversarial.alternate=true: .*probability=1 \(it is 0.5\)",
     ),
+    (
+        "compile=true adversarial.penalty.weight=1",
+        "compile=true: adversarial.penalty takes a second derivative.*adversarial.penalty.sigma",
+    ),
+    ("adversarial.penalty.weight=1 adversarial.penalty.sides=[R1]", "sides must be .*R1"),
     ("checkpoint.best=mel", "checkpoint.best=mel: it must be null or one of train.<metric>"),
     ("checkpoint.best=valid.foo", "checkpoint.best=valid.foo: Unknown metric of valid 'foo'"),
     ("checkpoint.best=valid.d_acc adversarial=none", "Choices: l1, msspec"),
