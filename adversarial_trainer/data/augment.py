@@ -163,15 +163,14 @@ class ChannelSwap(Augmentation):
 class LowPass(Augmentation):
     """A low-pass filter with a cutoff of `min_hz` to `max_hz`, uniform in its logarithm.
 
-    A Hamming-windowed sinc of `n_taps` without delay: 3.3 / n_taps of the sample rate from pass
-    band to stop band, the cutoff, at -6 dB, in the middle.
+    A Hamming-windowed sinc of 255 taps without delay: 3.3 / 255 of the sample rate from pass band
+    to stop band, the cutoff, at -6 dB, in the middle.
     """
 
     sample_rate: int
     prob: float = 0.5
     min_hz: float = 2000.0
     max_hz: float = 7000.0
-    n_taps: int = 255
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -181,14 +180,12 @@ class LowPass(Augmentation):
             raise ValueError(
                 f"max_hz must be below half the sample rate, {half:g}, got {self.max_hz:g}."
             )
-        if self.n_taps < 3 or self.n_taps % 2 == 0:
-            raise ValueError(f"n_taps must be odd and at least 3, got {self.n_taps}.")
 
     def apply(self, wav: Tensor, random: np.random.Generator) -> Tensor:
         cutoff = math.exp(random.uniform(math.log(self.min_hz), math.log(self.max_hz)))
-        side = self.n_taps // 2
+        side = 127
         time = torch.arange(-side, side + 1)
-        window = torch.hamming_window(self.n_taps, periodic=False)
+        window = torch.hamming_window(len(time), periodic=False)
         taps = torch.sinc(2 * cutoff / self.sample_rate * time) * window
         padded = F.pad(wav[:, None], (side, side), mode="replicate")
         return F.conv1d(padded, (taps / taps.sum())[None, None])[:, 0]

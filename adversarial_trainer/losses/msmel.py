@@ -14,19 +14,17 @@ from adversarial_trainer.registry import register
 
 @register("loss", "msmel")
 class MultiResolutionMelLoss(nn.Module):
-    """L1 distance of (log) mel magnitude spectra, summed over resolutions.
+    """L1 distance of log mel magnitude spectra, summed over resolutions.
 
-    sum_i log_weight mean |L(S_i(x)) - L(S_i(y))| + mag_weight mean |S_i(x) - S_i(y)|, where
-    L(S) = log10(max(S, clamp_eps) + log_guard), and S_i is a mel magnitude spectrum with periodic
-    Hann windows, hops of a quarter of them and reflected ends. Called as `loss(fake, real)` on
-    `[B, C, T]`; it returns a scalar and is symmetric in the two.
+    log_weight sum_i mean |L(S_i(x)) - L(S_i(y))|, where L(S) = log10(max(S, clamp_eps)), and S_i is
+    a mel magnitude spectrum with periodic Hann windows, hops of a quarter of them and reflected
+    ends. Called as `loss(fake, real)` on `[B, C, T]`; it returns a scalar and is symmetric.
 
     The defaults are DAC's loss (descript-audio-codec conf/final, audiotools metrics/spectral.py,
     whose `pow` is a factor of `log_weight`). Others: one window of 1024 with 100 'htk' mels without
-    area_norm, clamp_eps 1e-7 and natural logarithms is Vocos' (vocos/loss.py); `log_guard: 1` is
-    NeMo's. Filters at small windows are never empty (see `mel_filterbank`), as they would be with
-    DAC's mels at 48 kHz: one of 5 at window 32, one of 10 at 64. At 44.1 kHz and below, DAC's have
-    none.
+    area_norm, clamp_eps 1e-7 and natural logarithms is Vocos' (vocos/loss.py). Filters at small
+    windows are never empty (see `mel_filterbank`), as they would be with DAC's mels at 48 kHz: one
+    of 5 at window 32, one of 10 at 64. At 44.1 kHz and below, DAC's have none.
 
     Args:
         sample_rate: in Hz.
@@ -36,8 +34,7 @@ class MultiResolutionMelLoss(nn.Module):
         mel_scale: 'slaney' or 'htk'.
         area_norm: divide each filter by half its width in Hz (librosa's norm='slaney').
         clamp_eps: smallest magnitude in the logarithm.
-        log_guard: added to the magnitude in the logarithm.
-        log_weight, mag_weight: of the two parts; 2.302585 times log_weight for natural logarithms.
+        log_weight: factor; 2.302585 for natural logarithms.
     """
 
     title = "multi-resolution mel loss"
@@ -54,9 +51,7 @@ class MultiResolutionMelLoss(nn.Module):
         mel_scale: MelScale = "slaney",
         area_norm: bool = True,
         clamp_eps: float = 1e-5,
-        log_guard: float = 0.0,
         log_weight: float = 1.0,
-        mag_weight: float = 0.0,
     ) -> None:
         super().__init__()
         if not 0 < len(n_mels) == len(win_lengths):
@@ -66,15 +61,10 @@ class MultiResolutionMelLoss(nn.Module):
             )
         if wrong := [size for size in win_lengths if size < 4 or size % 4]:
             raise ValueError(f"win_lengths must be multiples of 4, got {wrong}.")
-        if not (clamp_eps >= 0 and log_guard >= 0 and clamp_eps + log_guard > 0):
-            raise ValueError(
-                "clamp_eps and log_guard must be at least 0 and one of them above, got "
-                f"clamp_eps={clamp_eps}, log_guard={log_guard}."
-            )
+        if not clamp_eps > 0:
+            raise ValueError(f"clamp_eps must be > 0, got {clamp_eps}.")
         self.clamp_eps = clamp_eps
-        self.log_guard = log_guard
         self.log_weight = log_weight
-        self.mag_weight = mag_weight
         self.mels = nn.ModuleList(
             MelSpectrogram(
                 sample_rate, size, size // 4, size, count, f_min, f_max,
@@ -85,13 +75,8 @@ class MultiResolutionMelLoss(nn.Module):
 
     def forward(self, fake: Tensor, real: Tensor) -> Tensor:
         check_pair(fake, real)
-        terms = []
-        for mel in self.mels:
-            fake_mel, real_mel = mel(fake), mel(real)
-            terms.append(self.log_weight * F.l1_loss(self._log(fake_mel), self._log(real_mel)))
-            if self.mag_weight:
-                terms.append(self.mag_weight * F.l1_loss(fake_mel, real_mel))
-        return torch.stack(terms).sum()
+        terms = [F.l1_loss(self._log(mel(fake)), self._log(mel(real))) for mel in self.mels]
+        return self.log_weight * torch.stack(terms).sum()
 
     def _log(self, mel: Tensor) -> Tensor:
-        return torch.log10(mel.clamp_min(self.clamp_eps) + self.log_guard)
+        return torch.log10(mel.clamp_min(self.clamp_eps))

@@ -21,23 +21,20 @@ class AWeighting(nn.Module):
 
     Args:
         sample_rate: in Hz.
-        n_taps: length of the filter, odd.
     """
 
     taps: Tensor
 
-    def __init__(self, sample_rate: int, n_taps: int = 101) -> None:
+    def __init__(self, sample_rate: int) -> None:
         super().__init__()
         from scipy import signal  # half a second, for those that use it
 
-        if n_taps < 3 or n_taps % 2 == 0:
-            raise ValueError(f"n_taps must be odd and at least 3, got {n_taps}.")
         f1, f2, f3, f4 = (20.598997, 107.65265, 737.86223, 12194.217)  # Hz
         poles = [-2 * math.pi * f for f in (f1, f1, f2, f3, f4, f4)]
         gain = (2 * math.pi * f4) ** 2 * 10 ** (1.9997 / 20)
         digital = signal.bilinear_zpk([0.0] * 4, poles, gain, sample_rate)
         frequencies, response = signal.freqz_zpk(*digital, worN=512, fs=sample_rate)
-        taps = signal.firls(n_taps, frequencies, abs(response), fs=sample_rate)
+        taps = signal.firls(101, frequencies, abs(response), fs=sample_rate)
         self.register_buffer("taps", torch.from_numpy(taps).float(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -118,11 +118,6 @@ MELS = {
         {},
         lambda mel: mel.clamp(1e-7).log(),
     ),
-    "nemo's guard": (
-        {"n_mels": [80, 20], "win_lengths": [512, 128], "clamp_eps": 0, "log_guard": 1},
-        {"norm": "slaney", "mel_scale": "slaney"},
-        lambda mel: (mel + 1).log10(),
-    ),
 }
 
 
@@ -130,7 +125,7 @@ MELS = {
 @pytest.mark.parametrize("rate", [24000, 44100])
 def test_msmel_is_the_published_formula(name: str, rate: int) -> None:
     params, options, log = MELS[name]
-    loss = MultiResolutionMelLoss(rate, **params, mag_weight=0.5)
+    loss = MultiResolutionMelLoss(rate, **params)
     expected = torch.zeros((), dtype=torch.float64)
     counts = [loss.mels[i].filters.shape[0] for i in range(len(loss.mels))]
     assert counts == params.get("n_mels", [5, 10, 20, 40, 80, 160, 320])
@@ -142,7 +137,6 @@ def test_msmel_is_the_published_formula(name: str, rate: int) -> None:
         ).double()
         theirs = [reference(x) for x in (fake, real)]
         expected += (log(theirs[0]) - log(theirs[1])).abs().mean()
-        expected += 0.5 * (theirs[0] - theirs[1]).abs().mean()
     assert torch.allclose(loss(fake, real), expected, rtol=1e-5)
 
 
@@ -151,7 +145,7 @@ def test_msmel_is_the_published_formula(name: str, rate: int) -> None:
     [
         ({"n_mels": [5]}, r"n_mels and win_lengths need one entry for each"),
         ({"n_mels": [5], "win_lengths": [30]}, r"win_lengths must be multiples of 4, got \[30\]"),
-        ({"clamp_eps": 0}, "clamp_eps=0, log_guard=0"),
+        ({"clamp_eps": 0}, "clamp_eps must be > 0, got 0"),
     ],
 )
 def test_wrong_resolutions_of_msmel_are_named(params: dict, message: str) -> None:
@@ -243,8 +237,6 @@ def test_a_weighting_is_the_standards_curve(rate: int) -> None:
     assert middle.shape == (4, 3600)
     levels = 10 * (2 * middle.square().mean(-1)).log10()
     assert torch.allclose(levels, expected, atol=0.5)
-    with pytest.raises(ValueError, match="n_taps must be odd and at least 3, got 4"):
-        AWeighting(rate, 4)
 
 
 # Of stable-audio 2.0, and auraloss' names for them.

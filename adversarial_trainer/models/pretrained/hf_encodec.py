@@ -28,20 +28,23 @@ logger = logging.getLogger(__name__)
 
 # s and share, of the published 48 kHz model and of `streaming.segments`
 SEGMENT, OVERLAP = 1.0, 0.01
-# Keys of `EncodecConfig` with their defaults there.
+# Our argument of `model.seanet` -> the key of `EncodecConfig`, and its default there.
+SEANET: dict[str, tuple[str, Any]] = {
+    "dimension": ("hidden_size", 128),
+    "n_filters": ("num_filters", 32),
+    "n_residual_layers": ("num_residual_layers", 1),
+    "ratios": ("upsampling_ratios", [8, 5, 4, 2]),
+    "norm": ("norm_type", "weight_norm"),
+    "kernel_size": ("kernel_size", 7),
+    "last_kernel_size": ("last_kernel_size", 7),
+    "residual_kernel_size": ("residual_kernel_size", 3),
+    "dilation_base": ("dilation_growth_rate", 2),
+    "pad_mode": ("pad_mode", "reflect"),
+    "compress": ("compress", 2),
+    "lstm": ("num_lstm_layers", 2),
+}
+# Its other keys, with their defaults.
 DEFAULTS: dict[str, Any] = {
-    "hidden_size": 128,
-    "num_filters": 32,
-    "num_residual_layers": 1,
-    "upsampling_ratios": [8, 5, 4, 2],
-    "norm_type": "weight_norm",
-    "kernel_size": 7,
-    "last_kernel_size": 7,
-    "residual_kernel_size": 3,
-    "dilation_growth_rate": 2,
-    "pad_mode": "reflect",
-    "compress": 2,
-    "num_lstm_layers": 2,
     "sampling_rate": 24000,
     "audio_channels": 1,
     "normalize": False,
@@ -52,22 +55,6 @@ DEFAULTS: dict[str, Any] = {
     "codebook_dim": None,
     "target_bandwidths": [1.5, 3.0, 6.0, 12.0, 24.0],
 }
-# Those that we have under `model.seanet`, with our names.
-SEANET = {
-    "hidden_size": "dimension",
-    "num_filters": "n_filters",
-    "num_residual_layers": "n_residual_layers",
-    "upsampling_ratios": "ratios",
-    "norm_type": "norm",
-    "kernel_size": "kernel_size",
-    "last_kernel_size": "last_kernel_size",
-    "residual_kernel_size": "residual_kernel_size",
-    "dilation_growth_rate": "dilation_base",
-    "pad_mode": "pad_mode",
-    "compress": "compress",
-    "num_lstm_layers": "lstm",
-}
-
 # Arguments of encoder and decoder for which `EncodecModel` has no key, with the values it has.
 _FIXED: dict[str, tuple[Any, ...]] = {
     "activation": ("ELU",),
@@ -111,14 +98,15 @@ def from_hf_config(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: with the key, for values that are wrong or that our codec does not have.
     """
-    values = {name: config.get(name, default) for name, default in DEFAULTS.items()}
+    keys = DEFAULTS | dict(SEANET.values())
+    values = {name: config.get(name, default) for name, default in keys.items()}
     if values["codebook_dim"] not in (None, values["hidden_size"]):
         raise ValueError(
             f"codebook_dim={values['codebook_dim']!r}; only hidden_size, {values['hidden_size']}, "
             "can be read"
         )
     counts = codebook_counts(values)
-    seanet = {ours: values[name] for name, ours in SEANET.items()}
+    seanet = {ours: values[theirs] for ours, (theirs, _) in SEANET.items()}
     # The other arguments' defaults differ from what transformers has.
     seanet |= {"activation": "ELU", "activation_params": {"alpha": 1.0}, "norm_params": {}}
     seanet |= {"true_skip": not values["use_conv_shortcut"], "disable_norm_outer_blocks": 0}
@@ -219,7 +207,7 @@ def to_hf_config(cfg: DictConfig) -> dict[str, Any]:
         raise refused("EncodecModel", "channels", cfg.channels, "1 or 2")
     seanet = half_of(SEANetDecoder, model, "decoder")
     halves = {"encoder": half_of(SEANetEncoder, model, "encoder"), "decoder": seanet}
-    check_halves("EncodecModel", "seanet", halves, _FIXED, (*SEANET.values(), "true_skip"))
+    check_halves("EncodecModel", "seanet", halves, _FIXED, (*SEANET, "true_skip"))
     quantizer = quantizer_of("EncodecModel", cfg, "rvq", ResidualVectorQuantizer)
     renormalize = bool(model.get("renormalize", False))
     segments = renormalize or seanet["norm"] == "time_group_norm"
@@ -227,7 +215,7 @@ def to_hf_config(cfg: DictConfig) -> dict[str, Any]:
         "architectures": ["EncodecModel"],
         "model_type": "encodec",
         "dtype": "float32",
-        **{name: seanet[ours] for name, ours in SEANET.items()},
+        **{theirs: seanet[ours] for ours, (theirs, _) in SEANET.items()},
         "num_lstm_layers": max(1, seanet["lstm"]),
         "sampling_rate": cfg.sample_rate,
         "audio_channels": cfg.channels,
