@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium here"
 FACTS = """() => ({
     durations: [...document.querySelectorAll("audio")].map((player) => player.duration),
     widths: [...document.images].map((image) => image.naturalWidth),
-    charts: [...document.querySelectorAll(".chart svg")].map((chart) => chart.clientWidth),
+    charts: [...document.querySelectorAll(".chart img")].map((chart) => chart.clientWidth),
     captions: [...document.querySelectorAll("figcaption")].map((caption) => caption.innerText),
     figures: document.querySelectorAll("figure").length,
     overflow: document.documentElement.scrollWidth - innerWidth,
@@ -60,7 +60,8 @@ class Visit:
         assert self.complaints == []
         assert [url[:40] for url in self.requests if not url.startswith(("file:", "data:"))] == []
         assert len(self.facts["durations"]) == players
-        assert len(self.facts["widths"]) == players and all(self.facts["widths"])
+        assert len(self.facts["widths"]) == players + len(self.facts["charts"])
+        assert all(self.facts["widths"])
         assert all(width > 250 for width in self.facts["charts"])
         assert len(self.facts["captions"]) == self.facts["figures"]
         assert all(len(caption) > 10 for caption in self.facts["captions"])
