@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 import sys
 from pathlib import Path
 
@@ -15,8 +17,8 @@ sys.path.insert(0, str(ROOT / "scripts"))
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "tests"))  # the plain implementations
 
+import torch  # noqa: E402
 from benchmarks import codec, data, step  # noqa: E402
-from benchmarks.machine import describe_machine  # noqa: E402
 
 CASES = {"step": step, "codec": codec, "data": data}
 
@@ -36,6 +38,15 @@ def get_parser() -> argparse.ArgumentParser:
         case.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
         module.add_arguments(case)
     return parser
+
+
+def describe_machine() -> dict[str, str]:
+    """Return what the figures were measured on."""
+    cpuinfo = Path("/proc/cpuinfo").read_text().splitlines()
+    (cpu, *_) = [*(line.split(": ")[1] for line in cpuinfo if line.startswith("model name")), "?"]
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    versions = {"torch": torch.__version__, "python": platform.python_version()}
+    return {"cpu": cpu, "cores": str(os.cpu_count()), "gpu": gpu, **versions}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Encode and decode, against transformers' `EncodecModel` or the encodec package.
+"""Encode and decode, against transformers' `EncodecModel`.
 
 The same weights on the same audio: the weights are a recipe's, started from data. The table says
 how many codes are equal, and how far the decoded audio of equal codes is apart, over its peak.
@@ -16,13 +16,13 @@ from ready import start_codebooks
 
 from adversarial_trainer.models import EncodecModel
 from adversarial_trainer.models.builders import get_model
-from adversarial_trainer.models.encodec import export_encodec_state_dict, initialise_from_data
+from adversarial_trainer.models.encodec import initialise_from_data
 from adversarial_trainer.models.pretrained.codec import prepare_inference
 from adversarial_trainer.models.pretrained.hf_encodec import to_hf_config, to_hf_state_dict
 from adversarial_trainer.quantization import ResidualVectorQuantizer
 from adversarial_trainer.train import main
 
-from .timing import in_turn, print_table, seconds_on, summarise
+from .timing import in_turn, print_table, summarise
 
 Encode = Callable[[torch.Tensor], torch.Tensor]  # [B, C, T] -> [B, K, F]
 Decode = Callable[[torch.Tensor], torch.Tensor]  # [B, K, F] -> [B, C, T]
@@ -30,7 +30,6 @@ Decode = Callable[[torch.Tensor], torch.Tensor]  # [B, K, F] -> [B, C, T]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this case."""
-    parser.add_argument("--against", choices=("transformers", "encodec"), default="transformers")
     parser.add_argument(
         "--audio",
         nargs="+",
@@ -39,7 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="items x seconds, a row each",
     )
     parser.add_argument("--bandwidth", type=float, default=6.0, help="kb/s")
-    parser.add_argument("--raw", action="store_true", help="ours without prepare_inference")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
@@ -54,11 +52,8 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     cfg = main.get_xp([f"solver={args.solver}", "quantizer.kmeans_init=true"]).cfg
     model = started(cfg)
     model.set_target_bandwidth(args.bandwidth)
-    other = {"transformers": _transformers, "encodec": _encodec}[args.against]
-    their_encode, their_decode = other(model, cfg, args)
-    model.to(args.device)
-    if not args.raw:
-        prepare_inference(model)
+    their_encode, their_decode = _transformers(model, cfg, args)
+    prepare_inference(model.to(args.device))
 
     rows = []
     for shape in args.audio:
@@ -75,7 +70,7 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
             "decode": lambda codes=codes: model.decode(codes),  # type: ignore[misc]
             "their decode": lambda codes=codes: their_decode(codes),  # type: ignore[misc]
         }
-        seconds_of = in_turn(variants, args.rounds, seconds_on(args.device))
+        seconds_of = in_turn(variants, args.rounds, args.device)
         times = {name: summarise(values) for name, values in seconds_of.items()}
         ours, theirs = (
             times[f"{who}encode"].median + times[f"{who}decode"].median for who in ("", "their ")
@@ -90,7 +85,7 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
                 "audio apart": f"{far.item():.0e}",
             }
         )
-    title = f"{args.solver} at {args.bandwidth} kb/s against {args.against}"
+    title = f"{args.solver} at {args.bandwidth} kb/s against transformers"
     print_table(f"{title}, {args.device}, {args.threads} thread(s), median [quartiles]", rows)
     return rows
 
@@ -127,21 +122,3 @@ def _transformers(
         return theirs.encode(x, bandwidth=args.bandwidth).audio_codes[0]
 
     return encode, lambda codes: theirs.decode(codes[None], [None]).audio_values
-
-
-def _encodec(
-    model: EncodecModel, cfg: DictConfig, args: argparse.Namespace
-) -> tuple[Encode, Decode]:
-    from encodec import EncodecModel as TheirModel
-
-    if args.solver != "encodec":
-        raise ValueError("--against encodec: only solver=encodec has the sizes of its 24 kHz model")
-    theirs = TheirModel.encodec_model_24khz(pretrained=False)
-    theirs.load_state_dict(export_encodec_state_dict(model))
-    theirs.set_target_bandwidth(args.bandwidth)
-    theirs = theirs.eval().to(args.device)
-
-    def encode(x: torch.Tensor) -> torch.Tensor:
-        return theirs.encode(x)[0][0]
-
-    return encode, lambda codes: theirs.decode([(codes, None)])

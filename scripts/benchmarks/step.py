@@ -20,7 +20,7 @@ from ready import ready_solver
 from adversarial_trainer.data import Batch
 
 from .memory import peak_of
-from .timing import in_turn, print_table, seconds_on, summarise
+from .timing import in_turn, print_table, summarise
 
 SIDES = ("ours", "plain")
 
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     """A row for each side."""
     steps = {name: build(name, args) for name in SIDES}
-    seconds = in_turn(steps, args.rounds, seconds_on(args.device))
+    seconds = in_turn(steps, args.rounds, args.device)
     ours = statistics.median(seconds["ours"])
     rows: list[dict[str, Any]] = [
         {

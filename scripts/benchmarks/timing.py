@@ -30,37 +30,22 @@ def summarise(seconds: list[float]) -> Times:
     return Times(median, low, high)
 
 
-def clock(device: str | torch.device) -> float:
-    """Seconds, when all that was asked of `device` is done."""
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
-
-
-def seconds_on(device: str | torch.device) -> Callable[[Callable[[], object]], float]:
-    """What `in_turn` measures by: seconds that a call takes on `device`."""
-
-    def measure(call: Callable[[], object]) -> float:
-        begin = clock(device)
-        call()
-        return clock(device) - begin
-
-    return measure
-
-
 def in_turn(
     variants: Mapping[str, Callable[[], object]],
     rounds: int,
-    measure: Callable[[Callable[[], object]], float],
+    device: str | torch.device = "cpu",
     warmup: int = 2,
 ) -> dict[str, list[float]]:
-    """Seconds of each call, A B A B ..., as `measure` takes them; those of the warm-up left out."""
+    """Seconds that each call takes on `device`, A B A B ...; those of the warm-up left out."""
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     for index in range(-warmup, rounds):
         for name, call in variants.items():
-            took = measure(call)
+            begin = time.perf_counter()
+            call()
+            if torch.device(device).type == "cuda":
+                torch.cuda.synchronize(device)
             if index >= 0:
-                seconds[name].append(took)
+                seconds[name].append(time.perf_counter() - begin)
     return seconds
 
 
