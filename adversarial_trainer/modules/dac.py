@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from adversarial_trainer.registry import register
 
 from .activation import get_activation
+from .checks import check_lists, check_sizes
 from .conv import StreamableConv1d, StreamableConvTranspose1d
 from .lstm import StreamableLSTM
 from .seanet import SEANetResnetBlock
@@ -76,25 +77,12 @@ class DACBase(StreamingModule):
         lstm: int = 0,
     ) -> None:
         super().__init__()
-        minima = {
-            "channels": (channels, 1),
-            "dimension": (dimension, 1),
-            "n_filters": (n_filters, 1),
-            "dilations": (min(dilations, default=1), 1),
-            "lstm": (lstm, 0),
-        }
-        for key, (value, minimum) in minima.items():
-            if value < minimum:
-                raise ValueError(f"{key} must be >= {minimum}, got {value}")
-        if not strides or min(strides) < 1:
-            raise ValueError(f"strides must be one or more integers >= 1, got {list(strides)}")
+        check_sizes(channels=channels, dimension=dimension, n_filters=n_filters)
+        check_sizes(0, lstm=lstm)
+        check_lists(strides=strides, dilations=dilations)
         if multipliers is None:
             multipliers = [2**i for i in range(1, len(strides) + 1)]
-        if len(multipliers) != len(strides) or min(multipliers) < 1:
-            raise ValueError(
-                f"multipliers must be {len(strides)} integers >= 1, one for each of strides, got "
-                f"{list(multipliers)}"
-            )
+        check_lists(len(strides), multipliers=multipliers)
         self.channels = channels
         self.dimension = dimension
         self.strides = list(strides)

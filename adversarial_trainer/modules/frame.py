@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .checks import check_sizes
 from .conv import StreamableConv1d, StreamableConvTranspose1d, pad1d
 from .convnext import ConvNeXt, initialise_convnext
 from .norm import NormConv1d
@@ -71,19 +72,10 @@ class FrameBase(StreamingModule):
         norm: str = "none",
     ) -> None:
         super().__init__()
-        sizes = {
-            "channels": (channels, 1),
-            "dimension": (dimension, 1),
-            "hidden_dim": (hidden_dim, 2),
-            "intermediate_dim": (intermediate_dim, 1),
-            "num_layers": (num_layers, 0),
-            "kernel_size": (kernel_size, 1),
-            "stride": (stride, 1),
-            "last_kernel_size": (last_kernel_size, 1),
-        }
-        for key, (value, minimum) in sizes.items():
-            if value < minimum:
-                raise ValueError(f"{key} must be >= {minimum}, got {value}")
+        check_sizes(channels=channels, dimension=dimension, intermediate_dim=intermediate_dim)
+        check_sizes(kernel_size=kernel_size, stride=stride, last_kernel_size=last_kernel_size)
+        check_sizes(0, num_layers=num_layers)
+        check_sizes(2, hidden_dim=hidden_dim)
         if norm not in ("none", "weight_norm"):
             raise ValueError(f"norm must be none or weight_norm, got {norm!r}")
         if causal and grn:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from adversarial_trainer.registry import register
 
 from .activation import get_activation
+from .checks import check_lists, check_sizes
 from .conv import StreamableConv1d, StreamableConvTranspose1d
 from .lstm import StreamableLSTM
 from .streaming import State, StreamingModule, join, remember, step_layers
@@ -122,24 +123,11 @@ class SEANetBase(StreamingModule):
         disable_norm_outer_blocks: int = 0,
     ) -> None:
         super().__init__()
-        minima = {
-            "channels": (channels, 1),
-            "dimension": (dimension, 1),
-            "n_filters": (n_filters, 1),
-            "n_residual_layers": (n_residual_layers, 0),
-            "dilation_base": (dilation_base, 1),
-            "lstm": (lstm, 0),
-        }
-        for key, (value, minimum) in minima.items():
-            if value < minimum:
-                raise ValueError(f"{key} must be >= {minimum}, got {value}")
-        if not ratios or min(ratios) < 1:
-            raise ValueError(f"ratios must be one or more integers >= 1, got {list(ratios)}")
-        if not 0 <= disable_norm_outer_blocks <= len(ratios) + 2:
-            raise ValueError(
-                f"disable_norm_outer_blocks must be in [0, {len(ratios) + 2}] "
-                f"(ratios + 2), got {disable_norm_outer_blocks}"
-            )
+        check_sizes(channels=channels, dimension=dimension, n_filters=n_filters)
+        check_sizes(dilation_base=dilation_base)
+        check_sizes(0, n_residual_layers=n_residual_layers, lstm=lstm)
+        check_lists(ratios=ratios)
+        check_sizes(0, len(ratios) + 2, disable_norm_outer_blocks=disable_norm_outer_blocks)
         self.channels = channels
         self.dimension = dimension
         self.n_filters = n_filters

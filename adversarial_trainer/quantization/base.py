@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from operator import index
-from typing import Any, SupportsIndex
+from typing import Any
 
 import torch
 from torch import nn
 
+from adversarial_trainer.modules.checks import check_sizes
 from adversarial_trainer.registry import format_count
 
 
@@ -43,12 +43,18 @@ class BaseQuantizer(nn.Module, ABC):
 
     Attributes:
         dimension: D, number of channels of the latents.
+        total_codebooks: number of codebooks there are.
+        num_codebooks: of those in use, the first ones.
+        cardinality: number of values that a code can take.
         discrete: whether codes are integers, which a bitstream can hold.
         codebook_keys: what the state-dict keys of a codebook begin with, before its number from 0,
             if it works without the codebooks after it; None of others.
     """
 
     dimension: int
+    total_codebooks: int
+    num_codebooks: int
+    cardinality: int
     discrete = True
     codebook_keys: str | None = None
 
@@ -84,24 +90,9 @@ class BaseQuantizer(nn.Module, ABC):
         """Latents `[B, output_dimension, T]` of `codes` `[B, K, T]`, any K from 1 to
         `total_codebooks`."""
 
-    @property
-    @abstractmethod
-    def total_codebooks(self) -> int:
-        """Number of codebooks there are."""
-
-    @property
-    @abstractmethod
-    def num_codebooks(self) -> int:
-        """Number of codebooks in use, at most `total_codebooks`."""
-
-    @property
-    @abstractmethod
-    def cardinality(self) -> int:
-        """Number of values that a code can take."""
-
-    @abstractmethod
     def set_num_codebooks(self, n: int) -> None:
         """Use the first `n` codebooks, `1 <= n <= total_codebooks`."""
+        self.num_codebooks = self._check_count(n)
 
     @property
     def initialised(self) -> bool:
@@ -153,7 +144,8 @@ class BaseQuantizer(nn.Module, ABC):
         return n * math.log2(self.cardinality) * frame_rate / 1000
 
     def _check_count(self, n: int) -> int:
-        return check_size("Number of codebooks", n, self.total_codebooks)
+        check_sizes(1, self.total_codebooks, num_codebooks=n)
+        return int(n)
 
     def _check_latents(self, x: torch.Tensor) -> None:
         if x.dim() != 3 or x.shape[1] != self.dimension:
@@ -173,41 +165,3 @@ class BaseQuantizer(nn.Module, ABC):
             if low < 0 or high >= self.cardinality:
                 raise ValueError(f"codes must be in 0..{self.cardinality - 1}, got {low}..{high}")
         return codes
-
-
-class CodebookQuantizer(BaseQuantizer):
-    """What quantizers with codebooks have in common.
-
-    Attributes:
-        max_n_q: number of codebooks.
-        n_q: of those in use, the first ones.
-        bins: codes of each.
-    """
-
-    max_n_q: int
-    n_q: int
-    bins: int
-
-    @property
-    def total_codebooks(self) -> int:
-        return self.max_n_q
-
-    @property
-    def num_codebooks(self) -> int:
-        return self.n_q
-
-    @property
-    def cardinality(self) -> int:
-        return self.bins
-
-    def set_num_codebooks(self, n: int) -> None:
-        self.n_q = self._check_count(n)
-
-
-def check_size(key: str, value: SupportsIndex, most: int | None = None) -> int:
-    """Return a whole number in 1..`most`, NumPy's too, as Python's; ValueError if it is none."""
-    valid = isinstance(value, SupportsIndex) and not isinstance(value, bool)
-    if not valid or index(value) < 1 or (most is not None and index(value) > most):
-        allowed = "of at least 1" if most is None else f"in 1..{most}"
-        raise ValueError(f"{key} must be an integer {allowed}, got {value!r}")
-    return index(value)

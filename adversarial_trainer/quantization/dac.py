@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from adversarial_trainer import distrib
+from adversarial_trainer.modules.checks import check_sizes
 from adversarial_trainer.modules.norm import apply_parametrization_norm
-from adversarial_trainer.quantization.base import CodebookQuantizer, QuantizedResult, check_size
+from adversarial_trainer.quantization.base import BaseQuantizer, QuantizedResult
 from adversarial_trainer.quantization.codebook import (
     COUNT_DECAY,
     codebook_use,
@@ -24,7 +25,7 @@ DEFAULT_SEED = 1234
 
 
 @register("quantizer", "dac")
-class DACQuantizer(CodebookQuantizer):
+class DACQuantizer(BaseQuantizer):
     """Each codebook quantizes what the ones before it left over, in few dimensions.
 
     A codebook projects its input to `codebook_dim` channels z, takes the entry e whose direction is
@@ -81,10 +82,10 @@ class DACQuantizer(CodebookQuantizer):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.dimension = check_size("dimension", dimension)
-        self.max_n_q = self.n_q = check_size("n_q", n_q)
-        self.bins = check_size("bins", bins)
-        check_size("codebook_dim", codebook_dim)
+        check_sizes(dimension=dimension, n_q=n_q, bins=bins, codebook_dim=codebook_dim)
+        self.dimension = dimension
+        self.total_codebooks = self.num_codebooks = n_q
+        self.cardinality = bins
         if not 0 <= q_dropout <= 1:
             raise ValueError(f"q_dropout is a share of items, in [0, 1], got {q_dropout!r}")
         for key, weight in {"commitment": commitment, "codebook": codebook}.items():
@@ -106,9 +107,8 @@ class DACQuantizer(CodebookQuantizer):
     @property
     def supported_codebook_counts(self) -> list[int]:
         """With dropout every number is trained; these are 1, 2, 4, ... and all."""
-        if not self.q_dropout:
-            return [self.max_n_q]
-        return [*(1 << k for k in range((self.max_n_q - 1).bit_length())), self.max_n_q]
+        n = self.total_codebooks
+        return [*(1 << k for k in range((n - 1).bit_length())), n] if self.q_dropout else [n]
 
     def code_counts(self) -> list[torch.Tensor]:
         return [book.counts for book in self.codebooks]
@@ -130,7 +130,7 @@ class DACQuantizer(CodebookQuantizer):
         residual, quantized, penalty = latents, torch.zeros_like(latents), latents.new_zeros(())
         codes = []
         with torch.autocast(x.device.type, enabled=False):
-            for k, book in enumerate(self.codebooks[: self.n_q]):
+            for k, book in enumerate(self.codebooks[: self.num_codebooks]):
                 z, entry, found = book(residual)
                 # Straight-through: adds exactly 0, with the gradient of the identity.
                 out = book.project_out(entry.detach() + (z - z.detach()))
@@ -151,7 +151,7 @@ class DACQuantizer(CodebookQuantizer):
             penalty,
         )
         if self.training:
-            result.update = count_codes(result.codes, self.bins)
+            result.update = count_codes(result.codes, self.cardinality)
             result.metrics = codebook_use(result.update)
         return result
 
@@ -166,7 +166,7 @@ class DACQuantizer(CodebookQuantizer):
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         residual, codes = self._latents(x), []
         with torch.autocast(x.device.type, enabled=False):
-            for book in self.codebooks[: self.n_q]:
+            for book in self.codebooks[: self.num_codebooks]:
                 _, entry, found = book(residual)
                 residual = residual - book.project_out(entry)
                 codes.append(found)
@@ -187,13 +187,14 @@ class DACQuantizer(CodebookQuantizer):
 
     def _draw(self, x: torch.Tensor) -> tuple[torch.Tensor, float]:
         """Number of codebooks of each item `[B]`, and its mean over the items of all ranks."""
+        n = self.num_codebooks
         if not self.training or not self.q_dropout:
-            return torch.full((x.shape[0],), self.n_q, device=x.device), float(self.n_q)
+            return torch.full((x.shape[0],), n, device=x.device), float(n)
         mine, total = distrib.share_of_rank(x.shape[0], x.device)
-        used = torch.full((total,), self.n_q)
+        used = torch.full((total,), n)
         dropped = int(total * self.q_dropout)
-        used[:dropped] = torch.randint(1, self.n_q + 1, (dropped,), generator=self.generator)
-        mean = used.double().mean().item() if total else float(self.n_q)
+        used[:dropped] = torch.randint(1, n + 1, (dropped,), generator=self.generator)
+        mean = used.double().mean().item() if total else float(n)
         return used[mine].to(x.device), mean
 
 

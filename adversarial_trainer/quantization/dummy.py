@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from adversarial_trainer.quantization.base import BaseQuantizer, QuantizedResult, check_size
+from adversarial_trainer.modules.checks import check_sizes
+from adversarial_trainer.quantization.base import BaseQuantizer, QuantizedResult
 from adversarial_trainer.registry import format_count, register
 
 
@@ -14,9 +15,19 @@ class ContinuousQuantizer(BaseQuantizer):
     They count as one codebook whose "code" is the whole float vector of a frame, so codes are
     floats `[B, 1, D', T]` (as AudioCraft's), D' the output dimension, and the cardinality is
     2^(32 D').
+
+    Args:
+        dimension: D, number of latent channels.
     """
 
     discrete = False
+    total_codebooks = num_codebooks = 1
+
+    def __init__(self, dimension: int = 128) -> None:
+        super().__init__()
+        check_sizes(dimension=dimension)
+        self.dimension = int(dimension)
+        self.cardinality = 1 << (32 * self.output_dimension)
 
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
         width = self.output_dimension
@@ -28,33 +39,10 @@ class ContinuousQuantizer(BaseQuantizer):
         channels = format_count(self.output_dimension, "channel")
         return f"{type(self).__name__}, {channels} of floats, not coded"
 
-    @property
-    def total_codebooks(self) -> int:
-        return 1
-
-    @property
-    def num_codebooks(self) -> int:
-        return 1
-
-    @property
-    def cardinality(self) -> int:
-        return 1 << (32 * self.output_dimension)
-
-    def set_num_codebooks(self, n: int) -> None:
-        self._check_count(n)
-
 
 @register("quantizer", "none")
 class DummyQuantizer(ContinuousQuantizer):
-    """No quantization: an autoencoder with 32-bit float latents.
-
-    Args:
-        dimension: D, number of latent channels.
-    """
-
-    def __init__(self, dimension: int = 128) -> None:
-        super().__init__()
-        self.dimension = check_size("dimension", dimension)
+    """No quantization: an autoencoder with 32-bit float latents."""
 
     def forward(self, x: torch.Tensor, frame_rate: float) -> QuantizedResult:
         bandwidth = torch.full((), self.bandwidth(frame_rate), device=x.device)

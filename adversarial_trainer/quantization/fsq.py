@@ -9,7 +9,8 @@ from typing import cast
 import torch
 from torch import nn
 
-from adversarial_trainer.quantization.base import CodebookQuantizer, QuantizedResult, check_size
+from adversarial_trainer.modules.checks import check_lists, check_sizes
+from adversarial_trainer.quantization.base import BaseQuantizer, QuantizedResult
 from adversarial_trainer.quantization.codebook import COUNT_DECAY, codebook_use, count_codes
 from adversarial_trainer.quantization.projection import Projection
 from adversarial_trainer.registry import register
@@ -19,7 +20,7 @@ MOST_CODES = 1 << 20  # of a group: each is counted
 
 
 @register("quantizer", "fsq")
-class FSQuantizer(CodebookQuantizer):
+class FSQuantizer(BaseQuantizer):
     """Each channel is bounded and rounded to one of a few levels; the gradient goes straight
     through the rounding.
 
@@ -56,19 +57,18 @@ class FSQuantizer(CodebookQuantizer):
         self, dimension: int = 32, levels: Sequence[int] = (8, 5, 5, 5), groups: int = 8
     ) -> None:
         super().__init__()
-        sizes = [check_size("levels", level) for level in levels]
-        if not sizes or min(sizes) < 2 or math.prod(sizes) > MOST_CODES:
-            raise ValueError(
-                f"levels must be integers of at least 2 whose product is at most {MOST_CODES}, got "
-                f"{list(levels)}"
-            )
-        self.dimension = check_size("dimension", dimension)
-        self.max_n_q = self.n_q = check_size("groups", groups)
-        self.bins = math.prod(sizes)
+        check_sizes(dimension=dimension, groups=groups)
+        check_lists(least=2, levels=levels)
+        sizes = list(levels)
+        if math.prod(sizes) > MOST_CODES:
+            raise ValueError(f"levels: their product is at most {MOST_CODES}, got {sizes}")
+        self.dimension = dimension
+        self.total_codebooks = self.num_codebooks = groups
+        self.cardinality = math.prod(sizes)
         table = torch.tensor(sizes)[:, None]
         self.register_buffer("levels", table, persistent=False)
         self.register_buffer("basis", table.cumprod(0) // table, persistent=False)
-        self.register_buffer("counts", torch.ones(groups, self.bins))
+        self.register_buffer("counts", torch.ones(groups, self.cardinality))
         inner = groups * len(sizes)
         same = inner == dimension
         self.in_proj = nn.Identity() if same else Projection(dimension, inner)
@@ -83,12 +83,12 @@ class FSQuantizer(CodebookQuantizer):
 
     @torch.no_grad()
     def tables(self) -> torch.Tensor:
-        every = torch.arange(self.bins, device=self.counts.device).expand(1, 1, -1)
+        every = torch.arange(self.cardinality, device=self.counts.device).expand(1, 1, -1)
         values = self._values(every)  # [1, 1, d, bins]
-        empty = values.new_zeros(1, self.max_n_q, *values.shape[2:])
+        empty = values.new_zeros(1, self.total_codebooks, *values.shape[2:])
         nothing = self._project_out(empty)
         tables = []
-        for group in range(self.max_n_q):
+        for group in range(self.total_codebooks):
             alone = empty.clone()
             alone[:, group] = values[:, 0]
             out = self._project_out(alone)
@@ -109,7 +109,7 @@ class FSQuantizer(CodebookQuantizer):
         bandwidth = torch.full((), self.bandwidth(frame_rate), device=x.device)
         result = QuantizedResult(out.to(x.dtype), codes, bandwidth)
         if self.training:
-            result.update = count_codes(codes, self.bins)
+            result.update = count_codes(codes, self.cardinality)
             result.metrics = codebook_use(result.update)
         return result
 
@@ -132,7 +132,7 @@ class FSQuantizer(CodebookQuantizer):
         self._check_latents(x)
         with torch.autocast(x.device.type, enabled=False):
             z = self.in_proj(x.to(self._dtype))
-            z = z.unflatten(1, (self.max_n_q, -1))[:, : self.n_q]
+            z = z.unflatten(1, (self.total_codebooks, -1))[:, : self.num_codebooks]
             levels = self.levels.to(z.dtype)
             half = (levels - 1) * (1 - EPSILON) / 2
             offset = (1 - levels % 2) / 2
@@ -151,7 +151,7 @@ class FSQuantizer(CodebookQuantizer):
 
     def _project_out(self, values: torch.Tensor) -> torch.Tensor:
         """`[B, K, d, T]` -> `[B, D, T]`; the groups that are missing are 0."""
-        missing = self.max_n_q - values.shape[1]
+        missing = self.total_codebooks - values.shape[1]
         flat = nn.functional.pad(values, (0, 0, 0, 0, 0, missing)).flatten(1, 2)
         with torch.autocast(flat.device.type, enabled=False):
             return self.out_proj(flat)

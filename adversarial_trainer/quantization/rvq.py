@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from adversarial_trainer import distrib
-from adversarial_trainer.quantization.base import CodebookQuantizer, QuantizedResult, check_size
+from adversarial_trainer.modules.checks import check_sizes
+from adversarial_trainer.quantization.base import BaseQuantizer, QuantizedResult
 from adversarial_trainer.quantization.codebook import (
     BatchStatistics,
     Codebook,
@@ -23,7 +24,7 @@ DEFAULT_SEED = 1234
 
 
 @register("quantizer", "rvq")
-class ResidualVectorQuantizer(CodebookQuantizer):
+class ResidualVectorQuantizer(BaseQuantizer):
     """Each codebook quantizes what the ones before it left over.
 
     State-dict keys are those of the `encodec` package and of AudioCraft.
@@ -95,11 +96,9 @@ class ResidualVectorQuantizer(CodebookQuantizer):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        sizes = {"dimension": dimension, "n_q": n_q, "bins": bins, "kmeans_iters": kmeans_iters}
-        sizes["kmeans_frames_per_code"] = kmeans_frames_per_code
-        sizes["kmeans_max_batches"] = kmeans_max_batches
-        for key, size in sizes.items():
-            check_size(key, size)
+        check_sizes(dimension=dimension, n_q=n_q, bins=bins, kmeans_iters=kmeans_iters)
+        check_sizes(kmeans_frames_per_code=kmeans_frames_per_code)
+        check_sizes(kmeans_max_batches=kmeans_max_batches)
         for key, share in {"decay": decay, "dead_code_threshold": dead_code_threshold}.items():
             if not 0 <= share < 1:
                 raise ValueError(f"{key} must be in [0, 1), got {share!r}")
@@ -109,8 +108,8 @@ class ResidualVectorQuantizer(CodebookQuantizer):
         if choices is not None and not (choices and set(choices) <= set(range(1, n_q + 1))):
             raise ValueError(f"dropout_choices must be integers in 1..n_q={n_q}, got {choices}")
         self.dimension = dimension
-        self.max_n_q = self.n_q = int(n_q)
-        self.bins = int(bins)
+        self.total_codebooks = self.num_codebooks = int(n_q)
+        self.cardinality = int(bins)
         self.kmeans_iters = kmeans_iters
         self.kmeans_frames = kmeans_frames_per_code * bins
         self.kmeans_max_batches = kmeans_max_batches
@@ -138,8 +137,8 @@ class ResidualVectorQuantizer(CodebookQuantizer):
     @property
     def supported_codebook_counts(self) -> list[int]:
         if not self.q_dropout or self.dropout_choices is None:
-            return [self.max_n_q]
-        return sorted({*self.dropout_choices, self.max_n_q})
+            return [self.total_codebooks]
+        return sorted({*self.dropout_choices, self.total_codebooks})
 
     def code_counts(self) -> list[torch.Tensor]:
         return [book.cluster_size for book in self.codebooks]
@@ -162,7 +161,7 @@ class ResidualVectorQuantizer(CodebookQuantizer):
 
     def forward(self, x: torch.Tensor, frame_rate: float) -> QuantizedResult:
         rows = self._rows(x)
-        n_q = self._draw_count() if self.training else self.n_q
+        n_q = self._draw_count() if self.training else self.num_codebooks
         bandwidth = torch.full((), self.bandwidth(frame_rate, n_q), device=x.device)
         if self.training and not self.initialised:
             waiting = torch.zeros(len(x), n_q, x.shape[2], dtype=torch.long, device=x.device)
@@ -193,7 +192,7 @@ class ResidualVectorQuantizer(CodebookQuantizer):
             torch.stack(inputs),
             all_codes,
             energy.detach(),
-            self.bins,
+            self.cardinality,
             self.max_replaced,
             self.generator,
         )
@@ -218,7 +217,7 @@ class ResidualVectorQuantizer(CodebookQuantizer):
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         self._require_start()
         residual, codes = self._rows(x), []
-        for book in self.codebooks[: self.n_q]:
+        for book in self.codebooks[: self.num_codebooks]:
             codes.append(book.nearest(residual))
             residual = residual - book.lookup(codes[-1])
         return _per_item(torch.stack(codes), x)
@@ -233,9 +232,10 @@ class ResidualVectorQuantizer(CodebookQuantizer):
 
     def _draw_count(self) -> int:
         """Number of codebooks of a training step, equal on all ranks."""
-        allowed = [n for n in self.dropout_choices or range(1, self.n_q + 1) if n <= self.n_q]
+        most = self.num_codebooks
+        allowed = [n for n in self.dropout_choices or range(1, most + 1) if n <= most]
         if not allowed or torch.rand((), generator=self.generator).item() >= self.q_dropout:
-            return self.n_q
+            return most
         return allowed[int(torch.randint(len(allowed), (), generator=self.generator).item())]
 
     def _gather(self, rows: torch.Tensor) -> torch.Tensor:

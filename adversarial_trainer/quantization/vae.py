@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from adversarial_trainer import distrib
-from adversarial_trainer.quantization.base import QuantizedResult, check_size
+from adversarial_trainer.quantization.base import QuantizedResult
 from adversarial_trainer.quantization.dummy import ContinuousQuantizer
 from adversarial_trainer.registry import register
 
@@ -44,8 +44,7 @@ class VAEQuantizer(ContinuousQuantizer):
         kl_weight: float = 1e-4,
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__()
-        self.dimension = check_size("dimension", dimension)
+        super().__init__(dimension)
         if dimension % 2:
             raise ValueError(f"dimension must be even, means and scales, got {dimension}")
         if not kl_weight >= 0:

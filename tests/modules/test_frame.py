@@ -215,8 +215,8 @@ def test_layer_scale_and_response_norm_start_as_published() -> None:
     [
         ("mdct", dict(num_coefficients=5), "num_coefficients must be even.*5"),
         ("mdct", dict(causal=True, grn=True), "grn=True needs causal=False"),
-        ("mdct", dict(num_layers=-1), "num_layers must be >= 0, got -1"),
-        ("mdct", dict(stride=0), "stride must be >= 1, got 0"),
+        ("mdct", dict(num_layers=-1), "num_layers must be an integer >= 0, got -1"),
+        ("mdct", dict(stride=0), "stride must be an integer >= 1, got 0"),
         ("mdct", dict(norm="batch"), "norm must be none or weight_norm, got 'batch'"),
         ("mdct", dict(stride=4, stride_kernel_size=2), "stride_kernel_size.*stride, 4"),
         ("mdct", dict(stride=4, stride_kernel_size=3, causal=True), "stride_kernel_size"),

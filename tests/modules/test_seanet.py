@@ -144,7 +144,7 @@ def test_activations_in_place_give_the_same(true_skip, lstm):
     [
         (dict(ratios=[]), "ratios"),
         (dict(ratios=[2, 0]), r"ratios.*\[2, 0\]"),
-        (dict(n_filters=0), "n_filters must be >= 1, got 0"),
+        (dict(n_filters=0), "n_filters must be an integer >= 1, got 0"),
         (dict(channels=0), "channels"),
         (dict(lstm=-1), "lstm"),
         (dict(activation="Elu"), "'Elu'.*CELU, ELU, GELU"),
@@ -154,7 +154,7 @@ def test_activations_in_place_give_the_same(true_skip, lstm):
         (dict(pad_mode="zero"), "'zero'.*constant"),
         (dict(compress=3), r"compress.*\[1, 2\].*3"),
         (dict(compress=0), "compress"),
-        (dict(disable_norm_outer_blocks=5), r"disable_norm_outer_blocks.*\[0, 4\].*5"),
+        (dict(disable_norm_outer_blocks=5), r"disable_norm_outer_blocks.*0\.\.4.*5"),
     ],
 )
 def test_errors(kwargs, message):

@@ -31,7 +31,7 @@ def theirs_like(ours: DACQuantizer) -> torch.nn.Module:
     book = ours.codebooks[0]
     config = DacConfig(
         n_codebooks=len(ours.codebooks),
-        codebook_size=ours.bins,
+        codebook_size=ours.cardinality,
         codebook_dim=book.codebook.embedding_dim,
         hidden_size=ours.dimension,
         quantizer_dropout=0.0,

@@ -144,7 +144,7 @@ def test_counts_follow_the_codes() -> None:
         ({"levels": [8, 1]}, r"levels .* got \[8, 1\]"),
         ({"levels": []}, r"levels .* got \[\]"),
         ({"levels": [1 << 11, 1 << 11]}, "product is at most 1048576"),
-        ({"levels": [2.5]}, "levels .* got 2.5"),
+        ({"levels": [2.5]}, r"levels .* got \[2.5\]"),
         ({"groups": 0}, "groups .* got 0"),
     ],
 )

@@ -204,7 +204,7 @@ def test_wrong_arguments(kwargs, message):
 def test_calls_of_audiocraft():
     """Its positional order and defaults, and NumPy's integers; what means another thing fails."""
     rvq = ResidualVectorQuantizer(*(np.int64(n) for n in (6, 3)), True, np.int64(16), 0.9, False, 5)
-    assert (rvq.dimension, rvq.n_q, rvq.bins) == (6, 3, 16)
+    assert (rvq.dimension, rvq.total_codebooks, rvq.cardinality) == (6, 3, 16)
     drawn = {rvq(torch.randn(1, 6, 4), 75).codes.shape[1] for _ in range(50)}
     assert drawn == {1, 2, 3}
     rvq.set_num_codebooks(np.int64(2))

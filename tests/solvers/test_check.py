@@ -83,7 +83,7 @@ TOGETHER = [
 
 # What the constructors refuse, with the key that the value comes from.
 REFUSED = [
-    ("quantizer.n_q=0", "quantizer.n_q=0: n_q must be an integer of at least 1, got 0"),
+    ("quantizer.n_q=0", "quantizer.n_q=0: n_q must be an integer >= 1, got 0"),
     (
         "quantizer.dropout_choices=[3]",
         r"quantizer.dropout_choices=\[3\]: .* integers in 1..n_q=2, got",

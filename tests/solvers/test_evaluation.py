@@ -47,9 +47,6 @@ class Rounding(BaseQuantizer):
     def forward(self, x: torch.Tensor, frame_rate: float) -> QuantizedResult:
         raise NotImplementedError  # it is evaluated only
 
-    def set_num_codebooks(self, n: int) -> None:
-        self.num_codebooks = n
-
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         self.seen.append(((x.tanh() + 1) * 1.999).long()[:, : self.num_codebooks])
         return self.seen[-1]

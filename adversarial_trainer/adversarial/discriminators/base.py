@@ -13,9 +13,8 @@ All sub-discriminators take audio `[B, in_channels, T]`, T >= 1, and these argum
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from operator import index
-from typing import Any, SupportsIndex
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -112,18 +111,6 @@ def distinct(names: Iterable[str]) -> list[str]:
         count = names[: len(result) + 1].count(name)
         result.append(name if count == 1 else f"{name}_{count}")
     return result
-
-
-def check_sizes(least: int = 1, length: int | None = None, **values: Any) -> None:
-    """Raise ValueError naming the first of `values` that is not a whole number >= `least` or a list
-    of such, with `length` given a list of so many."""
-    for key, value in values.items():
-        is_list = isinstance(value, Sequence) and not isinstance(value, str)
-        items = value if is_list else [value] if length is None else []
-        whole = all(isinstance(item, SupportsIndex) and index(item) >= least for item in items)
-        if not items or not whole or len(items) != (length or len(items)):
-            kind = "a whole number or a list of them" if length is None else f"a list of {length}"
-            raise ValueError(f"{key} must be {kind}, each >= {least}, got {value!r}.")
 
 
 def check_waveform(x: Tensor, channels: int) -> None:

@@ -11,11 +11,11 @@ from torchaudio.functional import resample
 
 from adversarial_trainer.adversarial.discriminators.base import (
     MultiDiscriminator,
-    check_sizes,
     distinct,
     normalize_level,
 )
 from adversarial_trainer.adversarial.discriminators.msstftd import SpectrumDiscriminator
+from adversarial_trainer.modules.checks import check_lists, check_sizes
 from adversarial_trainer.modules.cqt import CQT
 from adversarial_trainer.modules.norm import NormConv2d
 from adversarial_trainer.modules.spectral import no_autocast
@@ -98,8 +98,8 @@ class MultiScaleSubbandCQTDiscriminator(MultiDiscriminator):
         **kwargs: Any,
     ):
         super().__init__()
-        check_sizes(hop_lengths=hop_lengths)
-        check_sizes(length=len(hop_lengths), bins_per_octaves=bins_per_octaves)
+        check_lists(hop_lengths=hop_lengths)
+        check_lists(len(hop_lengths), bins_per_octaves=bins_per_octaves)
         self.bins_per_octaves = bins_per_octaves
         self.discriminators = nn.ModuleList(
             DiscriminatorCQT(sample_rate, filters, in_channels, out_channels, *sizes, **kwargs)

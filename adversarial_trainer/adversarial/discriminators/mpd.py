@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from adversarial_trainer.adversarial.discriminators.base import (
     MultiDiscriminator,
     build_activation,
-    check_sizes,
     check_waveform,
     distinct,
     normalize_level,
 )
+from adversarial_trainer.modules.checks import check_lists, check_sizes
 from adversarial_trainer.modules.conv import pad1d
 from adversarial_trainer.modules.norm import NormConv2d
 from adversarial_trainer.registry import register
@@ -55,7 +55,7 @@ class PeriodDiscriminator(nn.Module):
         normalize_input: bool = False,
     ):
         super().__init__()
-        check_sizes(length=2, kernel_sizes=kernel_sizes)
+        check_lists(2, kernel_sizes=kernel_sizes)
         check_sizes(period=period, in_channels=in_channels, out_channels=out_channels)
         check_sizes(n_layers=n_layers, stride=stride, filters=filters)
         check_sizes(filters_scale=filters_scale, max_filters=max_filters)
@@ -111,7 +111,7 @@ class MultiPeriodDiscriminator(MultiDiscriminator):
         **kwargs: Any,
     ):
         super().__init__()
-        check_sizes(periods=periods)
+        check_lists(periods=periods)
         self.periods = periods
         self.discriminators = nn.ModuleList(
             PeriodDiscriminator(period, in_channels, out_channels, **kwargs) for period in periods

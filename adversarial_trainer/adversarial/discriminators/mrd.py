@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from adversarial_trainer.adversarial.discriminators.base import (
     MultiDiscriminator,
     build_activation,
-    check_sizes,
     check_waveform,
     distinct,
     normalize_level,
 )
+from adversarial_trainer.modules.checks import check_lists, check_sizes
 from adversarial_trainer.modules.conv import pad1d
 from adversarial_trainer.modules.norm import NormConv2d
 from adversarial_trainer.modules.spectral import no_autocast
@@ -78,7 +78,7 @@ class ResolutionDiscriminator(nn.Module):
         check_sizes(n_fft=n_fft, in_channels=in_channels, out_channels=out_channels)
         check_sizes(filters=filters, filters_scale=filters_scale, max_filters=max_filters)
         check_pairs(kernel_sizes=kernel_sizes, strides=strides)
-        check_sizes(length=2, kernel_sizes=[kernel[0] for kernel in kernel_sizes])
+        check_lists(2, kernel_sizes=[kernel[0] for kernel in kernel_sizes])
         if not 1 <= n_fft * hop_factor <= n_fft:
             raise ValueError(f"hop_factor must be in [1 / {n_fft}, 1], got {hop_factor!r}.")
         if padding not in PADDINGS:
@@ -171,7 +171,7 @@ def check_pairs(**values: Any) -> None:
         if not isinstance(value, Sequence) or isinstance(value, str) or not value:
             raise ValueError(f"{key} must be a list of (frames, bins), got {value!r}.")
         for pair in value:
-            check_sizes(length=2, **{key: pair})
+            check_lists(2, **{key: pair})
 
 
 @register("discriminator", "mrd")
@@ -196,7 +196,7 @@ class MultiResolutionDiscriminator(MultiDiscriminator):
         **kwargs: Any,
     ):
         super().__init__()
-        check_sizes(n_ffts=n_ffts)
+        check_lists(n_ffts=n_ffts)
         self.n_ffts = n_ffts
         self.discriminators = nn.ModuleList(
             ResolutionDiscriminator(n_fft, in_channels, out_channels, **kwargs) for n_fft in n_ffts

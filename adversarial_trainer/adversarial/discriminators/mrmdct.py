@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from adversarial_trainer.adversarial.discriminators.base import (
     MultiDiscriminator,
     build_activation,
-    check_sizes,
     check_waveform,
     distinct,
 )
+from adversarial_trainer.modules.checks import check_lists, check_sizes
 from adversarial_trainer.modules.lapped import LappedTransform, mdct_basis
 from adversarial_trainer.modules.norm import NormConv2d
 from adversarial_trainer.registry import register
@@ -98,7 +98,7 @@ class MultiResolutionMDCTDiscriminator(MultiDiscriminator):
         **kwargs: Any,
     ):
         super().__init__()
-        check_sizes(num_coefficients=num_coefficients)
+        check_lists(num_coefficients=num_coefficients)
         self.num_coefficients = num_coefficients
         self.discriminators = nn.ModuleList(
             MDCTDiscriminator(count, in_channels, out_channels, **kwargs)

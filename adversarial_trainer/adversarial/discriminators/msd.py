@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from adversarial_trainer.adversarial.discriminators.base import (
     MultiDiscriminator,
     build_activation,
-    check_sizes,
     check_waveform,
 )
+from adversarial_trainer.modules.checks import check_lists, check_sizes
 from adversarial_trainer.modules.conv import pad1d
 from adversarial_trainer.modules.norm import NormConv1d
 from adversarial_trainer.registry import register, unknown_name
@@ -72,23 +72,24 @@ class ScaleDiscriminator(nn.Module):
         pad_params: Mapping[str, Any] | None = None,
     ):
         super().__init__()
-        check_sizes(length=2, kernel_sizes=kernel_sizes)
+        check_lists(2, kernel_sizes=kernel_sizes)
         first, last = kernel_sizes
         if first % 2 == 0 or last % 2 == 0:
             raise ValueError(f"kernel_sizes must be odd, got {kernel_sizes!r}.")
         check_sizes(in_channels=in_channels, out_channels=out_channels)
-        check_sizes(filters=filters, max_filters=max_filters, downsample_scales=downsample_scales)
+        check_sizes(filters=filters, max_filters=max_filters)
+        check_lists(downsample_scales=downsample_scales)
         count = len(downsample_scales)
         kernels = inner_kernel_sizes or [10 * scale + 1 for scale in downsample_scales]
         strides = strides or downsample_scales
-        check_sizes(length=count, inner_kernel_sizes=kernels, strides=strides)
+        check_lists(count, inner_kernel_sizes=kernels, strides=strides)
         paddings = paddings or [(kernel - 1) // 2 for kernel in kernels]
-        check_sizes(0, length=count, paddings=paddings)
+        check_lists(count, 0, paddings=paddings)
         widths = [filters]  # after each of the first and the inner convolutions
         for scale in downsample_scales:
             widths.append(min(widths[-1] * scale, max_filters))
         groups = groups or [max(width // 4, 1) for width in widths[:-1]]
-        check_sizes(length=count, groups=groups)
+        check_lists(count, groups=groups)
         if pad not in PADS:
             raise unknown_name("pad", pad, PADS)
 

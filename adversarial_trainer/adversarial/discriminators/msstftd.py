@@ -13,10 +13,10 @@ from torch.nn import functional as F
 from adversarial_trainer.adversarial.discriminators.base import (
     MultiDiscriminator,
     build_activation,
-    check_sizes,
     check_waveform,
     distinct,
 )
+from adversarial_trainer.modules.checks import check_lists, check_sizes
 from adversarial_trainer.modules.norm import NormConv2d
 from adversarial_trainer.modules.spectral import no_autocast
 from adversarial_trainer.registry import register
@@ -57,9 +57,10 @@ class SpectrumDiscriminator(nn.Module):
         activation_params: Mapping[str, Any] | None = None,
     ):
         super().__init__()
-        check_sizes(length=2, kernel_size=kernel_size, stride=stride)
+        check_lists(2, kernel_size=kernel_size, stride=stride)
         check_sizes(filters=filters, in_channels=in_channels, out_channels=out_channels)
-        check_sizes(max_filters=max_filters, filters_scale=filters_scale, dilations=dilations)
+        check_sizes(max_filters=max_filters, filters_scale=filters_scale)
+        check_lists(dilations=dilations)
         self.in_channels = in_channels
         self.activation = build_activation(activation, activation_params)
         self.kernel_size = frames, bins = tuple(kernel_size)
@@ -171,8 +172,8 @@ class MultiScaleSTFTDiscriminator(MultiDiscriminator):
         **kwargs: Any,
     ):
         super().__init__()
-        check_sizes(n_ffts=n_ffts)
-        check_sizes(length=len(n_ffts), hop_lengths=hop_lengths, win_lengths=win_lengths)
+        check_lists(n_ffts=n_ffts)
+        check_lists(len(n_ffts), hop_lengths=hop_lengths, win_lengths=win_lengths)
         self.n_ffts = n_ffts
         self.sep_channels = sep_channels
         heard = 1 if sep_channels else in_channels
