@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,9 +20,10 @@ from adversarial_trainer.training.devices import get_device
 
 from .bad_steps import diverged
 from .changes import check_changes
+from .health import Health
 from .interruption import Interrupted, Interruption
 from .loggers import RunLogger
-from .state import Averager, UnfinishedEpoch, gather_ranks, is_best, load_ranks
+from .state import Averager, UnfinishedEpoch, finite, gather_ranks, is_best, load_ranks
 from .summary import Progress
 
 logger = logging.getLogger(__name__)
@@ -60,9 +60,10 @@ class BaseSolver(flashy.BaseSolver):
         self.bad_steps_in_row = 0
         self.unfinished = UnfinishedEpoch()
         self.averager = Averager()
+        self.health = Health(cfg)
         self.register_stateful("config_text", "sig", write_only=True)
         self.register_stateful(
-            "history", "shared_state", "updates", "bad_steps_in_row", "unfinished"
+            "history", "shared_state", "updates", "bad_steps_in_row", "unfinished", "health"
         )
         self.interruption = Interruption()
         self.logger = logger
@@ -140,21 +141,22 @@ class BaseSolver(flashy.BaseSolver):
         epoch, total = self.unfinished, len(batches)
         epoch.before = dict(self._pending_metrics)
         progress = Progress(self.logger, self.epoch, total, self.formatter, epoch.done)
-        recent = Averager()
         began = time.monotonic() - epoch.seconds
         if epoch.done < total:
             batches.set_position(self.epoch, epoch.done)
             for batch in epoch.timed(batches):
                 metrics = self.train_step(batch)
                 self.averager.update(metrics, len(batch))
-                recent.update(metrics, len(batch))
+                self.health.add(batch, metrics)
                 epoch.bad_steps += not metrics
                 epoch.done += 1
                 epoch.seconds = time.monotonic() - began
                 first = self.updates == 1  # how long one takes, and that all is well
-                if (first or epoch.done % self.cfg.logging.every == 0) and epoch.done < total:
-                    progress.log(epoch.done, recent.averages)
-                    recent = Averager()
+                window = epoch.done % self.cfg.logging.every == 0 or epoch.done == total
+                if (first or window) and epoch.done < total:
+                    progress.log(epoch.done, self.health.recent.averages)
+                if window:
+                    self.health.end_window(self.updates, epoch)
                 if self.bad_steps_in_row >= self.cfg.optim.max_bad_steps:
                     raise diverged(self.bad_steps_in_row)
                 self.agree_to_stop()
@@ -167,7 +169,7 @@ class BaseSolver(flashy.BaseSolver):
     @property
     def history_so_far(self) -> list[dict[str, Any]]:
         """Metrics of the epochs that are done, and of this one's stages that are done."""
-        return [*self.history, dict(self._pending_metrics)]
+        return [*self.history, {**self._pending_metrics, **self.health.entry()}]
 
     @property
     def stop_requested(self) -> bool:
@@ -228,13 +230,8 @@ class BaseSolver(flashy.BaseSolver):
     def commit(self, save_checkpoint: bool = True) -> bool:
         """End the epoch: add its metrics to the history and save; return whether that worked."""
         epoch = self.epoch
-        # JSON has no NaN and Inf; the log shows them.
-        self.history.append(
-            {
-                stage: {name: value for name, value in metrics.items() if math.isfinite(value)}
-                for stage, metrics in self._pending_metrics.items()
-            }
-        )
+        self.history.append({**finite(self._pending_metrics), **self.health.entry()})
+        self.health.over.clear()
         self._start_epoch()
         self.averager.clear()
         self.unfinished = UnfinishedEpoch()
@@ -289,6 +286,7 @@ class BaseSolver(flashy.BaseSolver):
         for line in check_changes(state["config_text"], self.cfg, path):
             self.logger.warning("Changed, as resume.allow_changes allows: %s", line)
         ranks = state.pop("ranks")
+        state.setdefault("health", self.health.state_dict())  # which the first versions had not
         different = state.keys() ^ self.stateful.sources.keys()
         if different:
             raise ValueError(f"{path} does not fit this version: {', '.join(sorted(different))}.")

@@ -184,6 +184,7 @@ class CompressionSolver(BaseSolver):
             for name in ("valid", "evaluate", "generate"):
                 if self.is_due(name):
                     self.run_stage(name, getattr(stages, name), self)
+        self.health.end_epoch(self.history_so_far)
         if self.is_due("evaluate") or self.is_due("generate"):
             stages.write_page(self)
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from adversarial_trainer import distrib
 from adversarial_trainer.data import (
     AudioMeta,
     FileDataset,
@@ -19,8 +17,6 @@ from adversarial_trainer.data import (
 from adversarial_trainer.models.builders import naming
 
 from .builders import get_augmentations
-
-logger = logging.getLogger(__name__)
 
 
 def get_stage_metas(cfg: DictConfig) -> dict[str, list[AudioMeta]]:
@@ -40,14 +36,6 @@ def get_stage_metas(cfg: DictConfig) -> dict[str, list[AudioMeta]]:
                 f"dset.shares.{stage}={cfg.dset.shares[stage]} gives {stage} no files. Set it "
                 f"above 0, or dset.stages.{stage} to a folder or manifest{off}."
             )
-    low = [meta for meta in metas["train"] if meta.sample_rate < cfg.sample_rate]
-    share = sum(meta.duration for meta in low) / sum(meta.duration for meta in metas["train"])
-    if share > 0.5 and distrib.is_rank_zero():
-        logger.warning(
-            "%.0f %% of the training audio has a lower sample rate than the codec's %d Hz (down to "
-            "%d): what it learns of the frequencies above is silence.",
-            *(100 * share, cfg.sample_rate, min(meta.sample_rate for meta in low)),
-        )
     return metas
 
 

@@ -22,10 +22,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Waiting for data is a warning above both this share of an epoch's time and these seconds; starting
-# the loader's workers always takes some.
-WAITING_SHARE, WAITING_SECONDS = 0.1, 10.0
-
 
 def train(solver: CompressionSolver) -> dict[str, float]:
     """Run one epoch of updates; return the averages of their metrics."""
@@ -34,7 +30,7 @@ def train(solver: CompressionSolver) -> dict[str, float]:
     averages = solver.train_updates(solver.data.train)
     if replaced := sum(distrib.gather_objects(skips.total - before)):
         logger.warning("%d draws of files that broke since the scan were replaced", replaced)
-    averages["data_wait"] = data_wait(solver.unfinished, solver.cfg.dataset.num_workers)
+    averages["data_wait"] = data_wait(solver.unfinished)
     averages["lr"] = solver.optimizer.param_groups[0]["lr"]
     if solver.adversarial is not None:
         averages["d_lr"] = solver.adversarial.optimizer.param_groups[0]["lr"]
@@ -43,21 +39,13 @@ def train(solver: CompressionSolver) -> dict[str, float]:
     return averages
 
 
-def data_wait(epoch: UnfinishedEpoch, num_workers: int) -> float:
+def data_wait(epoch: UnfinishedEpoch) -> float:
     """Return the share of the epoch's time spent waiting for data, by the rank that waited longest.
 
-    Logs a warning if it is large. Every rank calls it.
+    Every rank calls it.
     """
     waiting = max(distrib.gather_objects(epoch.waiting))
-    share = min(1.0, waiting / epoch.seconds) if epoch.seconds else 0.0
-    if share > WAITING_SHARE and waiting > WAITING_SECONDS:
-        logger.warning(
-            "%.0f%% of the epoch's %.0f s were spent waiting for data. More dataset.num_workers "
-            "(now %d) help where there are cores; and files in wav, mono where the codec is, at "
-            "its sample rate, on a local disk.",
-            *(100 * share, epoch.seconds, num_workers),
-        )
-    return share
+    return min(1.0, waiting / epoch.seconds) if epoch.seconds else 0.0
 
 
 def valid(solver: CompressionSolver) -> dict[str, float]:

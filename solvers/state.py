@@ -101,6 +101,14 @@ def load_ranks(ranks: Sequence[Mapping[str, Any]], averager: Averager) -> None:
         averager.add(rank["averager"])
 
 
+def finite(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Return an epoch's metrics by stage without NaN and Inf, which JSON has not."""
+    return {
+        stage: {name: value for name, value in values.items() if math.isfinite(value)}
+        for stage, values in metrics.items()
+    }
+
+
 def is_best(history: Sequence[Mapping[str, Any]], metric: str, mode: str) -> bool:
     """Return whether the last epoch has the best value of `metric` so far, and log it.
 

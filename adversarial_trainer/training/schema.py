@@ -131,6 +131,7 @@ class Resume:
 class Logging:
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"]
     every: PositiveInt
+    health: NonNegativeInt
     tensorboard: bool
     wandb: bool
     wandb_project: str

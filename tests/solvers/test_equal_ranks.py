@@ -39,7 +39,7 @@ def train(rank: int, folder: str, audio: str, *quantizer: str) -> dict:
     torch.manual_seed(rank)  # nothing may depend on a rank's own randomness
     solver.run()
     state = solver.state_dict()
-    del state["config_text"]
+    del state["config_text"], state["health"]  # rank 0 alone judges
     state["history"] = without_durations(state["history"])
     return state
 

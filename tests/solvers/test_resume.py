@@ -29,7 +29,8 @@ RUN = [
 def state_of(folder: Path, name: str = "checkpoint.th") -> dict[str, Any]:
     state = torch.load(folder / "xps" / "run" / name, weights_only=True)
     state["history"] = without_durations(state["history"])
-    del state["unfinished"], state["config_text"]  # with durations; with how often it saves
+    # With durations, and times of waiting; with how often it saves.
+    del state["unfinished"], state["health"], state["config_text"]
     return state
 
 

@@ -80,7 +80,7 @@ def _write(out: Path, template: str, **values: Any) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for format_value in (number, titled):
+    for format_value in (number, titled, capitalised):
         environment.filters[format_value.__name__] = format_value
     script = (FOLDER / "page.js").read_text(encoding="utf-8")
     digest = hashlib.sha256(script.encode()).digest()

@@ -17,6 +17,8 @@ from adversarial_trainer.models.pretrained import find_run, runs_folder
 from adversarial_trainer.models.pretrained.weights import epoch_folders
 from adversarial_trainer.tools.evaluate import Results
 
+from .judgements import KEY, Judgement, judgements_of
+
 History = list[dict[str, dict[str, float]]]
 
 ORIGINAL = "original"
@@ -35,6 +37,7 @@ class Run:
         config: dotted key -> value, and `config_text` as YAML.
         overrides: arguments of its command line.
         history: metrics of each epoch, by stage.
+        judgements: about its health, the current ones first.
         samples: file -> 'original' and '<bandwidth> kb/s' -> wav file, of the newest epoch that has
             samples, which is `samples_epoch`.
         evaluation: the newest one, of `evaluation_epoch`.
@@ -48,6 +51,7 @@ class Run:
     config_text: str = ""
     overrides: list[str] = field(default_factory=list)
     history: History = field(default_factory=list)
+    judgements: list[Judgement] = field(default_factory=list)
     samples: dict[str, dict[str, Path]] = field(default_factory=dict)
     samples_epoch: int | None = None
     evaluation: Results | None = None
@@ -146,9 +150,10 @@ def read_run(folder: Path, history: History | None = None) -> Run:
     provenance = "Commit, parameter counts and dates"
     run.parameters, run.starts = read(provenance, "provenance.json", _provenance, ({}, []))
     if history is None:
-        run.history = read("The history of training", "history.json", _finite, [])
+        logged = read("The history of training", "history.json", _history, ([], []))
     else:
-        run.history = _finite(history)
+        logged = _history(history)
+    run.history, run.judgements = logged
     if run.epochs is not None and len(run.history) < run.epochs:
         run.missing.append(f"The run is not finished: {run.progress} epochs are done.")
     for epoch, samples in epoch_folders(folder / "samples"):
@@ -179,15 +184,17 @@ def _provenance(data: Any) -> tuple[dict[str, int], list[dict[str, Any]]]:
     return parameters, [dict(start) for start in data["starts"]]
 
 
-def _finite(history: History) -> History:
-    """Return the numbers of a history that charts can show."""
-    return [
+def _history(history: Any) -> tuple[History, list[Judgement]]:
+    """Return the numbers of a history that charts can show, and its judgements."""
+    metrics = [
         {
             stage: {name: float(x) for name, x in metrics.items() if abs(x) < LARGEST}
             for stage, metrics in epoch.items()
+            if stage != KEY
         }
         for epoch in history
     ]
+    return metrics, judgements_of(history)
 
 
 def _samples(folder: Path) -> dict[str, dict[str, Path]]:
