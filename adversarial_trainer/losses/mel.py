@@ -31,8 +31,6 @@ class MelSpectrogramL1Loss(nn.Module):
     """
 
     title = "mel spectrogram loss"
-    unit = ""
-    higher_is_better = False
 
     def __init__(
         self,
@@ -83,8 +81,6 @@ class MultiScaleMelSpectrogramLoss(nn.Module):
     """
 
     title = "multi-scale mel spectrogram loss"
-    unit = ""
-    higher_is_better = False
 
     def __init__(
         self,

@@ -38,8 +38,6 @@ class MultiResolutionMelLoss(nn.Module):
     """
 
     title = "multi-resolution mel loss"
-    unit = ""
-    higher_is_better = False
 
     def __init__(
         self,

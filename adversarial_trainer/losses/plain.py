@@ -12,8 +12,6 @@ class L1Loss(nn.L1Loss):
     """Mean absolute difference of the samples."""
 
     title = "waveform L1 distance"
-    unit = ""
-    higher_is_better = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -24,8 +22,6 @@ class L2Loss(nn.MSELoss):
     """Mean squared difference of the samples."""
 
     title = "waveform L2 distance"
-    unit = ""
-    higher_is_better = False
 
     def __init__(self) -> None:
         super().__init__()

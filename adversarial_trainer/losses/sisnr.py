@@ -38,7 +38,6 @@ class SISNR(nn.Module):
 
     title = "negative SI-SNR"
     unit = "dB"
-    higher_is_better = False
 
     def __init__(
         self,

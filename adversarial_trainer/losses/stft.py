@@ -85,8 +85,6 @@ class MRSTFTLoss(nn.Module):
     """
 
     title = "multi-resolution STFT loss"
-    unit = ""
-    higher_is_better = False
 
     def __init__(
         self,

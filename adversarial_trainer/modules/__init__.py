@@ -6,8 +6,6 @@ from .conv import (
     StreamableConv1d,
     StreamableConvTranspose1d,
     pad1d,
-    pad_for_conv1d,
-    unpad1d,
 )
 from .lstm import StreamableLSTM
 from .norm import NormConv1d, NormConv2d, NormConvTranspose1d, fold_weight_norm
@@ -27,6 +25,4 @@ __all__ = [
     "StreamableLSTM",
     "fold_weight_norm",
     "pad1d",
-    "pad_for_conv1d",
-    "unpad1d",
 ]

@@ -41,21 +41,16 @@ class SnakeBeta(nn.Module):
     """x + sin(a x)^2 / (b + 1e-9): `Snake` with a magnitude of its own (BigVGAN, arXiv 2206.04658;
     its activations.py).
 
-    Args:
-        alpha_logscale: the parameters are the logarithms of a and b. Both are 1 at first.
+    The parameters are the logarithms of a and b, 0 at first.
     """
 
-    def __init__(self, channels: int, alpha_logscale: bool = True) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.alpha_logscale = alpha_logscale
-        first = 0.0 if alpha_logscale else 1.0
-        self.alpha = nn.Parameter(torch.full((channels,), first))
-        self.beta = nn.Parameter(torch.full((channels,), first))
+        self.alpha = nn.Parameter(torch.zeros(channels))
+        self.beta = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        alpha, beta = self.alpha[:, None], self.beta[:, None]
-        if self.alpha_logscale:
-            alpha, beta = alpha.exp(), beta.exp()
+        alpha, beta = self.alpha[:, None].exp(), self.beta[:, None].exp()
         return x + torch.sin(alpha * x).square() / (beta + 1e-9)
 
 

@@ -13,30 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .checks import check_sizes
 from .norm import NormConv1d, NormConvTranspose1d
 from .streaming import State, StreamingModule, join, remember
 
 PAD_MODES = ("constant", "reflect", "replicate")
-
-
-def get_extra_padding_for_conv1d(
-    x: Tensor, kernel_size: int, stride: int, padding_total: int = 0
-) -> int:
-    """Return how many samples to add at the end of `x` [..., T], which will get `padding_total`
-    more, so that the last window is full.
-
-    Args:
-        kernel_size: effective size, (kernel_size - 1) * dilation + 1 for a dilated kernel.
-    """
-    length = x.shape[-1] + padding_total
-    # In integers: a float division would round for long inputs.
-    hops = max(0, -((kernel_size - length) // stride))
-    return hops * stride + kernel_size - length
-
-
-def pad_for_conv1d(x: Tensor, kernel_size: int, stride: int, padding_total: int = 0) -> Tensor:
-    """Add the zeros of `get_extra_padding_for_conv1d` at the end of `x` [..., T]."""
-    return F.pad(x, (0, get_extra_padding_for_conv1d(x, kernel_size, stride, padding_total)))
 
 
 def pad1d(
@@ -73,14 +54,6 @@ def _pad(x: Tensor, paddings: tuple[int, int], mode: str, value: float = 0.0) ->
     return x.squeeze(2)
 
 
-def unpad1d(x: Tensor, paddings: tuple[int, int]) -> Tensor:
-    """Remove `paddings` (left, right) samples from the last axis of `x`."""
-    left, right = paddings
-    if left < 0 or right < 0 or left + right > x.shape[-1]:
-        raise ValueError(f"cannot remove {paddings} samples from a length of {x.shape[-1]}")
-    return x[..., left : x.shape[-1] - right]
-
-
 class StreamableConv1d(StreamingModule):
     """1d convolution that pads its input: all on the left if causal, on both sides otherwise.
 
@@ -91,7 +64,8 @@ class StreamableConv1d(StreamingModule):
     Shape: [B, in_channels, T] -> [B, out_channels, ceil(T / stride)], T >= 1.
 
     Args:
-        kernel_size: at least `stride` when counted with its dilation.
+        kernel_size: if causal at least `stride`, counted with its dilation. A smaller one has zeros
+            (or what `pad_mode` says) ahead of the signal alone, half of the kernel.
         norm, norm_kwargs: see `NormConv1d`.
         pad_mode: 'constant' (zeros), 'reflect' or 'replicate'.
     """
@@ -114,9 +88,10 @@ class StreamableConv1d(StreamingModule):
         if pad_mode not in PAD_MODES:
             raise ValueError(f"Unknown pad_mode {pad_mode!r}. Choices: {', '.join(PAD_MODES)}")
         self.effective_kernel_size = (kernel_size - 1) * dilation + 1
-        if not 1 <= stride <= self.effective_kernel_size:
+        check_sizes(stride=stride)
+        if causal and stride > self.effective_kernel_size:
             raise ValueError(
-                f"stride must be between 1 and the kernel's extent, got stride={stride} with "
+                f"stride must be at most the kernel's extent if causal, got stride={stride} with "
                 f"kernel_size={kernel_size}, dilation={dilation} ({self.effective_kernel_size})"
             )
         self.conv = NormConv1d(
@@ -135,8 +110,9 @@ class StreamableConv1d(StreamingModule):
         self.stride = stride
         self.pad_mode = pad_mode
         padding = self.effective_kernel_size - stride
-        right = 0 if causal else padding // 2  # the left gets the odd one, as in encodec
-        self.paddings = (padding - right, right)
+        right = 0 if causal else max(padding, 0) // 2  # the left gets the odd one, as in encodec
+        left = padding - right if padding >= 0 else self.effective_kernel_size // 2
+        self.paddings = (left, right)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.effective_kernel_size == 1:
@@ -236,7 +212,8 @@ class StreamableConvTranspose1d(StreamingModule):
         self._context = math.ceil(kernel_size / stride) - 1  # earlier frames in an output
 
     def forward(self, x: Tensor) -> Tensor:
-        return unpad1d(self.convtr(x), self.trims)
+        y = self.convtr(x)
+        return y[..., self.trims[0] : y.shape[-1] - self.trims[1]]
 
     def step(self, x: Tensor, state: State, last: bool) -> Tensor:
         past, frames = state.get(self, (None, 0))  # the last frames, and how many came

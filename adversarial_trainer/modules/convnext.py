@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .conv import StreamableConv1d
 from .norm import ConvLayerNorm
-from .streaming import State, StreamingModule, WholeSignalModule, join, remember, step_layers
+from .streaming import State, StreamingModule, StreamingStack, WholeSignalModule, join, remember
 
 
 class GlobalResponseNorm(WholeSignalModule):
@@ -91,7 +91,7 @@ class ConvNeXtBlock(StreamingModule):
         return self.mlp(x.transpose(1, 2)).transpose(1, 2)
 
 
-class ConvNeXt(StreamingModule):
+class ConvNeXt(StreamingStack):
     """LayerNorm, blocks, LayerNorm.
 
     Shape: [B, dim, T] -> [B, dim, T].
@@ -116,12 +116,6 @@ class ConvNeXt(StreamingModule):
             *(ConvNeXtBlock(dim, intermediate_dim, *options) for _ in range(num_layers)),
             ConvLayerNorm(dim, eps=1e-6),
         )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.model(x)
-
-    def step(self, x: Tensor, state: State, last: bool) -> Tensor:
-        return step_layers(self.model, x, state, last)
 
 
 def initialise_convnext(modules: Iterator[nn.Module]) -> None:

@@ -4,36 +4,18 @@ ahead of its inverse. All convolutions pad with zeros."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from .checks import check_sizes
-from .conv import StreamableConv1d, StreamableConvTranspose1d, pad1d
+from .conv import StreamableConv1d, StreamableConvTranspose1d
 from .convnext import ConvNeXt, initialise_convnext
-from .norm import NormConv1d
-from .streaming import State, StreamingModule, WholeSignalModule, step_layers
+from .streaming import StreamingStack
 
 
-class SparseConv1d(WholeSignalModule):
-    """Strided convolution whose kernel is smaller than its stride, centred at inputs 0, stride, ...
-
-    Shape: [B, channels, T] -> [B, channels, T / stride], T a multiple of stride.
-
-    Args:
-        kernel_size: odd.
-    """
-
-    def __init__(self, channels: int, kernel_size: int, stride: int, norm: str) -> None:
-        super().__init__()
-        self.conv = NormConv1d(channels, channels, kernel_size, stride, norm=norm)
-        self.side = kernel_size // 2
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(pad1d(x, (self.side, self.side)))
-
-
-class FrameBase(StreamingModule):
+class FrameBase(StreamingStack):
     """What `FrameEncoder` and `FrameDecoder` share.
 
     Args:
@@ -45,14 +27,12 @@ class FrameBase(StreamingModule):
         hidden_dim, intermediate_dim, num_layers, kernel_size, grn, layer_scale: see `ConvNeXt`.
             kernel_size is also that of the convolution ahead of the blocks.
         stride: frames of the transform that a latent frame stands for.
-        stride_kernel_size: of the convolution with that stride; None: 2 * stride. The encoder's may
-            be smaller than the stride, as MDCTCodec's is: odd, and without streaming.
+        stride_kernel_size: of the convolution with that stride; None: 2 * stride. Where causal is
+            False the encoder's may be smaller than the stride, as MDCTCodec's is.
         last_kernel_size: of the convolutions to (and with a stride from) the latent, and to the
             coefficients.
         norm: of these and of the strided ones, 'none' or 'weight_norm'.
     """
-
-    model: nn.Sequential
 
     def __init__(
         self,
@@ -91,43 +71,19 @@ class FrameBase(StreamingModule):
         self.stride = stride
         self.stride_kernel_size = stride_kernel_size or 2 * stride
         self.kernel_size = kernel_size
-        self.last_kernel_size = last_kernel_size
         self.norm = norm
-        blocks = intermediate_dim, num_layers, kernel_size, causal, grn, layer_scale
-        self._blocks = blocks
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.model(x)
-
-    def step(self, x: Tensor, state: State, last: bool) -> Tensor:
-        return step_layers(self.model, x, state, last)
+        self._blocks = intermediate_dim, num_layers, kernel_size, causal, grn, layer_scale
+        self._conv = partial(StreamableConv1d, causal=causal, pad_mode="constant")
+        self._last = partial(self._conv, kernel_size=last_kernel_size, norm=norm)
 
     def _body(self, inputs: int) -> list[nn.Module]:
-        """A convolution to hidden_dim and the blocks."""
-        layers: list[nn.Module] = [
-            StreamableConv1d(
-                inputs, self.hidden_dim, self.kernel_size, causal=self.causal, pad_mode="constant"
-            ),
-            ConvNeXt(self.hidden_dim, *self._blocks),
-        ]
-        for layer in layers:
-            initialise_convnext(layer.modules())
-        return layers
-
-    def _pointwise(self) -> list[nn.Module]:
-        """With a stride MDCTCodec has a linear layer behind the blocks."""
+        """A convolution to hidden_dim and the blocks; with a stride a linear layer (MDCTCodec)."""
         width = self.hidden_dim
-        return [StreamableConv1d(width, width, 1)] if self.stride > 1 else []
-
-    def _last(self, inputs: int, outputs: int) -> nn.Module:
-        return StreamableConv1d(
-            inputs,
-            outputs,
-            self.last_kernel_size,
-            causal=self.causal,
-            norm=self.norm,
-            pad_mode="constant",
+        body = nn.Sequential(
+            self._conv(inputs, width, self.kernel_size), ConvNeXt(width, *self._blocks)
         )
+        initialise_convnext(body.modules())
+        return [*body, self._conv(width, width, 1)] if self.stride > 1 else [*body]
 
 
 class FrameEncoder(FrameBase):
@@ -145,23 +101,12 @@ class FrameEncoder(FrameBase):
 
     def __init__(self, front: Sequence[nn.Module], inputs: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        layers = [*front, *self._body(inputs), *self._pointwise()]
+        width = self.hidden_dim
+        layers = [*front, *self._body(inputs)]
         if self.stride > 1:
-            layers.append(self._strided())
-        self.model = nn.Sequential(*layers, self._last(self.hidden_dim, self.dimension))
-
-    def _strided(self) -> nn.Module:
-        width, kernel, stride = self.hidden_dim, self.stride_kernel_size, self.stride
-        if kernel < stride:
-            if self.causal or kernel % 2 == 0:
-                raise ValueError(
-                    f"stride_kernel_size must be at least the stride, {stride}, or odd and "
-                    f"causal=False, got {kernel}"
-                )
-            return SparseConv1d(width, kernel, stride, self.norm)
-        return StreamableConv1d(
-            width, width, kernel, stride, causal=self.causal, norm=self.norm, pad_mode="constant"
-        )
+            kernel = self.stride_kernel_size
+            layers.append(self._conv(width, width, kernel, self.stride, norm=self.norm))
+        self.model = nn.Sequential(*layers, self._last(width, self.dimension))
 
 
 class FrameDecoder(FrameBase):
@@ -187,5 +132,5 @@ class FrameDecoder(FrameBase):
                     width, width, kernel, self.stride, causal=self.causal, norm=self.norm
                 )
             )
-        layers += self._body(width if layers else self.dimension) + self._pointwise()
+        layers += self._body(width if layers else self.dimension)
         self.model = nn.Sequential(*layers, self._last(width, outputs), *head)

@@ -11,28 +11,12 @@ from torch import Tensor, nn
 
 from adversarial_trainer.registry import register
 
-from .companding import compress
+from .companding import Compress
 from .frame import FrameDecoder, FrameEncoder
 from .lapped import InverseLappedTransform, LappedTransform, stft_basis
 from .spectral import no_autocast
 
 LARGEST = 1e2  # magnitude
-
-
-class CompressedSpectrum(nn.Module):
-    """Complex numbers with the square roots of their magnitudes, see `companding.compress`.
-
-    Shape: [B, C 2 bins, F], where each audio channel has real parts ahead of imaginary ones.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.channels = channels
-
-    def forward(self, x: Tensor) -> Tensor:
-        parts = x.unflatten(1, (self.channels, 2, -1))
-        square = parts.square().sum(2, keepdim=True)
-        return compress(parts, square).flatten(1, 3)
 
 
 class PolarHead(nn.Module):
@@ -60,8 +44,7 @@ class STFTEncoder(FrameEncoder):
     """STFT with square roots of its magnitudes, and ConvNeXt blocks.
 
     Args: those of `FrameBase`, and
-        n_fft: samples of the (Hann) window, a multiple of hop_length; longer by an even number.
-        hop_length: in samples, at most n_fft / 2.
+        n_fft, hop_length: samples of the (Hann) window and the hop, see `lapped`; n_fft is even.
     """
 
     kwargs_of = FrameEncoder
@@ -70,9 +53,8 @@ class STFTEncoder(FrameEncoder):
     def __init__(
         self, n_fft: int = 1024, hop_length: int = 256, channels: int = 1, **kwargs: Any
     ) -> None:
-        check_window(n_fft, hop_length)
         basis, _, _ = stft_basis(n_fft)
-        front = [LappedTransform(basis, hop_length), CompressedSpectrum(channels)]
+        front = [LappedTransform(basis, hop_length), Compress(channels, parts=2)]
         inputs = channels * (n_fft + 2)
         super().__init__(front, inputs, hop_length=hop_length, channels=channels, **kwargs)
 
@@ -90,7 +72,6 @@ class ISTFTDecoder(FrameDecoder):
     def __init__(
         self, n_fft: int = 1024, hop_length: int = 256, channels: int = 1, **kwargs: Any
     ) -> None:
-        check_window(n_fft, hop_length)
         _, basis, window = stft_basis(n_fft)
         inverse = InverseLappedTransform(basis, hop_length, window, channels)
         outputs = channels * (n_fft + 2)
@@ -101,14 +82,3 @@ class ISTFTDecoder(FrameDecoder):
             channels=channels,
             **kwargs,
         )
-
-
-def check_window(n_fft: int, hop_length: int) -> None:
-    """Raise ValueError unless windows overlap and can be centred on their hops."""
-    if hop_length < 1 or n_fft < 2 * hop_length or n_fft % hop_length or (n_fft - hop_length) % 2:
-        raise ValueError(
-            "n_fft must be 2 or more times hop_length, and longer by an even number of samples, "
-            f"got n_fft={n_fft}, hop_length={hop_length}"
-        )
-    if n_fft % 2:
-        raise ValueError(f"n_fft must be even, got {n_fft}")

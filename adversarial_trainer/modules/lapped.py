@@ -30,11 +30,13 @@ from .streaming import State, StreamingModule, join, remember
 
 def mdct_basis(num_coefficients: int) -> tuple[Tensor, Tensor, Tensor]:
     """Modified discrete cosine transform with the sine window (Princen and Bradley 1986; Malvar
-    1990), orthonormal: N coefficients of a window of 2 N samples, with a hop of N.
+    1990), orthonormal: N coefficients of a window of 2 N samples, with a hop of N, which is even.
 
     Returns:
         Analysis and synthesis `[N, 2 N]`, which are the same, and the window `[2 N]`; float64.
     """
+    if num_coefficients < 2 or num_coefficients % 2:
+        raise ValueError(f"num_coefficients must be even and at least 2, got {num_coefficients}")
     n = torch.arange(2 * num_coefficients, dtype=torch.float64)
     k = torch.arange(num_coefficients, dtype=torch.float64)[:, None]
     window = torch.sin(math.pi / (2 * num_coefficients) * (n + 0.5))
@@ -50,6 +52,8 @@ def stft_basis(n_fft: int) -> tuple[Tensor, Tensor, Tensor]:
         Analysis and synthesis `[n_fft + 2, n_fft]`, real parts of all bins before the imaginary
         ones, and the window `[n_fft]`; float64. The synthesis multiplies by the window too.
     """
+    if n_fft < 2 or n_fft % 2:
+        raise ValueError(f"n_fft must be even and at least 2, got {n_fft}")
     n = torch.arange(n_fft, dtype=torch.float64)
     k = torch.arange(n_fft // 2 + 1, dtype=torch.float64)[:, None]
     window = torch.hann_window(n_fft, dtype=torch.float64)
@@ -66,7 +70,7 @@ class _Lapped(StreamingModule):
 
     Args:
         basis: `[K, n]`.
-        hop_length: in samples; n is a multiple of it.
+        hop_length: in samples; n is 2 or more times that, and longer by an even number.
     """
 
     basis: Tensor
@@ -74,20 +78,15 @@ class _Lapped(StreamingModule):
     def __init__(self, basis: Tensor, hop_length: int) -> None:
         super().__init__()
         length = basis.shape[1]
-        if length % hop_length:
-            raise ValueError(f"hop_length must divide the window of {length}, got {hop_length}")
-        self.hop_length = hop_length
-        self.overlap = length - hop_length  # samples of a frame that others share
-        self.register_buffer("basis", self._by_hops(basis), persistent=False)
-
-    @property
-    def _half(self) -> int:
-        if self.overlap % 2:
+        overlap = length - hop_length
+        if hop_length < 1 or length % hop_length or overlap < hop_length or overlap % 2:
             raise ValueError(
-                "windows are centred on their hops, so must be longer by an even number of samples,"
-                f" got {self.overlap + self.hop_length} and hop_length={self.hop_length}"
+                "n_fft must be 2 or more times hop_length, and longer by an even number of "
+                f"samples, got n_fft={length}, hop_length={hop_length}"
             )
-        return self.overlap // 2
+        self.hop_length = hop_length
+        self.overlap = overlap  # samples of a frame that others share
+        self.register_buffer("basis", self._by_hops(basis), persistent=False)
 
     def _by_hops(self, rows: Tensor) -> Tensor:
         """Rows `[K, n]` as the weight `[K, h, n / h]` of a convolution over hops."""
@@ -112,7 +111,7 @@ class LappedTransform(_Lapped):
     ) -> None:
         super().__init__(basis, hop_length)
         self.multiple = multiple or hop_length
-        self.side = self._half if side is None else side
+        self.side = self.overlap // 2 if side is None else side
 
     def forward(self, x: Tensor) -> Tensor:
         return self._transform(F.pad(x, (self.side, self.side + -x.shape[-1] % self.multiple)))
@@ -154,7 +153,7 @@ class InverseLappedTransform(_Lapped):
     def __init__(self, basis: Tensor, hop_length: int, window: Tensor, channels: int) -> None:
         super().__init__(basis, hop_length)
         self.channels = channels
-        self.side = self._half
+        self.side = self.overlap // 2
         squared = self._by_hops(window.square()[None])
         self.register_buffer("envelope", squared, persistent=False)
 

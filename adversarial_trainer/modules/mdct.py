@@ -5,27 +5,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from adversarial_trainer.registry import register
 
-from .companding import compress, expand
+from .companding import Compress, Expand
 from .frame import FrameDecoder, FrameEncoder
 from .lapped import InverseLappedTransform, LappedTransform, mdct_basis
-
-
-class Compress(nn.Module):
-    """`companding.compress` of each number."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return compress(x)
-
-
-class Expand(nn.Module):
-    """`companding.expand` of each number."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return expand(x)
 
 
 @register("encoder", "mdct")
@@ -51,14 +37,11 @@ class MDCTEncoder(FrameEncoder):
         stride: int = 1,
         **kwargs: Any,
     ) -> None:
-        check_coefficients(num_coefficients)
         basis, _, _ = mdct_basis(num_coefficients)
         hop_length = num_coefficients * stride
+        front: list[nn.Module] = [LappedTransform(basis, num_coefficients, multiple=hop_length)]
         super().__init__(
-            [
-                LappedTransform(basis, num_coefficients, multiple=hop_length),
-                *([Compress()] if companding else []),
-            ],
+            [*front, Compress(channels)] if companding else front,
             channels * num_coefficients,
             hop_length=hop_length,
             channels=channels,
@@ -85,22 +68,13 @@ class MDCTDecoder(FrameDecoder):
         stride: int = 1,
         **kwargs: Any,
     ) -> None:
-        check_coefficients(num_coefficients)
         _, basis, window = mdct_basis(num_coefficients)
+        inverse = InverseLappedTransform(basis, num_coefficients, window, channels)
         super().__init__(
             channels * num_coefficients,
-            [
-                *([Expand()] if companding else []),
-                InverseLappedTransform(basis, num_coefficients, window, channels),
-            ],
+            [Expand(), inverse] if companding else [inverse],
             hop_length=num_coefficients * stride,
             channels=channels,
             stride=stride,
             **kwargs,
         )
-
-
-def check_coefficients(num_coefficients: int) -> None:
-    """Raise ValueError unless frames can be centred on their hops."""
-    if num_coefficients < 2 or num_coefficients % 2:
-        raise ValueError(f"num_coefficients must be even and at least 2, got {num_coefficients}")

@@ -17,7 +17,7 @@ from .activation import get_activation
 from .checks import check_lists, check_sizes
 from .conv import StreamableConv1d, StreamableConvTranspose1d
 from .lstm import StreamableLSTM
-from .streaming import State, StreamingModule, join, remember, step_layers
+from .streaming import State, StreamingModule, StreamingStack, join, remember, step_layers
 
 
 class SEANetResnetBlock(StreamingModule):
@@ -77,7 +77,7 @@ class SEANetResnetBlock(StreamingModule):
         return skip[..., : y.shape[-1]] + y
 
 
-class SEANetBase(StreamingModule):
+class SEANetBase(StreamingStack):
     """What the encoder and the decoder share: their arguments and the layers of one stage.
 
     Args:
@@ -97,8 +97,6 @@ class SEANetBase(StreamingModule):
         disable_norm_outer_blocks: how many blocks have no norm, counted from the waveform, in
             [0, len(ratios) + 2]: a convolution, one block per ratio, a convolution.
     """
-
-    model: nn.Sequential
 
     def __init__(
         self,
@@ -154,12 +152,6 @@ class SEANetBase(StreamingModule):
             compress=compress,
             true_skip=true_skip,
         )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.model(x)
-
-    def step(self, x: Tensor, state: State, last: bool) -> Tensor:
-        return step_layers(self.model, x, state, last)
 
     def _norm_of(self, block: int) -> tuple[str, Mapping[str, Any] | None]:
         """Norm of the `block`-th of len(ratios) + 2 blocks, counted from the waveform."""

@@ -46,6 +46,18 @@ def step_layers(layers: Iterable[nn.Module], x: Tensor, state: State, last: bool
     return x
 
 
+class StreamingStack(StreamingModule):
+    """The layers in `model`, one after another, see `step_layers`."""
+
+    model: nn.Sequential
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x)
+
+    def step(self, x: Tensor, state: State, last: bool) -> Tensor:
+        return step_layers(self.model, x, state, last)
+
+
 def remember(x: Tensor, start: int) -> Tensor:
     """Return a copy of `x[..., start:]`, which doesn't keep the memory of the rest of `x`."""
     return x[..., start:].clone()
