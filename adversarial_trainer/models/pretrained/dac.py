@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import math
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,19 +58,18 @@ _FIXED: dict[str, tuple[Any, ...]] = {
     "final_activation": ("Tanh",),
     "final_bias": (True,),
 }
+# Layers of a residual unit: ours -> transformers'.
+_UNIT = {"0": "snake1", "1.conv.conv": "conv1", "2": "snake2", "3.conv.conv": "conv2"}
+# Half -> our name of its layers; those of a stage beside the units; the first unit's place in it.
+_HALVES: dict[str, tuple[str, dict[str, str], int]] = {
+    "encoder": ("encoder.block", {"3": "snake1", "4.conv.conv": "conv1"}, 0),
+    "decoder": ("decoder.model", {"0": "snake1", "1.convtr.convtr": "conv_t1"}, 2),
+}
 
 
 def fits(state: Mapping[str, Any]) -> bool:
     """Return whether `state` is a file of descript's."""
     return {"state_dict", "metadata"} <= state.keys()
-
-
-def is_package(path: Path) -> bool:
-    """Return whether a file is what `BaseModel.save(package=True)` writes, with code."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith(".data/extern_modules") for name in archive.namelist())
 
 
 def from_state(path: Path, state: Mapping[str, Any]) -> Weights:
@@ -178,35 +176,18 @@ def hf_layers(stages: int) -> dict[str, str]:
     """Return transformers' names of layers by ours, of a codec with `stages` strides. The
     quantizer's are the same; descript's are ours without the convolutions that pad."""
     layers: dict[str, str] = {}
-    for half, block in (("encoder", "encoder.block"), ("decoder", "decoder.model")):
-        layers |= {
-            f"{block}.0.conv.conv": f"{half}.conv1",
-            f"{block}.{stages + 1}": f"{half}.snake1",
-            f"{block}.{stages + 2}.conv.conv": f"{half}.conv2",
+    for half, (block, of_stage, first_unit) in _HALVES.items():
+        names = {
+            "0.conv.conv": "conv1",
+            f"{stages + 1}": "snake1",
+            f"{stages + 2}.conv.conv": "conv2",
         }
-        # In a stage: the snake, the convolution with the stride, and the first unit's place.
-        snake, conv, their_conv, unit = (
-            (3, "4.conv.conv", "conv1", 0)
-            if half == "encoder"
-            else (0, "1.convtr.convtr", "conv_t1", 2)
-        )
+        for unit in range(3):
+            of_unit = {f"{first_unit + unit}.block.{k}": v for k, v in _UNIT.items()}
+            of_stage = of_stage | {k: f"res_unit{unit + 1}.{v}" for k, v in of_unit.items()}
         for stage in range(stages):
-            ours, theirs = f"{block}.{stage + 1}.block", f"{half}.block.{stage}"
-            layers |= {
-                f"{ours}.{snake}": f"{theirs}.snake1",
-                f"{ours}.{conv}": f"{theirs}.{their_conv}",
-            }
-            for number in range(3):
-                inner, their_unit = (
-                    f"{ours}.{unit + number}.block",
-                    f"{theirs}.res_unit{number + 1}",
-                )
-                layers |= {
-                    f"{inner}.0": f"{their_unit}.snake1",
-                    f"{inner}.1.conv.conv": f"{their_unit}.conv1",
-                    f"{inner}.2": f"{their_unit}.snake2",
-                    f"{inner}.3.conv.conv": f"{their_unit}.conv2",
-                }
+            names |= {f"{stage + 1}.block.{k}": f"block.{stage}.{v}" for k, v in of_stage.items()}
+        layers |= {f"{block}.{k}": f"{half}.{v}" for k, v in names.items()}
     return layers
 
 

@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 
 from adversarial_trainer.models.builders import get_model, to_params
 from adversarial_trainer.models.encodec import EncodecModel
+from adversarial_trainer.models.streaming.segments import OVERLAP, SEGMENT
 from adversarial_trainer.modules.norm import export_old_style_keys
 from adversarial_trainer.modules.seanet import SEANetDecoder, SEANetEncoder
 from adversarial_trainer.quantization import ResidualVectorQuantizer
@@ -26,8 +27,6 @@ from .weights import check_halves, checked_config, half_of, quantizer_of, refuse
 
 logger = logging.getLogger(__name__)
 
-# s and share, of the published 48 kHz model and of `streaming.segments`
-SEGMENT, OVERLAP = 1.0, 0.01
 # Our argument of `model.seanet` -> the key of `EncodecConfig`, and its default there.
 SEANET: dict[str, tuple[str, Any]] = {
     "dimension": ("hidden_size", 128),

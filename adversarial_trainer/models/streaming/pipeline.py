@@ -91,7 +91,6 @@ def decode_stream(
     chunks: Iterable[EncodedChunk],
     sample_rate: int | None = None,
     length: int | None = None,
-    decoder: ChunkDecoder | None = None,
 ) -> Iterator[torch.Tensor]:
     """Return audio blocks `[C, T]` of the chunks of an `EncodedStream`.
 
@@ -100,9 +99,8 @@ def decode_stream(
         sample_rate: of the blocks; None is the model's.
         length: samples in all, at `sample_rate`: those of the original, if that is its rate. None
             leaves the padding to a whole frame on.
-        decoder: the one for the encoder used; by default `get_decoder(model)`.
     """
-    signal = _decode(decoder or get_decoder(model), chunks)
+    signal = _decode(get_decoder(model), chunks)
     return restore(signal, model, sample_rate or model.sample_rate, lambda: length)
 
 

@@ -13,19 +13,20 @@ from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.models.streaming.codec import ChunkDecoder, ChunkEncoder, EncodedChunk
 from adversarial_trainer.modules.streaming import join, remember
 
+SEGMENT = 1.0  # seconds
+OVERLAP = 0.01  # share of a segment that the next one repeats
+
 
 class SegmentedEncoder(ChunkEncoder):
     """Audio in segments, each encoded to one chunk.
 
-    Args:
-        model: in evaluation mode.
-        segment: length in seconds.
-        overlap: share in [0, 0.5] of a segment that the next one repeats.
+    Attributes:
+        length, stride: samples of a segment, and from its start to the next one's.
     """
 
-    def __init__(self, model: EncodecModel, segment: float = 1.0, overlap: float = 0.01) -> None:
+    def __init__(self, model: EncodecModel) -> None:
         super().__init__(model)
-        self.length, self.stride = segment_samples(model, segment, overlap)
+        self.length, self.stride = segment_samples(model)
         self._pending: torch.Tensor | None = None
 
     def _encode(self, x: torch.Tensor, last: bool) -> list[EncodedChunk]:
@@ -39,14 +40,14 @@ class SegmentedEncoder(ChunkEncoder):
 
 
 class SegmentedDecoder(ChunkDecoder):
-    """Inverse of a `SegmentedEncoder` with the same arguments.
+    """Inverse of a `SegmentedEncoder`.
 
     Where segments overlap, each counts by a triangle, highest at its middle, over the sum of them.
     """
 
-    def __init__(self, model: EncodecModel, segment: float = 1.0, overlap: float = 0.01) -> None:
+    def __init__(self, model: EncodecModel) -> None:
         super().__init__(model)
-        _, self.stride = segment_samples(model, segment, overlap)
+        _, self.stride = segment_samples(model)
         self._weight: torch.Tensor | None = None  # [T], of the first segment, the longest
         self._sum: torch.Tensor | None = None  # [B, C, T], weighted, from the next segment on
         self._weights: torch.Tensor | None = None  # [T]
@@ -79,15 +80,11 @@ class SegmentedDecoder(ChunkDecoder):
         return self._sum / self._weights
 
 
-def segment_samples(model: EncodecModel, segment: float, overlap: float) -> tuple[int, int]:
+def segment_samples(model: EncodecModel) -> tuple[int, int]:
     """Return the samples of a segment, and from its start to the next one's (rounded as in
     encodec)."""
-    if not 0 <= overlap <= 0.5:
-        raise ValueError(f"overlap must be in [0, 0.5], got {overlap}")
-    length = int(segment * model.sample_rate)
-    if length < 1:
-        raise ValueError(f"segment must be at least one sample, got {segment} s")
-    return length, max(1, int((1 - overlap) * length))
+    length = int(SEGMENT * model.sample_rate)
+    return length, int((1 - OVERLAP) * length)
 
 
 def _add(old: torch.Tensor | None, new: torch.Tensor) -> torch.Tensor:
