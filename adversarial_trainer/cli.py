@@ -1,7 +1,7 @@
 """The command line `adversarial-trainer`.
 
-Each command is a module of its own with `add_parser(commands)`, which sets `run(args) -> int`. Only
-the one that is asked for is imported: they need torch, which takes seconds.
+Each command is a module of its own with `add_arguments(parser)`, which sets `run(args) -> int`.
+Only the one that is asked for is imported: they need torch, which takes seconds.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-# Name -> module below this package, and what it is for, as the module itself says. `train` has no
-# module: it is Dora's.
+# Name -> module below this package, and what it is for. `train` has no module: it is Dora's.
 COMMANDS = {
     "train": ("", "train a codec: what `dora run` does, from any folder, with the same arguments"),
     "doctor": ("tools.doctor.command", "check a folder of audio before training on it"),
@@ -41,10 +40,9 @@ def get_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     wanted = next((arg for arg in argv if not arg.startswith("-")), None)
     for name, (module, text) in COMMANDS.items():
+        command = commands.add_parser(name, help=text)
         if name == wanted and module:
-            importlib.import_module(f".{module}", __package__).add_parser(commands)
-        else:
-            commands.add_parser(name, help=text)
+            importlib.import_module(f".{module}", __package__).add_arguments(command)
     return parser
 
 

@@ -32,14 +32,10 @@ original had one. Exit status: 1 if something was lost (--salvage), or files of 
 """
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `decode` to a command line."""
-    parser = commands.add_parser(
-        "decode",
-        help="audio of what encode wrote",
-        description="Decode an .atc file to audio, or all of them below a folder to a folder.",
-        epilog=EPILOG,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the options of `decode`."""
+    parser.description = "Decode an .atc file to audio, or all of them below a folder to a folder."
+    parser.epilog = EPILOG
     parser.add_argument("input", metavar="INPUT", help="an .atc file, a folder, or - for stdin")
     parser.add_argument(
         "output",

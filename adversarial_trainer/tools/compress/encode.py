@@ -30,14 +30,10 @@ from .jobs import PIPE, Job, list_jobs, run_jobs
 from .wav_pipe import read_format, read_samples
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `encode` to a command line."""
-    parser = commands.add_parser(
-        "encode",
-        help="compress audio with a codec",
-        description="Compress audio to an .atc file, or all audio below a folder to a folder.",
-        epilog="The format: docs/bitstream.md. Exit status: 1 if files of a folder failed.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the options of `encode`."""
+    parser.description = "Compress audio to an .atc file, or all audio below a folder to a folder."
+    parser.epilog = "The format: docs/bitstream.md. Exit status: 1 if files of a folder failed."
     parser.add_argument("input", metavar="INPUT", help="an audio file, a folder, or - for stdin")
     parser.add_argument("output", metavar="OUTPUT", help="an .atc file, a folder, or - for stdout")
     add_model_argument(parser)

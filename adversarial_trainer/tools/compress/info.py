@@ -13,14 +13,10 @@ from .bitstream.reader import BitstreamReader
 from .jobs import open_input
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `info` to a command line."""
-    parser = commands.add_parser(
-        "info",
-        help="what is in an .atc file",
-        description="Read an .atc file to its end, check it, and print its properties.",
-        epilog="Exit status: 1 if it is damaged.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the options of `info`."""
+    parser.description = "Read an .atc file to its end, check it, and print its properties."
+    parser.epilog = "Exit status: 1 if it is damaged."
     parser.add_argument("input", metavar="FILE", help="an .atc file, or - for stdin")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.set_defaults(run=run)

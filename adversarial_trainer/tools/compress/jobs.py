@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from tqdm import tqdm
@@ -67,7 +68,7 @@ def _list_folder(
 ) -> list[Job]:
     found: list[str] = []
     others: Counter[str] = Counter()
-    for path in _walk(source, frozenset()):
+    for path in _files_below(source):
         extension = os.path.splitext(path)[1]
         if extension.lower() in suffixes and os.path.isfile(path):
             found.append(path)
@@ -89,17 +90,14 @@ def _list_folder(
     return todo
 
 
-def _walk(folder: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
-    """Yield what is below `folder`, in order and through links, but for links back to the folders
-    `above` (device and inode)."""
-    info = os.stat(folder)
-    if (info.st_dev, info.st_ino) not in above:
-        for name in sorted(os.listdir(folder)):
-            path = os.path.join(folder, name)
-            if os.path.isdir(path):
-                yield from _walk(path, above | {(info.st_dev, info.st_ino)})
-            else:
-                yield path
+def _files_below(source: str) -> list[str]:
+    """Return what is below a folder, through links, but for links back to a folder above."""
+    found = []
+    for folder, folders, names in os.walk(source, followlinks=True):
+        here = Path(folder).resolve()
+        folders[:] = [f for f in folders if not here.is_relative_to(Path(folder, f).resolve())]
+        found += [os.path.join(folder, name) for name in names]
+    return sorted(found)
 
 
 def run_jobs(jobs: list[Job], work: Callable[[Job], int], name: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 import struct
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO, NamedTuple
@@ -62,7 +63,10 @@ def read_format(file: BinaryIO) -> tuple[WavFormat | None, bytes]:
 def read_samples(file: BinaryIO, wav: WavFormat, seconds: float = 1.0) -> Iterator[torch.Tensor]:
     """Yield the samples as float32 blocks `[C, T]`; an incomplete last frame is left out."""
     frame = wav.channels * SUBTYPES[wav.subtype][1] // 8
-    for data in _read_data(file, wav.size, max(1, round(seconds * wav.sample_rate)) * frame):
+    step = max(1, round(seconds * wav.sample_rate)) * frame
+    left = math.inf if wav.size is None else wav.size
+    while data := file.read(int(min(step, left))):
+        left -= len(data)
         samples, _ = soundfile.read(
             io.BytesIO(data[: len(data) // frame * frame]),
             dtype="float32",
@@ -74,25 +78,8 @@ def read_samples(file: BinaryIO, wav: WavFormat, seconds: float = 1.0) -> Iterat
             endian="LITTLE",
         )
         yield torch.from_numpy(samples.T.copy())  # [T, C] -> [C, T]
-
-
-def _read_data(file: BinaryIO, size: int | None, step: int) -> Iterator[bytes]:
-    """Yield `size` bytes in pieces of `step`; None: all, but for a LIST chunk (titles) behind."""
-    left = float("inf") if size is None else size
-    keep = step if size is None else 0  # where the chunk can be
-    held = b""
-    while data := file.read(int(min(step, left))):
-        left -= len(data)
-        held += data
-        if len(held) >= keep + step:
-            yield held[:step]
-            held = held[step:]
-    at = held.rfind(b"LIST") if size is None else -1
-    if at >= 0 and at + 8 + int.from_bytes(held[at + 4 : at + 8], "little") == len(held):
-        held = held[:at]
-    yield held
-    if size is not None and left > 0:
-        raise ValueError(f"truncated: {left} of {size} bytes of samples are missing")
+    if wav.size is not None and left > 0:
+        raise ValueError(f"truncated: {left} of {wav.size} bytes of samples are missing")
 
 
 def write_wav(

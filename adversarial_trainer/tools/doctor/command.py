@@ -13,14 +13,12 @@ from .problems import find_problems
 from .stats import examine
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `doctor` to a command line."""
-    parser = commands.add_parser(
-        "doctor",
-        help="check a folder of audio before training on it",
-        description="Decode every audio file below FOLDER and report what is wrong with it.",
-        epilog="Exit status: 0 no issues, 1 issues were found, 2 wrong command line or folder. "
-        "The checks and the keys of the JSON are explained in docs/doctor.md.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the options of `doctor`."""
+    parser.description = "Decode every audio file below FOLDER and report what is wrong with it."
+    parser.epilog = (
+        "Exit status: 0 no issues, 1 issues were found, 2 wrong command line or folder. "
+        "The checks and the keys of the JSON are explained in docs/doctor.md."
     )
     parser.add_argument("folder", metavar="FOLDER", help="or a manifest (.jsonl, .jsonl.gz)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")

@@ -36,15 +36,13 @@ DEFAULTS: dict[str, Any] = {
 SLOW = [name for name, metric in METRICS.items() if getattr(metric, "slow", False)]
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command `evaluate`."""
-    parser = commands.add_parser(
-        "evaluate",
-        help="metrics of a codec at each bandwidth",
-        description="Reconstruct audio files with MODEL and print a rate-distortion table. What no "
-        "option says is as in the run's own evaluations.",
-        epilog="Metrics, their units and traps, and the keys of the JSON: docs/evaluation.md.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the options of `evaluate`."""
+    parser.description = (
+        "Reconstruct audio files with MODEL and print a rate-distortion table. What no "
+        "option says is as in the run's own evaluations."
     )
+    parser.epilog = "Metrics, their units and traps, and the keys of the JSON: docs/evaluation.md."
     add_model_argument(parser, "model")
     parser.add_argument(
         "--data", metavar="DIR", help="folder or manifest; default: a run's own evaluate files"

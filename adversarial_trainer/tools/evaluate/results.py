@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import TypeAdapter
+
 MODEL = "model"  # name of the system that is evaluated; a baseline has its own
 VERSION = 1
 CODEBOOK_USE = ("usage", "perplexity", "entropy", "bitrate_efficiency", "entropy_bandwidth")
@@ -148,17 +150,8 @@ class Results:
         return {"version": VERSION, "model": model, "data": data, **dataclasses.asdict(self)}
 
     @staticmethod
-    def from_json(data: Any) -> Results:
-        """Return the results in evaluation.json.
-
-        Raises TypeError, KeyError, AttributeError or ValueError for anything else.
-        """
+    def from_json(data: Mapping[str, Any]) -> Results:
+        """Return the results in evaluation.json; ValueError for anything else."""
         if data["version"] != VERSION:
             raise ValueError(f"version {data['version']!r}; this is for version {VERSION}")
-        measures = {name: Measure(**words) for name, words in data["metrics"].items()}
-        rows = []
-        for row in data["rows"]:
-            means = {name: Estimate(**value) for name, value in row["metrics"].items()}
-            rows.append(Row(**{**row, "metrics": means}))
-        books, files = ([dict(item) for item in data[key]] for key in ("codebooks", "files"))
-        return Results(measures, rows, books, files)
+        return TypeAdapter(Results).validate_python(data)

@@ -27,13 +27,11 @@ CARD = "README.md"
 NAMES = {*hf.NAMES, *weights.NAMES, *onnx.NAMES, CARD}
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `export` to a command line."""
-    parser = commands.add_parser(
-        "export",
-        help="write a codec for transformers, as safetensors, or as ONNX",
-        description="Write the codec of MODEL to the folder OUT, to the Hugging Face hub, or to "
-        "both; docs/export.md.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the options of `export`."""
+    parser.description = (
+        "Write the codec of MODEL to the folder OUT, to the Hugging Face hub, or to "
+        "both; docs/export.md."
     )
     add_model_argument(parser, "model")
     parser.add_argument(

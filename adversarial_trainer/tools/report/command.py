@@ -10,15 +10,13 @@ from .page import NAME, write_comparison, write_report
 from .run import find_run_folder
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command `report`."""
-    parser = commands.add_parser(
-        "report",
-        help="write an HTML page of a run, or of several compared: audio, spectrograms, curves",
-        description="Write one HTML file with audio, spectrograms, curves and the configuration "
-        "of a run; of several runs, one that compares them. It needs no network.",
-        epilog="What is on the page: docs/report.md.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the options of `report`."""
+    parser.description = (
+        "Write one HTML file with audio, spectrograms, curves and the configuration "
+        "of a run; of several runs, one that compares them. It needs no network."
     )
+    parser.epilog = "What is on the page: docs/report.md."
     parser.add_argument(
         "runs", nargs="+", metavar="RUN", help="a signature (below DORA_DIR or outputs), or folder"
     )

@@ -18,16 +18,14 @@ MOST = 3  # metrics of a run
 AGES = (("min", 60), ("h", 3600), ("days", 86400))  # seconds of each unit
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command `runs`."""
-    parser = commands.add_parser(
-        "runs",
-        help="list the runs that there are, the newest first",
-        description="List the runs below DORA_DIR (or outputs): their age since they last wrote, "
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the description and the options of `runs`."""
+    parser.description = (
+        "List the runs below DORA_DIR (or outputs): their age since they last wrote, "
         "their epochs, the best values of their evaluations (before any, of their validation "
-        "losses), their folder and their overrides.",
-        epilog="Signatures may be shortened wherever a run is asked for.",
+        "losses), their folder and their overrides."
     )
+    parser.epilog = "Signatures may be shortened wherever a run is asked for."
     parser.set_defaults(run=run)
 
 

@@ -36,8 +36,8 @@ def test_reads_what_soundfile_reads(subtype: str, format: str, size: int | None)
         at = data.index(b"data") + 4
         data = data[:at] + struct.pack("<I", size) + data[at + 4 :]
         data += b"\1"  # an incomplete last frame is left out
-    # What follows is not audio.
-    data += b"LIST\4\0\0\0abcd"
+    else:  # what follows is not audio
+        data += b"LIST\4\0\0\0abcd"
     file = io.BytesIO(data)
     wav, _ = read_format(file)
     assert wav is not None and (wav.sample_rate, wav.channels) == (44_100, 3)
