@@ -10,7 +10,7 @@ import torchaudio
 from nnAudio.features.cqt import CQT2010v2
 from torch.nn import functional as F
 
-from adversarial_trainer.adversarial.discriminators import (
+from adversarial_trainer.adversarial.discriminators.cqt import (
     DiscriminatorCQT,
     MultiScaleSubbandCQTDiscriminator,
 )

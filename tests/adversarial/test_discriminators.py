@@ -12,13 +12,14 @@ from micro import composed
 from plain.discriminators import Discriminators
 from torch.nn import functional as F
 
-from adversarial_trainer.adversarial import DISCRIMINATORS, JointDiscriminator
-from adversarial_trainer.adversarial.discriminators import (
-    DiscriminatorSTFT,
+from adversarial_trainer.adversarial import (
+    DISCRIMINATORS,
+    JointDiscriminator,
     MultiScaleSTFTDiscriminator,
-    PeriodDiscriminator,
-    ScaleDiscriminator,
 )
+from adversarial_trainer.adversarial.discriminators.mpd import PeriodDiscriminator
+from adversarial_trainer.adversarial.discriminators.msd import ScaleDiscriminator
+from adversarial_trainer.adversarial.discriminators.msstftd import DiscriminatorSTFT
 from adversarial_trainer.models.builders import to_params
 
 
@@ -191,13 +192,13 @@ def test_spectrogram_is_float32_under_autocast(name):
     disc = build(name).discriminators[0]
     x = torch.randn(1, 1, 500)
     with torch.autocast("cpu", torch.bfloat16):
-        z = disc.spectrogram(x)
+        z = disc.represent(x)
         logits, _ = disc(x)
     assert logits.isfinite().all()
-    assert z.dtype == torch.float32 and torch.equal(z, disc.spectrogram(x))
+    assert z.dtype == torch.float32 and torch.equal(z, disc.represent(x))
     assert logits.dtype == torch.bfloat16
-    half = disc.spectrogram(x.bfloat16())
-    assert torch.equal(half, disc.spectrogram(x.bfloat16().float()))
+    half = disc.represent(x.bfloat16())
+    assert torch.equal(half, disc.represent(x.bfloat16().float()))
 
 
 def test_convolutions_of_one_bin():

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adversarial_trainer.adversarial.discriminators import (
-    MultiPeriodDiscriminator,
+from adversarial_trainer.adversarial import MultiPeriodDiscriminator
+from adversarial_trainer.adversarial.discriminators.base import normalize_level
+from adversarial_trainer.adversarial.discriminators.mrd import (
     MultiResolutionDiscriminator,
     ResolutionDiscriminator,
 )
-from adversarial_trainer.adversarial.discriminators.base import normalize_level
 
 DAC = {"activation_params": {"negative_slope": 0.1}, "normalize_input": True}
 # BigCodec's (config/model/default.yaml, module/mstft.py), with fewer filters.
@@ -135,7 +135,7 @@ def test_each_band_sees_its_own_frequencies() -> None:
 def test_stereo_and_bands_with_gaps() -> None:
     torch.manual_seed(0)
     disc = MultiResolutionDiscriminator(in_channels=2, n_ffts=[64], bands=[[0.5, 0.75], [0, 0.1]])
-    z = disc.discriminators[0].spectrogram(torch.randn(3, 2, 100))
+    z = disc.discriminators[0].represent(torch.randn(3, 2, 100))
     assert z.shape == (3, 4, 7, 33)
     logits, fmaps = disc(torch.randn(3, 2, 100))
     assert logits[0].shape == (3, 1, 7, 2)  # 8 of 33 bins, then 3, divided by 8

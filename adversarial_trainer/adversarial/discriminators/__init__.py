@@ -4,26 +4,11 @@ from adversarial_trainer.adversarial.discriminators.base import (
     JointDiscriminator,
     MultiDiscriminator,
 )
-from adversarial_trainer.adversarial.discriminators.cqt import (
-    DiscriminatorCQT,
-    MultiScaleSubbandCQTDiscriminator,
-)
-from adversarial_trainer.adversarial.discriminators.mpd import (
-    MultiPeriodDiscriminator,
-    PeriodDiscriminator,
-)
-from adversarial_trainer.adversarial.discriminators.mrd import (
-    MultiResolutionDiscriminator,
-    ResolutionDiscriminator,
-)
-from adversarial_trainer.adversarial.discriminators.msd import (
-    MultiScaleDiscriminator,
-    ScaleDiscriminator,
-)
-from adversarial_trainer.adversarial.discriminators.msstftd import (
-    DiscriminatorSTFT,
-    MultiScaleSTFTDiscriminator,
-)
+from adversarial_trainer.adversarial.discriminators.cqt import MultiScaleSubbandCQTDiscriminator
+from adversarial_trainer.adversarial.discriminators.mpd import MultiPeriodDiscriminator
+from adversarial_trainer.adversarial.discriminators.mrd import MultiResolutionDiscriminator
+from adversarial_trainer.adversarial.discriminators.msd import MultiScaleDiscriminator
+from adversarial_trainer.adversarial.discriminators.msstftd import MultiScaleSTFTDiscriminator
 from adversarial_trainer.registry import get_registry, import_modules
 
 import_modules(__name__)
@@ -31,8 +16,6 @@ DISCRIMINATORS = get_registry("discriminator")
 
 __all__ = [
     "DISCRIMINATORS",
-    "DiscriminatorCQT",
-    "DiscriminatorSTFT",
     "JointDiscriminator",
     "MultiDiscriminator",
     "MultiPeriodDiscriminator",
@@ -40,7 +23,4 @@ __all__ = [
     "MultiScaleDiscriminator",
     "MultiScaleSTFTDiscriminator",
     "MultiScaleSubbandCQTDiscriminator",
-    "PeriodDiscriminator",
-    "ResolutionDiscriminator",
-    "ScaleDiscriminator",
 ]

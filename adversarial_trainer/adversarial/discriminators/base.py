@@ -1,15 +1,4 @@
-"""Base class of discriminators, several families of them as one, and what their parts share.
-
-All sub-discriminators take audio `[B, in_channels, T]`, T >= 1, and these arguments:
-
-- in_channels, out_channels: channels of the audio and of the logits.
-- filters, max_filters: filters of the first convolution, and the most that a later one may have.
-- norm: normalization of the convolutions, see `modules.norm`.
-- activation, activation_params: activation of torch.nn and its arguments. None stands for
-  `{'negative_slope': 0.2}` with LeakyReLU and for no arguments with the others.
-- normalize_input (`mpd`, `mrd`, `cqt`): judge the audio without its constant part and at one level,
-  see `normalize_level`.
-"""
+"""Base classes of discriminators and of their parts, and several families of them as one."""
 
 from __future__ import annotations
 
@@ -19,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from adversarial_trainer.modules.activation import get_activation
+from adversarial_trainer.modules.checks import check_sizes
 
 FeatureMapType = list[Tensor]
 LogitsType = Tensor
@@ -28,15 +18,22 @@ MultiDiscriminatorOutputType = tuple[list[LogitsType], list[FeatureMapType]]
 class MultiDiscriminator(nn.Module):
     """Discriminator composed of sub-discriminators that judge the audio at different scales.
 
-    A subclass keeps its sub-discriminators in `self.discriminators`. They share no weights, so
-    each can be run and trained on its own with `forward_one`.
+    They are in `self.discriminators` and share no weights, so each can be run and trained on its
+    own with `forward_one`.
+
+    Args:
+        discriminators: Sub-discriminators.
+        names: Short name of each; repeated ones are numbered. None: sub1, sub2, ...
 
     Shape:
         - input: audio [B, C, T]
         - output: `num_discriminators` logits, and as many lists of feature maps
     """
 
-    discriminators: nn.ModuleList
+    def __init__(self, discriminators: Iterable[nn.Module] = (), names: Iterable[str] = ()) -> None:
+        super().__init__()
+        self.discriminators = nn.ModuleList(discriminators)
+        self._names = distinct(names)
 
     @property
     def num_discriminators(self) -> int:
@@ -46,7 +43,7 @@ class MultiDiscriminator(nn.Module):
     @property
     def names(self) -> list[str]:
         """Short name of each sub-discriminator, for metrics."""
-        return [f"sub{index + 1}" for index in range(self.num_discriminators)]
+        return self._names or [f"sub{index + 1}" for index in range(self.num_discriminators)]
 
     def preprocess(self, index: int, x: Tensor) -> Tensor:
         """Return the input of sub-discriminator `index` for audio `x` [B, C, T]."""
@@ -64,6 +61,70 @@ class MultiDiscriminator(nn.Module):
     def forward(self, x: Tensor) -> MultiDiscriminatorOutputType:
         outputs = [self.forward_one(index, x) for index in range(self.num_discriminators)]
         return [logits for logits, _ in outputs], [fmaps for _, fmaps in outputs]
+
+
+class SubDiscriminator(nn.Module):
+    """Convolutions `convs`, each with the activation after it, and `conv_post` to the logits.
+
+    Args:
+        in_channels, out_channels: Channels of the audio and of the logits.
+        activation, activation_params: Activation of torch.nn and its arguments. None stands for
+            `{'negative_slope': 0.2}` with LeakyReLU and for no arguments with the others.
+        normalize_input: Judge the audio without its constant part and at one level, see
+            `normalize_level`.
+
+    Arguments of all subclasses:
+        filters, max_filters: Filters of the first convolution, and the most of a later one.
+        norm: Normalization of the convolutions, see `modules.norm`.
+
+    Shape:
+        - input: audio [B, in_channels, T], T >= 1
+        - output: logits, and the feature maps: activations and, if not said otherwise, the logits
+    """
+
+    convs: nn.ModuleList
+    conv_post: nn.Module
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        activation: str,
+        activation_params: Mapping[str, Any] | None,
+        normalize_input: bool = False,
+    ) -> None:
+        super().__init__()
+        check_sizes(in_channels=in_channels, out_channels=out_channels)
+        self.in_channels = in_channels
+        self.normalize_input = normalize_input
+        params = dict(activation_params or {})
+        if activation == "LeakyReLU":
+            # In place, so that a feature map is in memory once: the backward of the convolution
+            # before it does not need its output.
+            default = {} if activation_params is not None else {"negative_slope": 0.2}
+            params = {"inplace": True, **default, **params}
+        self.activation = get_activation(activation, params)
+
+    def represent(self, x: Tensor) -> Tensor:
+        """Return the input of the convolutions for audio `x` [B, C, T]."""
+        return x
+
+    def judge(self, z: Tensor) -> tuple[LogitsType, FeatureMapType]:
+        """Return logits and feature maps for what `represent` returns."""
+        fmap = []
+        for conv in self.convs:
+            z = self.activation(conv(z))
+            fmap.append(z)
+        logits = self.conv_post(z)
+        return logits, [*fmap, logits]
+
+    def forward(self, x: Tensor) -> tuple[LogitsType, FeatureMapType]:
+        if x.dim() != 3 or x.shape[1] != self.in_channels or x.shape[2] < 1:
+            raise ValueError(
+                f"Expected audio of shape [batch, {self.in_channels}, time >= 1] "
+                f"(in_channels={self.in_channels}), got {list(x.shape)}."
+            )
+        return self.judge(self.represent(normalize_level(x) if self.normalize_input else x))
 
 
 class JointDiscriminator(MultiDiscriminator):
@@ -113,15 +174,6 @@ def distinct(names: Iterable[str]) -> list[str]:
     return result
 
 
-def check_waveform(x: Tensor, channels: int) -> None:
-    """Raise ValueError unless `x` is [B, channels, T] with T >= 1."""
-    if x.dim() != 3 or x.shape[1] != channels or x.shape[2] < 1:
-        raise ValueError(
-            f"Expected audio of shape [batch, {channels}, time >= 1] "
-            f"(in_channels={channels}), got {list(x.shape)}."
-        )
-
-
 def normalize_level(x: Tensor) -> Tensor:
     """Return `x` [B, C, T] without the constant part of each channel, at a peak of 0.8 over the
     channels of an item; but amplified at most 800 times.
@@ -134,15 +186,3 @@ def normalize_level(x: Tensor) -> Tensor:
     x = x - x.mean(-1, keepdim=True)
     peak = x.abs().amax((1, 2), keepdim=True)
     return 0.8 * x / peak.clamp_min(1e-3)
-
-
-def build_activation(name: str, params: Mapping[str, Any] | None) -> nn.Module:
-    """Return the activation that the arguments of a sub-discriminator describe.
-
-    LeakyReLU works in place unless `params` say otherwise, so that a feature map is in memory once:
-    the backward of the convolution before it does not need its output.
-    """
-    if name != "LeakyReLU":
-        return get_activation(name, params)
-    params = {"negative_slope": 0.2} if params is None else params
-    return get_activation(name, {"inplace": True, **params})

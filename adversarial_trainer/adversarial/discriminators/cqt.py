@@ -9,11 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchaudio.functional import resample
 
-from adversarial_trainer.adversarial.discriminators.base import (
-    MultiDiscriminator,
-    distinct,
-    normalize_level,
-)
+from adversarial_trainer.adversarial.discriminators.base import MultiDiscriminator
 from adversarial_trainer.adversarial.discriminators.msstftd import SpectrumDiscriminator
 from adversarial_trainer.modules.checks import check_lists, check_sizes
 from adversarial_trainer.modules.cqt import CQT
@@ -29,7 +25,6 @@ class DiscriminatorCQT(SpectrumDiscriminator):
     Args: see `SpectrumDiscriminator`, and
         sample_rate: Of the audio, in Hz; the transform is at twice that.
         hop_length, bins_per_octave, n_octaves, fmin: See `modules.cqt.CQT`.
-        normalize_input: See `base`.
 
     Shape: as there, with max(2 T, 2^(n_octaves - 1)) // hop_length + 1 frames.
     """
@@ -46,12 +41,10 @@ class DiscriminatorCQT(SpectrumDiscriminator):
         bins_per_octave: int = 24,
         n_octaves: int = 9,
         fmin: float = 32.7,
-        normalize_input: bool = False,
         **kwargs: Any,
     ):
         super().__init__(filters, in_channels, out_channels, **kwargs)
         check_sizes(hop_length=hop_length, n_octaves=n_octaves, bins_per_octave=bins_per_octave)
-        self.normalize_input = normalize_input
         self.cqt = CQT(2 * sample_rate, hop_length, n_octaves, bins_per_octave, fmin)
         frames, bins = self.kernel_size
         padding = ((frames - 1) // 2, (bins - 1) // 2)
@@ -60,8 +53,7 @@ class DiscriminatorCQT(SpectrumDiscriminator):
             NormConv2d(width, width, (frames, bins), padding=padding) for _ in range(n_octaves)
         )
 
-    def spectrogram(self, x: Tensor) -> Tensor:
-        x = normalize_level(x) if self.normalize_input else x
+    def represent(self, x: Tensor) -> Tensor:
         with no_autocast(x):
             x = x if x.dtype == torch.float64 else x.float()
             z = self.cqt(resample(x, 1, 2))  # [B, C, bins, frames, 2]
@@ -97,15 +89,12 @@ class MultiScaleSubbandCQTDiscriminator(MultiDiscriminator):
         bins_per_octaves: Sequence[int] = (24, 36, 48),
         **kwargs: Any,
     ):
-        super().__init__()
         check_lists(hop_lengths=hop_lengths)
         check_lists(len(hop_lengths), bins_per_octaves=bins_per_octaves)
-        self.bins_per_octaves = bins_per_octaves
-        self.discriminators = nn.ModuleList(
-            DiscriminatorCQT(sample_rate, filters, in_channels, out_channels, *sizes, **kwargs)
-            for sizes in zip(hop_lengths, bins_per_octaves, strict=True)
+        super().__init__(
+            (
+                DiscriminatorCQT(sample_rate, filters, in_channels, out_channels, *sizes, **kwargs)
+                for sizes in zip(hop_lengths, bins_per_octaves, strict=True)
+            ),
+            (f"bins{bins}" for bins in bins_per_octaves),
         )
-
-    @property
-    def names(self) -> list[str]:
-        return distinct(f"bins{bins}" for bins in self.bins_per_octaves)

@@ -9,10 +9,7 @@ from torch import Tensor, nn
 
 from adversarial_trainer.adversarial.discriminators.base import (
     MultiDiscriminator,
-    build_activation,
-    check_waveform,
-    distinct,
-    normalize_level,
+    SubDiscriminator,
 )
 from adversarial_trainer.modules.checks import check_lists, check_sizes
 from adversarial_trainer.modules.conv import pad1d
@@ -20,11 +17,11 @@ from adversarial_trainer.modules.norm import NormConv2d
 from adversarial_trainer.registry import register
 
 
-class PeriodDiscriminator(nn.Module):
+class PeriodDiscriminator(SubDiscriminator):
     """Convolutions along time on audio folded to rows of `period` samples: column p holds every
     `period`-th sample from p on, and columns are never mixed.
 
-    Args: see `base`, and
+    Args: see `SubDiscriminator`, and
         period: Samples a row.
         n_layers: Number of convolutions before the last.
         kernel_sizes: Kernel of these convolutions and of the last, in rows; odd for any T.
@@ -54,15 +51,11 @@ class PeriodDiscriminator(nn.Module):
         activation_params: Mapping[str, Any] | None = None,
         normalize_input: bool = False,
     ):
-        super().__init__()
+        super().__init__(in_channels, out_channels, activation, activation_params, normalize_input)
         check_lists(2, kernel_sizes=kernel_sizes)
-        check_sizes(period=period, in_channels=in_channels, out_channels=out_channels)
-        check_sizes(n_layers=n_layers, stride=stride, filters=filters)
+        check_sizes(period=period, n_layers=n_layers, stride=stride, filters=filters)
         check_sizes(filters_scale=filters_scale, max_filters=max_filters)
         self.period = period
-        self.in_channels = in_channels
-        self.normalize_input = normalize_input
-        self.activation = build_activation(activation, activation_params)
 
         def conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> NormConv2d:
             padding = ((kernel - 1) // 2, 0)
@@ -77,17 +70,9 @@ class PeriodDiscriminator(nn.Module):
         )
         self.conv_post = conv(widths[-1], out_channels, last)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        check_waveform(x, self.in_channels)
-        x = normalize_level(x) if self.normalize_input else x
+    def represent(self, x: Tensor) -> Tensor:
         x = pad1d(x, (0, -x.shape[-1] % self.period), "reflect")  # any T, also below a period
-        x = x.unflatten(-1, (-1, self.period))  # [B, C, T] -> [B, C, rows, period]
-        fmap = []
-        for conv in self.convs:
-            x = self.activation(conv(x))
-            fmap.append(x)
-        logits = self.conv_post(x)
-        return logits, [*fmap, logits]
+        return x.unflatten(-1, (-1, self.period))  # [B, C, T] -> [B, C, rows, period]
 
 
 @register("discriminator", "mpd")
@@ -110,13 +95,8 @@ class MultiPeriodDiscriminator(MultiDiscriminator):
         periods: Sequence[int] = (2, 3, 5, 7, 11),
         **kwargs: Any,
     ):
-        super().__init__()
         check_lists(periods=periods)
-        self.periods = periods
-        self.discriminators = nn.ModuleList(
-            PeriodDiscriminator(period, in_channels, out_channels, **kwargs) for period in periods
+        super().__init__(
+            (PeriodDiscriminator(n, in_channels, out_channels, **kwargs) for n in periods),
+            (f"period{n}" for n in periods),
         )
-
-    @property
-    def names(self) -> list[str]:
-        return distinct(f"period{period}" for period in self.periods)

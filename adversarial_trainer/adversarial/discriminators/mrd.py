@@ -12,10 +12,7 @@ from torch import Tensor, nn
 
 from adversarial_trainer.adversarial.discriminators.base import (
     MultiDiscriminator,
-    build_activation,
-    check_waveform,
-    distinct,
-    normalize_level,
+    SubDiscriminator,
 )
 from adversarial_trainer.modules.checks import check_lists, check_sizes
 from adversarial_trainer.modules.conv import pad1d
@@ -28,13 +25,13 @@ BANDS = ((0.0, 0.1), (0.1, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.0))
 STRIDES = ((1, 1), (1, 2), (1, 2), (1, 2))
 
 
-class ResolutionDiscriminator(nn.Module):
+class ResolutionDiscriminator(SubDiscriminator):
     """Convolutions over the bands of one STFT, each band with weights of its own, then one over
     their outputs side by side.
 
     Pairs are (frames, bins).
 
-    Args: see `base`, and
+    Args: see `SubDiscriminator`, and
         n_fft: FFT size and length of the Hann window, in samples.
         hop_factor: Step between frames as a share of `n_fft`.
         bands: (low, high) of each band as shares of the spectrum, 0 <= low < high <= 1.
@@ -74,16 +71,19 @@ class ResolutionDiscriminator(nn.Module):
         activation_params: Mapping[str, Any] | None = None,
         normalize_input: bool = False,
     ):
-        super().__init__()
-        check_sizes(n_fft=n_fft, in_channels=in_channels, out_channels=out_channels)
-        check_sizes(filters=filters, filters_scale=filters_scale, max_filters=max_filters)
-        check_pairs(kernel_sizes=kernel_sizes, strides=strides)
-        check_lists(2, kernel_sizes=[kernel[0] for kernel in kernel_sizes])
+        super().__init__(in_channels, out_channels, activation, activation_params, normalize_input)
+        check_sizes(n_fft=n_fft, filters=filters)
+        check_sizes(filters_scale=filters_scale, max_filters=max_filters)
+        if len(kernel_sizes) != 2:
+            raise ValueError(f"kernel_sizes must be two (frames, bins), got {kernel_sizes!r}.")
+        for kernel in kernel_sizes:
+            check_lists(2, kernel_sizes=kernel)
+        for stride in strides:
+            check_lists(2, strides=stride)
         if not 1 <= n_fft * hop_factor <= n_fft:
             raise ValueError(f"hop_factor must be in [1 / {n_fft}, 1], got {hop_factor!r}.")
         if padding not in PADDINGS:
             raise unknown_name("padding", padding, PADDINGS)
-        self.in_channels = in_channels
         self.n_fft = n_fft
         self.hop_length = int(n_fft * hop_factor)
         self.bands = [band_of_bins(band, n_fft // 2 + 1) for band in bands]
@@ -91,8 +91,6 @@ class ResolutionDiscriminator(nn.Module):
             raise ValueError("bands must be a list of (low, high), got none.")
         self.magnitude = magnitude
         self.padding = padding
-        self.normalize_input = normalize_input
-        self.activation = build_activation(activation, activation_params)
         window = torch.hann_window(n_fft, dtype=torch.float64).float()
         self.register_buffer("window", window, persistent=False)
 
@@ -113,7 +111,7 @@ class ResolutionDiscriminator(nn.Module):
             self.band_convs.append(nn.ModuleList([*convs, conv(inputs[-2], widths[-1], last)]))
         self.conv_post = conv(widths[-1], out_channels, last)
 
-    def spectrogram(self, x: Tensor) -> Tensor:
+    def represent(self, x: Tensor) -> Tensor:
         """Return the STFT of `x` [B, C, T]: magnitudes [B, C, frames, bins], or [B, 2 C, frames,
         bins] with all real parts before all imaginary ones. In float32 under autocast too, in
         float64 for float64 input."""
@@ -139,9 +137,7 @@ class ResolutionDiscriminator(nn.Module):
         missing = math.ceil(length / self.hop_length) * self.hop_length - length
         return overlap // 2, overlap - overlap // 2 + missing
 
-    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        check_waveform(x, self.in_channels)
-        z = self.spectrogram(normalize_level(x) if self.normalize_input else x)
+    def judge(self, z: Tensor) -> tuple[Tensor, list[Tensor]]:
         fmap, outputs = [], []
         for (low, high), convs in zip(self.bands, self.band_convs, strict=True):
             band = z[..., low:high]
@@ -162,16 +158,6 @@ def band_of_bins(band: Sequence[float], bins: int) -> tuple[int, int]:
                 return first, end
             raise ValueError(f"bands: {band!r} has none of the {bins} bins of an STFT.")
     raise ValueError(f"bands: each must be (low, high) with 0 <= low < high <= 1, got {band!r}.")
-
-
-def check_pairs(**values: Any) -> None:
-    """Raise ValueError naming the first of `values` that is not a list of pairs of whole numbers
-    >= 1."""
-    for key, value in values.items():
-        if not isinstance(value, Sequence) or isinstance(value, str) or not value:
-            raise ValueError(f"{key} must be a list of (frames, bins), got {value!r}.")
-        for pair in value:
-            check_lists(2, **{key: pair})
 
 
 @register("discriminator", "mrd")
@@ -195,13 +181,8 @@ class MultiResolutionDiscriminator(MultiDiscriminator):
         n_ffts: Sequence[int] = (2048, 1024, 512),
         **kwargs: Any,
     ):
-        super().__init__()
         check_lists(n_ffts=n_ffts)
-        self.n_ffts = n_ffts
-        self.discriminators = nn.ModuleList(
-            ResolutionDiscriminator(n_fft, in_channels, out_channels, **kwargs) for n_fft in n_ffts
+        super().__init__(
+            (ResolutionDiscriminator(n, in_channels, out_channels, **kwargs) for n in n_ffts),
+            (f"fft{n}" for n in n_ffts),
         )
-
-    @property
-    def names(self) -> list[str]:
-        return distinct(f"fft{n_fft}" for n_fft in self.n_ffts)

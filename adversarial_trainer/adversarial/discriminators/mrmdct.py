@@ -10,9 +10,7 @@ from torch import Tensor, nn
 
 from adversarial_trainer.adversarial.discriminators.base import (
     MultiDiscriminator,
-    build_activation,
-    check_waveform,
-    distinct,
+    SubDiscriminator,
 )
 from adversarial_trainer.modules.checks import check_lists, check_sizes
 from adversarial_trainer.modules.lapped import LappedTransform, mdct_basis
@@ -29,10 +27,10 @@ LAYERS = (
 )
 
 
-class MDCTDiscriminator(nn.Module):
+class MDCTDiscriminator(SubDiscriminator):
     """Convolutions over MDCT coefficients, with their signs.
 
-    Args: see `base` (all convolutions have `filters`), and
+    Args: see `SubDiscriminator` (all convolutions have `filters`), and
         num_coefficients: of a frame, which is its hop in samples; even.
 
     Shape:
@@ -51,12 +49,9 @@ class MDCTDiscriminator(nn.Module):
         activation: str = "LeakyReLU",
         activation_params: Mapping[str, Any] | None = None,
     ):
-        super().__init__()
+        super().__init__(in_channels, out_channels, activation, activation_params)
         check_sizes(num_coefficients=num_coefficients, filters=filters)
-        check_sizes(in_channels=in_channels, out_channels=out_channels)
-        self.in_channels = in_channels
         self.num_coefficients = num_coefficients
-        self.activation = build_activation(activation, activation_params)
         basis, _, _ = mdct_basis(num_coefficients)
         self.transform = LappedTransform(basis, num_coefficients, side=num_coefficients)
         widths = [in_channels] + [filters] * len(LAYERS)
@@ -66,16 +61,9 @@ class MDCTDiscriminator(nn.Module):
         )
         self.conv_post = NormConv2d(filters, out_channels, 3, padding=1, norm=norm)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        check_waveform(x, self.in_channels)
+    def represent(self, x: Tensor) -> Tensor:
         # [B, C N, frames] -> [B, C, N, frames]
-        x = self.transform(x).unflatten(1, (self.in_channels, self.num_coefficients))
-        fmap = []
-        for conv in self.convs:
-            x = self.activation(conv(x))
-            fmap.append(x)
-        logits = self.conv_post(x)
-        return logits, [*fmap, logits]
+        return self.transform(x).unflatten(1, (self.in_channels, self.num_coefficients))
 
 
 @register("discriminator", "mrmdct")
@@ -97,14 +85,8 @@ class MultiResolutionMDCTDiscriminator(MultiDiscriminator):
         num_coefficients: Sequence[int] = (50, 200, 20),
         **kwargs: Any,
     ):
-        super().__init__()
         check_lists(num_coefficients=num_coefficients)
-        self.num_coefficients = num_coefficients
-        self.discriminators = nn.ModuleList(
-            MDCTDiscriminator(count, in_channels, out_channels, **kwargs)
-            for count in num_coefficients
+        super().__init__(
+            (MDCTDiscriminator(n, in_channels, out_channels, **kwargs) for n in num_coefficients),
+            (f"mdct{n}" for n in num_coefficients),
         )
-
-    @property
-    def names(self) -> list[str]:
-        return distinct(f"mdct{count}" for count in self.num_coefficients)

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from adversarial_trainer.adversarial.discriminators.base import (
     MultiDiscriminator,
-    build_activation,
-    check_waveform,
+    SubDiscriminator,
 )
 from adversarial_trainer.modules.checks import check_lists, check_sizes
 from adversarial_trainer.modules.conv import pad1d
@@ -35,10 +34,10 @@ PADS: dict[str, type[nn.Module]] = {
 }
 
 
-class ScaleDiscriminator(nn.Module):
+class ScaleDiscriminator(SubDiscriminator):
     """Strided, grouped convolutions over the waveform.
 
-    Args: see `base`, and
+    Args: see `SubDiscriminator`, and
         kernel_sizes: Two odd numbers k1, k2. The first convolution has kernel k1 * k2, the one
             before the last k1, the last k2.
         downsample_scales: One inner convolution each: it multiplies the filters by its scale and
@@ -71,12 +70,11 @@ class ScaleDiscriminator(nn.Module):
         pad: str = "ReflectionPad1d",
         pad_params: Mapping[str, Any] | None = None,
     ):
-        super().__init__()
+        super().__init__(in_channels, out_channels, activation, activation_params)
         check_lists(2, kernel_sizes=kernel_sizes)
         first, last = kernel_sizes
         if first % 2 == 0 or last % 2 == 0:
             raise ValueError(f"kernel_sizes must be odd, got {kernel_sizes!r}.")
-        check_sizes(in_channels=in_channels, out_channels=out_channels)
         check_sizes(filters=filters, max_filters=max_filters)
         check_lists(downsample_scales=downsample_scales)
         count = len(downsample_scales)
@@ -92,9 +90,6 @@ class ScaleDiscriminator(nn.Module):
         check_lists(count, groups=groups)
         if pad not in PADS:
             raise unknown_name("pad", pad, PADS)
-
-        self.in_channels = in_channels
-        self.activation = build_activation(activation, activation_params)
         conv = partial(NormConv1d, norm=norm)
         around = PADS[pad]((first * last - 1) // 2, **(pad_params or {}))
         self.convs = nn.ModuleList(
@@ -106,15 +101,6 @@ class ScaleDiscriminator(nn.Module):
         wider = min(widths[-1] * 2, max_filters)
         self.convs.append(conv(widths[-1], wider, first, padding=first // 2))
         self.conv_post = conv(wider, out_channels, last, padding=last // 2)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        check_waveform(x, self.in_channels)
-        fmap = []
-        for conv in self.convs:
-            x = self.activation(conv(x))
-            fmap.append(x)
-        logits = self.conv_post(x)
-        return logits, [*fmap, logits]
 
 
 @register("discriminator", "msd")
@@ -141,20 +127,15 @@ class MultiScaleDiscriminator(MultiDiscriminator):
         scale_norms: Sequence[str] = ("weight_norm", "weight_norm", "weight_norm"),
         **kwargs: Any,
     ):
-        super().__init__()
         if isinstance(scale_norms, str) or not scale_norms:
             raise ValueError(f"scale_norms must be a list of norms, got {scale_norms!r}.")
         check_sizes(downsample_factor=downsample_factor)
-        self.discriminators = nn.ModuleList(
-            ScaleDiscriminator(in_channels, out_channels, norm=norm, **kwargs)
-            for norm in scale_norms
+        super().__init__(
+            (ScaleDiscriminator(in_channels, out_channels, norm=n, **kwargs) for n in scale_norms),
+            (f"scale{index + 1}" for index in range(len(scale_norms))),
         )
         factor = downsample_factor
         self.downsample = nn.AvgPool1d(2 * factor, factor, padding=factor)
-
-    @property
-    def names(self) -> list[str]:
-        return [f"scale{index + 1}" for index in range(self.num_discriminators)]
 
     def preprocess(self, index: int, x: Tensor) -> Tensor:
         """Return `x` [B, C, T] pooled `index` times."""

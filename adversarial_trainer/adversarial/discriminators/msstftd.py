@@ -12,9 +12,7 @@ from torch.nn import functional as F
 
 from adversarial_trainer.adversarial.discriminators.base import (
     MultiDiscriminator,
-    build_activation,
-    check_waveform,
-    distinct,
+    SubDiscriminator,
 )
 from adversarial_trainer.modules.checks import check_lists, check_sizes
 from adversarial_trainer.modules.norm import NormConv2d
@@ -22,14 +20,15 @@ from adversarial_trainer.modules.spectral import no_autocast
 from adversarial_trainer.registry import register
 
 
-class SpectrumDiscriminator(nn.Module):
-    """Convolutions over a complex spectrum, which a subclass gives in `spectrogram`.
+class SpectrumDiscriminator(SubDiscriminator):
+    """Convolutions over a complex spectrum [B, 2 C, frames, bins], all real parts before all
+    imaginary ones, which a subclass gives in `represent`.
 
     As in the published `encodec` package, so that weights are interchangeable, the first
     convolution has no normalization, and the feature maps do not include the logits (the other
     families' do).
 
-    Args: see `base`, and
+    Args: see `SubDiscriminator`, and
         filters_scale: Convolution i (from 1, after the first) has
             min(filters * filters_scale^i, max_filters) filters.
         kernel_size: (frames, bins), odd for any T; the last two are (frames, frames).
@@ -55,14 +54,12 @@ class SpectrumDiscriminator(nn.Module):
         norm: str = "weight_norm",
         activation: str = "LeakyReLU",
         activation_params: Mapping[str, Any] | None = None,
+        normalize_input: bool = False,
     ):
-        super().__init__()
+        super().__init__(in_channels, out_channels, activation, activation_params, normalize_input)
         check_lists(2, kernel_size=kernel_size, stride=stride)
-        check_sizes(filters=filters, in_channels=in_channels, out_channels=out_channels)
-        check_sizes(max_filters=max_filters, filters_scale=filters_scale)
+        check_sizes(filters=filters, max_filters=max_filters, filters_scale=filters_scale)
         check_lists(dilations=dilations)
-        self.in_channels = in_channels
-        self.activation = build_activation(activation, activation_params)
         self.kernel_size = frames, bins = tuple(kernel_size)
 
         def conv(
@@ -81,23 +78,13 @@ class SpectrumDiscriminator(nn.Module):
         self.convs.append(conv(widths[count], widths[count + 1], frames))
         self.conv_post = conv(widths[count + 1], out_channels, frames)
 
-    def spectrogram(self, x: Tensor) -> Tensor:
-        """Return the spectrum of `x` [B, C, T] as [B, 2 C, frames, bins], all real parts before all
-        imaginary ones."""
-        raise NotImplementedError
-
-    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        check_waveform(x, self.in_channels)
-        z = self.spectrogram(x)
+    def judge(self, z: Tensor) -> tuple[Tensor, list[Tensor]]:
         if self.kernel_size == (1, 1):
             # With channels innermost, as z has them, a strided 1x1 convolution writes beyond its
             # memory in oneDNN's backward (torch 2.11).
             z = z.contiguous()
-        fmap = []
-        for conv in self.convs:
-            z = self.activation(conv(z))
-            fmap.append(z)
-        return self.conv_post(z), fmap
+        logits, fmap = super().judge(z)
+        return logits, fmap[:-1]
 
 
 class DiscriminatorSTFT(SpectrumDiscriminator):
@@ -110,6 +97,7 @@ class DiscriminatorSTFT(SpectrumDiscriminator):
     """
 
     kwargs_of = SpectrumDiscriminator
+    kwargs_set = ("normalize_input",)
 
     def __init__(
         self,
@@ -131,7 +119,7 @@ class DiscriminatorSTFT(SpectrumDiscriminator):
             n_fft, win_length, hop_length, power=None, normalized=normalized, center=False
         )
 
-    def spectrogram(self, x: Tensor) -> Tensor:
+    def represent(self, x: Tensor) -> Tensor:
         # In the precision of the window, float32 or float64, under autocast too.
         missing = max(self.n_fft - x.shape[-1], 0)
         with no_autocast(x):
@@ -171,20 +159,15 @@ class MultiScaleSTFTDiscriminator(MultiDiscriminator):
         win_lengths: Sequence[int] = (1024, 2048, 512),
         **kwargs: Any,
     ):
-        super().__init__()
         check_lists(n_ffts=n_ffts)
         check_lists(len(n_ffts), hop_lengths=hop_lengths, win_lengths=win_lengths)
-        self.n_ffts = n_ffts
-        self.sep_channels = sep_channels
         heard = 1 if sep_channels else in_channels
-        self.discriminators = nn.ModuleList(
-            DiscriminatorSTFT(filters, heard, out_channels, *stft, **kwargs)
-            for stft in zip(n_ffts, hop_lengths, win_lengths, strict=True)
+        sizes = zip(n_ffts, hop_lengths, win_lengths, strict=True)
+        super().__init__(
+            (DiscriminatorSTFT(filters, heard, out_channels, *stft, **kwargs) for stft in sizes),
+            (f"fft{n_fft}" for n_fft in n_ffts),
         )
-
-    @property
-    def names(self) -> list[str]:
-        return distinct(f"fft{n_fft}" for n_fft in self.n_ffts)
+        self.sep_channels = sep_channels
 
     def preprocess(self, index: int, x: Tensor) -> Tensor:
         """Return `x` [B, C, T] as [B * C, 1, T] with `sep_channels`, else as it is."""
