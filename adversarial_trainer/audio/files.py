@@ -74,7 +74,7 @@ def open_audio(path: str | Path) -> Iterator[soundfile.SoundFile]:
     try:
         # As bytes, because soundfile cannot encode names that are not UTF-8.
         file = soundfile.SoundFile(os.fsencode(path))
-    except (soundfile.SoundFileError, TypeError) as error:  # TypeError: a headerless .raw
+    except soundfile.SoundFileError as error:
         reason = str(error).strip().rsplit("': ", 1)[-1]
         if not os.access(path, os.R_OK):
             reason = "permission denied"

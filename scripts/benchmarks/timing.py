@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import torch
 
+from adversarial_trainer.tools.evaluate.output import align
+
 
 class Times(NamedTuple):
     """Median and quartiles, in ms."""
@@ -50,11 +52,6 @@ def in_turn(
 
 
 def print_table(title: str, rows: list[dict[str, object]]) -> None:
-    """Rows of equal keys, right-aligned."""
-    if not rows:
-        return
-    cells = [[str(key) for key in rows[0]], *([str(v) for v in row.values()] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    print(f"\n{title}")
-    for line in cells:
-        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
+    """Rows of equal keys."""
+    cells = [list(rows[0]), *([str(value) for value in row.values()] for row in rows)]
+    print("", title, *align(cells), sep="\n")

@@ -13,11 +13,6 @@ from .weights import DISCRIMINATORS, HF_CONFIG, WEIGHTS
 
 FILES = (HF_CONFIG, WEIGHTS, DISCRIMINATORS)
 _NAME = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+))?")
-_STATUS = {
-    401: "no such repository, or it is private: give your token as $HF_TOKEN or by `hf auth login`",
-    403: "your token has no access to it, or may not write there",
-    404: "no such repository or revision",
-}
 
 
 def is_name(source: str) -> bool:
@@ -48,11 +43,5 @@ def download(source: str) -> Path:
 
 
 def reason(exc: BaseException) -> str:
-    """Return in one line why a request to the hub failed: by its status, or by its first cause."""
-    while True:
-        status = getattr(getattr(exc, "response", None), "status_code", None)
-        if status in _STATUS:
-            return f"{status}, {_STATUS[status]}"
-        if exc.__cause__ is None:
-            return f"{type(exc).__name__}: {' '.join(str(exc).split())[:300]}"
-        exc = exc.__cause__
+    """Return in one line what huggingface_hub says of a failure, which names the remedy."""
+    return " ".join(str(exc).split())[:300]

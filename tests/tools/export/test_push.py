@@ -98,7 +98,7 @@ def test_pushed_and_used_by_name(hub: Hub, command: Command, run: Path, tmp_path
     for key, value in codec.discriminators.items():
         assert torch.equal(again.discriminators[key], value)
     # Others see nothing of it.
-    for token, message in (("hf_of_john", "404, no such"), ("hf_wrong", "401")):
+    for token, message in (("hf_of_john", "404"), ("hf_wrong", "401")):
         status, _, err = command("export", "jane/other", tmp_path / "no", token=token)
         assert status == 2 and "jane/other: no such file or folder" in err and message in err
     assert not (tmp_path / "no").exists()
@@ -140,7 +140,7 @@ def test_wrong_calls(hub: Hub, command: Command, run: Path, tmp_path: Path) -> N
     for argv, token, message in [
         (["--push", "jane/x"], "", "no token; set HF_TOKEN or log in"),
         (["--push", "jane/x"], "hf_wrong", "401"),
-        (["--push", "jane/x"], "hf_of_john", "403, your token has no access"),
+        (["--push", "jane/x"], "hf_of_john", "403"),
         (["--push", "jane"], "hf_of_jane", "is named USER/NAME"),
         (["--push", "jane/x@main"], "hf_of_jane", "is named USER/NAME"),
         ([tmp_path / "x", "--public"], "hf_of_jane", "--public is for --push"),
@@ -162,9 +162,9 @@ def test_without_a_network(hub: Hub, command: Command, run: Path, tmp_path: Path
             assert command("export", name, tmp_path / "two", "--force")[0] == 0
         status, _, err = command("export", "jane/none", tmp_path / "three")
         assert status == 2 and "jane/none: no such file or folder" in err
-        assert "not in the cache, and on the hub: Connect" in err and "refused" in err
+        assert "not in the cache, and on the hub: " in err and "internet connection" in err
         status, _, err = command("export", run, "--push", "jane/kept")
-        assert status == 2 and "--push jane/kept: Connect" in err and "refused" in err
+        assert status == 2 and "--push jane/kept: " in err and "refused" in err
     finally:
         hub.start()
     assert load_codec(tmp_path / "two").hash == load_codec(run).hash
