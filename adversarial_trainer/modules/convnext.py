@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from .conv import StreamableConv1d
 from .norm import ConvLayerNorm
-from .streaming import State, StreamingModule, StreamingStack, WholeSignalModule, join, remember
+from .streaming import State, StreamingModule, StreamingStack, join, remember
 
 
-class GlobalResponseNorm(WholeSignalModule):
+class GlobalResponseNorm(nn.Module):
     """x + gamma x n + beta, where n is the L2 norm over time of a channel, over its mean over the
-    channels. Starts as the identity.
+    channels. Starts as the identity. Models with it work in segments.
 
     Shape: [B, T, C] -> [B, T, C].
     """

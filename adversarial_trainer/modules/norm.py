@@ -1,5 +1,5 @@
-"""Convolutions with a norm: weight and spectral norm (of the weight), layer and group norm
-(of the output), and the names of the former in torch's two styles."""
+"""Convolutions with a norm: weight and spectral norm (of the weight) and group norm (of the
+output), and the names of the former in torch's two styles."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-CONV_NORMALIZATIONS = ("none", "weight_norm", "spectral_norm", "layer_norm", "time_group_norm")
+from adversarial_trainer.registry import unknown_name
+
+CONV_NORMALIZATIONS = ("none", "weight_norm", "spectral_norm", "time_group_norm")
 
 Module = TypeVar("Module", bound=nn.Module)
 Convolution = nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d
@@ -26,21 +28,6 @@ _OLD_NAMES = {
 }
 
 
-def _check_norm(norm: str) -> None:
-    if norm not in CONV_NORMALIZATIONS:
-        raise ValueError(f"Unknown norm {norm!r}. Choices: {', '.join(CONV_NORMALIZATIONS)}")
-
-
-def apply_parametrization_norm(module: Module, norm: str = "none") -> Module:
-    """Put weight or spectral norm on `module.weight`, in place; the other norms change nothing."""
-    _check_norm(norm)
-    if norm == "weight_norm":
-        parametrizations.weight_norm(module)
-    elif norm == "spectral_norm":
-        parametrizations.spectral_norm(module)
-    return module
-
-
 class ConvLayerNorm(nn.LayerNorm):
     """Layer norm over the channels, separately at each position, hence causal.
 
@@ -52,43 +39,13 @@ class ConvLayerNorm(nn.LayerNorm):
         return super().forward(x).movedim(-1, 1)  # [B, C, ...]
 
 
-def get_norm_module(
-    module: Convolution, causal: bool = False, norm: str = "none", **norm_kwargs: Any
-) -> nn.Module:
-    """Return the module that normalises the output of the convolution `module`: an identity for
-    'none' and for the norms of the weight.
-
-    Args:
-        causal: refuse a norm whose output depends on later samples.
-        norm_kwargs: arguments of `ConvLayerNorm` or `nn.GroupNorm`.
-    """
-    _check_norm(norm)
-    if norm not in ("layer_norm", "time_group_norm"):
-        if norm_kwargs:
-            raise ValueError(
-                f"norm {norm!r} takes no arguments (norm_params), got {sorted(norm_kwargs)}"
-            )
-        return nn.Identity()
-    if norm == "time_group_norm" and causal:
-        raise ValueError(
-            "norm 'time_group_norm' averages over time and cannot be causal. "
-            "Choices for causal=True: "
-            + ", ".join(n for n in CONV_NORMALIZATIONS if n != "time_group_norm")
-        )
-    if norm == "layer_norm" and module.out_channels == 1:
-        raise ValueError(f"norm 'layer_norm' over a single channel erases the signal; got {module}")
-    if norm == "layer_norm":
-        return ConvLayerNorm(module.out_channels, **norm_kwargs)
-    return nn.GroupNorm(1, module.out_channels, **norm_kwargs)
-
-
 class _NormConv(nn.Module):
     """A convolution of torch.nn, then the norm of its output in `norm`.
 
     Args:
-        causal: refuse norms that look ahead (the convolution itself does not pad).
+        causal: refuse a norm that looks ahead (the convolution itself does not pad).
         norm: one of `CONV_NORMALIZATIONS`.
-        norm_kwargs: arguments of the norm module.
+        norm_kwargs: arguments of `nn.GroupNorm` for 'time_group_norm', over channels and time.
         args, kwargs: those of the convolution.
     """
 
@@ -104,9 +61,23 @@ class _NormConv(nn.Module):
         **kwargs: Any,
     ) -> None:
         super().__init__()
+        if norm not in CONV_NORMALIZATIONS:
+            raise unknown_name("norm", norm, CONV_NORMALIZATIONS)
+        if norm_kwargs and norm != "time_group_norm":
+            raise ValueError(
+                f"norm {norm!r} takes no arguments (norm_params), got {sorted(norm_kwargs)}"
+            )
+        if norm == "time_group_norm" and causal:
+            raise ValueError("norm 'time_group_norm' averages over time and cannot be causal.")
         conv = self.kind(*args, **kwargs)
-        self.add_module(self.name, apply_parametrization_norm(conv, norm))
-        self.norm = get_norm_module(conv, causal, norm, **(norm_kwargs or {}))
+        self.add_module(self.name, conv)
+        self.norm: nn.Module = nn.Identity()
+        if norm == "weight_norm":
+            parametrizations.weight_norm(conv)
+        elif norm == "spectral_norm":
+            parametrizations.spectral_norm(conv)
+        elif norm == "time_group_norm":
+            self.norm = nn.GroupNorm(1, conv.out_channels, **(norm_kwargs or {}))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(getattr(self, self.name)(x))

@@ -226,12 +226,6 @@ class SEANetDecoder(SEANetBase):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        if self.norm == "layer_norm" and self.disable_norm_outer_blocks == 0:
-            raise ValueError(
-                "norm='layer_norm' in the last convolution would normalise each "
-                f"sample over its {self.channels} audio channel(s) and so erase the "
-                "signal: give disable_norm_outer_blocks >= 1"
-            )
         if final_activation is None and final_activation_params:
             raise ValueError(
                 f"final_activation_params without final_activation: {dict(final_activation_params)}"

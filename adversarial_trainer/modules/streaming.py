@@ -32,10 +32,6 @@ class StreamingModule(nn.Module):
         raise NotImplementedError
 
 
-class WholeSignalModule(nn.Module):
-    """A module whose outputs depend on the whole signal; models with one work in segments."""
-
-
 def step_layers(layers: Iterable[nn.Module], x: Tensor, state: State, last: bool) -> Tensor:
     """`StreamingModule.step` of layers one after another.
 

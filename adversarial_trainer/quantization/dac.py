@@ -7,10 +7,10 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils import parametrizations
 
 from adversarial_trainer import distrib
 from adversarial_trainer.modules.checks import check_sizes
-from adversarial_trainer.modules.norm import apply_parametrization_norm
 from adversarial_trainer.quantization.base import BaseQuantizer, QuantizedResult
 from adversarial_trainer.quantization.codebook import (
     COUNT_DECAY,
@@ -240,4 +240,4 @@ class FactorisedCodebook(nn.Module):
 def _projection(channels: int, out_channels: int) -> Projection:
     conv = Projection(channels, out_channels)
     nn.init.zeros_(cast(torch.Tensor, conv.bias))
-    return apply_parametrization_norm(conv, "weight_norm")
+    return parametrizations.weight_norm(conv)

@@ -1,14 +1,13 @@
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import spectral_norm, weight_norm
+from torch.nn.utils import parametrizations, spectral_norm, weight_norm
 
 from adversarial_trainer.modules.norm import (
     ConvLayerNorm,
-    apply_parametrization_norm,
+    NormConv1d,
     convert_old_keys,
     export_old_style_keys,
-    get_norm_module,
 )
 
 OLD_STYLE = {"weight_norm": weight_norm, "spectral_norm": spectral_norm}
@@ -27,7 +26,7 @@ def pair(conv, norm):
     old = nn.Sequential(OLD_STYLE[norm](make()))
     for p in old.parameters():
         nn.init.normal_(p)
-    new = nn.Sequential(apply_parametrization_norm(make(), norm))
+    new = nn.Sequential(getattr(parametrizations, norm)(make()))
     return old, new, torch.randn(shape)
 
 
@@ -61,18 +60,15 @@ def test_conv_layer_norm_acts_on_channels_at_each_position(shape):
 
 
 def test_time_group_norm_is_over_channels_and_time():
-    conv = nn.Conv1d(3, 6, 1)
-    y = get_norm_module(conv, norm="time_group_norm")(conv(torch.randn(2, 3, 50)))
+    y = NormConv1d(3, 6, 1, norm="time_group_norm")(torch.randn(2, 3, 50))
     torch.testing.assert_close(y.mean((1, 2)), torch.zeros(2), atol=1e-6, rtol=0)
     torch.testing.assert_close(y.var((1, 2), unbiased=False), torch.ones(2), atol=1e-3, rtol=0)
 
 
 def test_errors():
     with pytest.raises(ValueError, match="group.*Choices"):
-        get_norm_module(nn.Conv1d(1, 1, 1), norm="group")
+        NormConv1d(1, 1, 1, norm="group")
     with pytest.raises(TypeError, match="epsilon"):
-        get_norm_module(nn.Conv1d(1, 1, 1), norm="time_group_norm", epsilon=1e-3)
+        NormConv1d(1, 1, 1, norm="time_group_norm", norm_kwargs={"epsilon": 1e-3})
     with pytest.raises(ValueError, match="eps"):
-        get_norm_module(nn.Conv1d(1, 1, 1), norm="weight_norm", eps=1e-3)
-    with pytest.raises(ValueError, match="single channel"):
-        get_norm_module(nn.Conv1d(2, 1, 1), norm="layer_norm")
+        NormConv1d(1, 1, 1, norm="weight_norm", norm_kwargs={"eps": 1e-3})

@@ -9,7 +9,8 @@ from torch import nn
 
 from adversarial_trainer.audio.files import check_finite
 from adversarial_trainer.models.encodec import EncodecModel
-from adversarial_trainer.modules.streaming import State, StreamingModule, WholeSignalModule
+from adversarial_trainer.modules.convnext import GlobalResponseNorm
+from adversarial_trainer.modules.streaming import State, StreamingModule
 
 # Longer pieces are worked off in parts of so many frames, to bound the memory.
 _FRAMES = 128
@@ -112,7 +113,7 @@ def streaming_obstacle(model: EncodecModel) -> str | None:
         if not isinstance(module, StreamingModule):
             return f"{half}: a {type(module).__name__} has no method `step`"
         for name, layer in module.named_modules(prefix=half):
-            if isinstance(layer, nn.GroupNorm | WholeSignalModule):
+            if isinstance(layer, nn.GroupNorm | GlobalResponseNorm):
                 return f"{name}: {type(layer).__name__} averages over the whole signal"
     return None
 

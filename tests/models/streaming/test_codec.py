@@ -30,10 +30,6 @@ RECIPES = {
     "not causal": ["tiny", "model.causal=false", "model.seanet.lstm=2"],
     "replicate": ["tiny", "model.causal=false", "model.seanet.pad_mode=replicate"],
     "less delay": ["tiny", "model.decoder.trim_right_ratio=0.5"],
-    "layer norm": [
-        *("tiny", "model.seanet.norm=layer_norm", "+model.seanet.norm_params.eps=1e-3"),
-        "model.seanet.disable_norm_outer_blocks=1",
-    ],
     "autoencoder": ["tiny", "quantizer=none"],
     "dac": ["tiny", "quantizer=dac_tiny"],
     "fsq": ["tiny", "quantizer=fsq_tiny"],

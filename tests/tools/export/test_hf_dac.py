@@ -119,7 +119,7 @@ def test_what_transformers_lacks_is_refused(tmp_path: Path) -> None:
         "model.dac.dilations=[1,3]": r"dilations.*\[1, 3\].*DacModel has only \[1, 3, 9\]",
         "model.dac.lstm=2": "lstm.*=2.*only 0",
         "model.dac.multipliers=[1,2,4]": r"multipliers.*only None or \[2, 4, 8\]",
-        "model.dac.norm=layer_norm": "norm.*'layer_norm'.*'weight_norm' or 'none'",
+        "model.dac.norm=time_group_norm": "norm.*'time_group_norm'.*'weight_norm' or 'none'",
         "model.decoder.final_activation=null": "final_activation.*decoder.*None.*'Tanh'",
         "model.decoder.final_bias=false": "final_bias.*False.*only True",
         "model.causal=true": "model.causal=True.*only False",
