@@ -53,7 +53,7 @@ class Health:
         if distrib.is_rank_zero() and self.cfg.logging.health:
             for wav in batch.wav[: SEGMENTS - len(self.cutoffs)]:
                 meter = BandwidthMeter(self.cfg.sample_rate)
-                meter.add(wav.mean(0).numpy())
+                meter.add(wav.mean(0).cpu().numpy())
                 self.cutoffs.append(meter.cutoff())
 
     def end_window(self, update: int, epoch: UnfinishedEpoch) -> None:
@@ -91,7 +91,7 @@ class Health:
             return
         update, start = int(now["update"]), int(earlier[-1]["update"]) if earlier else 0
         for title, needs, find, at_once in RULES:
-            if not any(name.startswith(needs) for name in now):
+            if not all(any(name.startswith(need) for name in now) for need in needs.split()):
                 continue
             said = self.standing.get(title)
             # What went before the trouble stays the measure while it lasts.

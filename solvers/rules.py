@@ -20,9 +20,7 @@ Window = Mapping[str, float]
 WON = 0.95  # accuracy of the discriminators
 GUESSING, LEARNS = 0.52, 0.6  # accuracies: nothing learned, surely something learned
 GAP = 0.05  # D(real) - D(fake) over the distance of their targets: nothing learned
-DRIFT = (
-    2.0  # of both D(real) and D(fake) from the middle of their targets, over the distance of these
-)
+DRIFT = 2.0  # D(real) and D(fake) from the middle of their targets, over the distance of these
 OWNED = 0.9  # share of the gradient; a balancer that was asked for more than MEANT is right
 MEANT = 0.8
 COLLAPSED = 1.5  # perplexity of a codebook
@@ -62,10 +60,8 @@ def target_distance(cfg: DictConfig) -> float:
 def earlier(name: str, now: Window, before: Sequence[Window], cfg: DictConfig) -> float | None:
     """Return the median of a metric over earlier windows that can be compared: not the first
     updates of a run, and with settled discriminators where there are some now."""
-    with_discriminators = age(now, cfg)
-    settled = cfg.logging.health
-    if with_discriminators >= 0:
-        settled += int(now["update"] - with_discriminators)
+    trained = age(now, cfg)
+    settled = cfg.logging.health + (now["update"] - trained if trained >= 0 else 0)
     known = [x[name] for x in before if name in x and x["update"] >= settled]
     return statistics.median(known) if len(known) >= FEWEST else None
 
@@ -76,8 +72,10 @@ def earlier(name: str, now: Window, before: Sequence[Window], cfg: DictConfig) -
 def won(now: Window, before: Sequence[Window], cfg: DictConfig) -> str:
     if age(now, cfg) < cfg.logging.health or now["d_acc"] <= WON:
         return ""
-    lr, probability = (setting(cfg, f"adversarial.{key}") for key in ("optim.lr", "probability"))
-    return f"accuracy {percent(now['d_acc'])}. Try a lower {lr} or {probability}."
+    return (
+        f"accuracy {percent(now['d_acc'])}. Try a lower {setting(cfg, 'adversarial.optim.lr')} or "
+        f"{setting(cfg, 'adversarial.probability')}."
+    )
 
 
 def _learned_nothing(accuracy: float, real: float, fake: float, cfg: DictConfig) -> bool:
@@ -132,7 +130,7 @@ def drift(now: Window, before: Sequence[Window], cfg: DictConfig) -> str:
 
 def owned(now: Window, before: Sequence[Window], cfg: DictConfig) -> str:
     shares = {key.removeprefix("share_"): x for key, x in now.items() if key.startswith("share_")}
-    weights = {name: cfg.losses[name] for name in shares if cfg.losses[name]}
+    weights = {name: cfg.losses.get(name) for name in shares if cfg.losses.get(name)}
     if len(weights) < 2 or age(now, cfg) < cfg.logging.health:
         return ""
     name = max(weights, key=lambda name: shares[name])
@@ -167,9 +165,10 @@ def grown(now: Window, before: Sequence[Window], cfg: DictConfig) -> str:
     usual = earlier("grad_norm", now, before, cfg)
     if usual is None or now["grad_norm"] <= GROWN * usual:
         return ""
+    limit = float(f"{usual:.1g}")
     return (
         f"its norm is {now['grad_norm']:.3g}, once {usual:.3g}. Try a lower "
-        f"{setting(cfg, 'optim.lr')}, or {setting(cfg, 'optim.max_norm')} at {usual:.1g}."
+        f"{setting(cfg, 'optim.lr')}, or {setting(cfg, 'optim.max_norm')} at {limit:g}."
     )
 
 
@@ -219,7 +218,7 @@ class Rule(NamedTuple):
 
     Attributes:
         title: what is wrong, without numbers.
-        needs: beginning of the names of metrics without which it says nothing.
+        needs: beginnings of names of metrics, without each of which it says nothing.
         find: the function.
         at_once: one window is enough.
     """
@@ -232,9 +231,9 @@ class Rule(NamedTuple):
 
 RULES = [
     Rule("the discriminators have won", "d_acc", won),
-    Rule("the discriminators learn nothing", "d_acc", learn_nothing),
-    Rule("a discriminator is dead", "d_acc/", dead),
-    Rule("D(real) and D(fake) drift", "d_real/", drift),
+    Rule("the discriminators learn nothing", "d_acc d_real d_fake", learn_nothing),
+    Rule("a discriminator is dead", "d_acc/ d_real/ d_fake/", dead),
+    Rule("D(real) and D(fake) drift", "d_real/ d_fake/", drift),
     Rule("one loss owns the gradient", "share_", owned),
     Rule("codebooks are dying", "perplexity/", dying),
     Rule("the gradient has grown", "grad_norm", grown),

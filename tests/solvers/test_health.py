@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from micro import RATE, make_cfg, make_solver
+from micro import RATE, configured, make_cfg, make_solver, solver_of
 from omegaconf import DictConfig
 from scipy import fft
 
+from adversarial_trainer.data import SegmentDataset
 from adversarial_trainer.tools.report.judgements import Judgement, judgements_of
 from adversarial_trainer.tools.report.run import read_run
 from solvers.health import Health
@@ -195,7 +196,7 @@ def test_a_state_goes_on() -> None:
 
 # -- runs broken on purpose
 
-SHORT = ["logging.health=20", "logging.every=5", "optim.updates_per_epoch=50", "valid.every=1"]
+SHORT = ["logging.health=10", "logging.every=5", "optim.updates_per_epoch=50", "optim.epochs=1"]
 
 
 def said(folder: Path, audio: Path, *overrides: str) -> dict[str, str]:
@@ -218,16 +219,14 @@ def test_discriminators_that_learn_nothing(tmp_path: Path, audio: Path) -> None:
 
 
 def test_a_slow_loader(tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    solver: Any = make_solver(tmp_path, audio)
-    dataset = type(solver.data.train.dataset)
-    read = dataset.__getitem__
+    read = SegmentDataset.__getitem__
 
     def slow(self: Any, item: Any) -> Any:
-        time.sleep(0.05)
+        time.sleep(0.1)
         return read(self, item)
 
-    monkeypatch.setattr(dataset, "__getitem__", slow)
-    assert "the loader is too slow" in said(tmp_path / "slow", audio, "optim.epochs=1")
+    monkeypatch.setattr(SegmentDataset, "__getitem__", slow)
+    assert set(said(tmp_path, audio, "adversarial=none")) == {"the loader is too slow"}
 
 
 @pytest.mark.parametrize("low", [True, False])
@@ -241,12 +240,28 @@ def test_bandwidth_of_the_audio(tmp_path: Path, low: bool) -> None:
         if low:
             wav = fft.irfft(np.where(fft.rfftfreq(len(wav), 1 / RATE) < 4000, fft.rfft(wav), 0))
         soundfile.write(folder / f"{number}.wav", wav, RATE, subtype="FLOAT")
-    found = said(tmp_path, folder, "optim.epochs=1", "adversarial=none")
+    found = said(tmp_path, folder, "adversarial=none")
     assert ("the audio has less bandwidth than the codec" in found) == low
     if low:
         text = found["the audio has less bandwidth than the codec"]
         assert "100 % of 64 segments have nothing above 4" in text
         assert "sample_rate (now 16000)" in text
+
+
+@pytest.mark.integ
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("recipe", ["tiny", "tiny_dac", "tiny_fsq", "tiny_mdct"])
+def test_recipes_are_silent(tmp_path: Path, recipe: str, seed: int) -> None:
+    """Whole small runs, in which rules have less patience than by default."""
+    cfg = configured(
+        *(f"solver={recipe}", f"seed={seed}", "dset=demo", f"dora.dir={tmp_path}", "device=cpu"),
+        *("num_threads=1", "dataset.num_workers=0", "evaluate.every=0", "generate.every=0"),
+        *("adversarial.start_step=100", "logging.health=100", "logging.every=20"),
+        *("optim.updates_per_epoch=100", "optim.epochs=6", "logging.tensorboard=false"),
+    )
+    solver = solver_of(cfg, tmp_path)
+    solver.run()
+    assert judgements_of(solver.history) == []
 
 
 def test_old_checkpoints_load(tmp_path: Path, audio: Path) -> None:

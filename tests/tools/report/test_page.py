@@ -9,6 +9,7 @@ import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -160,11 +161,29 @@ def test_nothing_from_outside_becomes_html(make_run: MakeRun, tmp_path: Path) ->
         allowed = set(
             "html head body header main nav section div p a meta title style script link h1 h2 h3 "
             "h4 dl dt dd ul li table thead tbody tr th td figure figcaption pre audio img small "
-            "code kbd details summary i".split()
+            "code kbd details summary i b".split()
         )
         assert {tag for tag, _ in page.elements} <= allowed
         links = [a.get(key) for _, a in page.elements for key in ("src", "href")]
         assert all(link is None or link.startswith(("data:", "#")) for link in links)
+
+
+def test_judgements_stand_on_top(make_run: MakeRun) -> None:
+    """The current ones first, each once, as it was said last; on their own in the history."""
+    epochs: list[dict[str, Any]] = [*history(3)]
+    won = {"title": "they have won", "text": "accuracy 97 %.", "since": 40, "until": None}
+    slow = {"title": "<b>slow", "text": "50 %.", "since": 10, "until": None}
+    epochs[0]["health"] = [slow, won]
+    epochs[1]["health"] = [{**slow, "until": 60}, {**won, "text": "accuracy 99 %."}]
+    epochs[2]["health"] = [{**won, "text": "accuracy 98 %."}]
+    folder = make_run()
+    write_json(folder / "history.json", epochs)
+    assert read_run(folder).history == history(3)
+    text = Page(write_report(folder)).text
+    assert "97 %" not in text and "99 %" not in text
+    current = text.index("They have won since update 40: accuracy 98 %.")
+    assert current < text.index("over since update 60 (begun at 10): <b>slow")
+    assert "Health" not in Page(write_report(folder, history=history(3))).text
 
 
 def test_what_is_missing_is_told(make_run: MakeRun, tmp_path: Path) -> None:
@@ -184,6 +203,7 @@ def test_what_is_missing_is_told(make_run: MakeRun, tmp_path: Path) -> None:
 
 DAMAGED = ['{"a"', "", "[1, 2]", '{"train": {}}', "[{}, null, 3]", '[{"train": [1]}]', "[" * 90000,
            '[{"train": {"d_acc/a": "x"}}]', "\x00\xff", f'[{{"train": {{"l1": 1{"0" * 400}}}}}]',
+           '[{"health": [1]}]', '[{"health": [{"title": 1, "since": 2}]}]',
            "7", '"text"', '{"parameters": 3, "starts": [4], "version": 1, "rows": 2}']  # fmt: skip
 
 
