@@ -15,8 +15,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import distributed
+
+from adversarial_trainer import distrib
 
 # Ranks are forked from a server that has imported the slow packages and has run nothing: with a GPU
 # torch does not survive a fork after a backward.
@@ -147,3 +150,12 @@ def _load(rank: int, file: str, function: str, folder: Path) -> tuple[Callable[.
     sys.modules["rank_module"] = module
     spec.loader.exec_module(module)
     return getattr(module, function), torch.load(folder / "args.pt", weights_only=False)
+
+
+@contextmanager
+def as_rank(rank: int, world_size: int) -> Iterator[None]:
+    """What is made inside takes this process for one of several, which need not be there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distrib, "rank", lambda: rank)
+        patch.setattr(distrib, "world_size", lambda: world_size)
+        yield

@@ -56,7 +56,6 @@ class TrainBatches:
     Args:
         batch_size: over all processes; at least one item for each.
         num_workers: processes that read; 0 reads in this one. They stay between epochs.
-        rank, world_size: place of this process; by default in `distrib`.
 
     Attributes:
         skips: the files of batches taken so far, in this process, that could not be used.
@@ -68,10 +67,8 @@ class TrainBatches:
         batch_size: int,
         updates_per_epoch: int,
         num_workers: int = 0,
-        rank: int | None = None,
-        world_size: int | None = None,
     ) -> None:
-        self.rank, self.world_size = _place(batch_size, rank, world_size)
+        self.rank, self.world_size = _place(batch_size)
         self.dataset = dataset
         self.batch_size = batch_size
         self.updates_per_epoch = updates_per_epoch
@@ -144,10 +141,8 @@ class FixedBatches:
         total: int,
         batch_size: int,
         num_workers: int = 0,
-        rank: int | None = None,
-        world_size: int | None = None,
     ) -> None:
-        rank, world_size = _place(batch_size, rank, world_size)
+        rank, world_size = _place(batch_size)
         if total < world_size:
             raise ValueError(f"{total} segments are too few for {world_size} processes")
         self.dataset = dataset
@@ -202,10 +197,9 @@ def _collate(items: Sequence[tuple[torch.Tensor, SegmentInfo]]) -> Batch:
     return Batch(wav, [info for _, info in items])
 
 
-def _place(batch_size: int, rank: int | None, world_size: int | None) -> tuple[int, int]:
+def _place(batch_size: int) -> tuple[int, int]:
     """Return rank and number of processes; ValueError for a batch that is too small for them."""
-    rank = distrib.rank() if rank is None else rank
-    world_size = distrib.world_size() if world_size is None else world_size
+    rank, world_size = distrib.rank(), distrib.world_size()
     if batch_size < world_size:
         raise ValueError(
             f"batch_size={batch_size} counts over all processes and must be at least their number, "

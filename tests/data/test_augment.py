@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from micro import make_cfg, write_audio
+from ranks import as_rank
 
 from adversarial_trainer import audio
 from adversarial_trainer.data import (
@@ -177,12 +178,10 @@ def metas(tmp_path_factory: pytest.TempPathFactory) -> list[AudioMeta]:
     return scan(folder, progress=False).files
 
 
-def batches(
-    metas: list[AudioMeta], names: list[str], workers: int = 0, **place: int
-) -> torch.Tensor:
+def batches(metas: list[AudioMeta], names: list[str], workers: int = 0) -> torch.Tensor:
     steps = {name: build(name) for name in names}
     data = SegmentDataset(metas, 0.05, RATE, 2, seed=7, augmentations=steps)
-    loader = TrainBatches(data, 4, 4, workers, **place)
+    loader = TrainBatches(data, 4, 4, workers)
     wavs = torch.cat([batch.wav for batch in loader])
     loader.close()
     return wavs
@@ -191,7 +190,10 @@ def batches(
 def test_the_same_for_any_number_of_workers_and_ranks(metas: list[AudioMeta]) -> None:
     one = batches(metas, [*AUGMENTATIONS])
     assert torch.equal(batches(metas, [*AUGMENTATIONS], workers=2), one)
-    ranks = [batches(metas, [*AUGMENTATIONS], rank=rank, world_size=2) for rank in range(2)]
+    ranks = []
+    for rank in range(2):
+        with as_rank(rank, 2):
+            ranks.append(batches(metas, [*AUGMENTATIONS]))
     halves = torch.stack([part.reshape(4, 2, *one.shape[1:]) for part in ranks], 1)
     assert torch.equal(halves.reshape(one.shape), one)
 

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from ranks import as_rank
 
 from adversarial_trainer import audio
 from adversarial_trainer.data import (
@@ -69,11 +70,11 @@ def test_going_on_from_the_very_next_batch(dataset: SegmentDataset, workers: int
 @pytest.mark.parametrize("world_size, size", [(1, 3), (3, 3), (4, 7)])
 def test_ranks_together_are_one_process(metas: list[AudioMeta], world_size: int, size: int) -> None:
     dataset = SegmentDataset(metas, 0.01, RATE, 1)
-    one = list(TrainBatches(dataset, size, 2, rank=0, world_size=1))
-    ranks = [
-        list(TrainBatches(dataset, size, 2, rank=rank, world_size=world_size))
-        for rank in range(world_size)
-    ]
+    one = list(TrainBatches(dataset, size, 2))
+    ranks = []
+    for rank in range(world_size):
+        with as_rank(rank, world_size):
+            ranks.append(list(TrainBatches(dataset, size, 2)))
     for update in range(2):
         parts = [batches[update] for batches in ranks]
         assert all(len(part) >= 1 for part in parts)
@@ -89,11 +90,12 @@ def test_fixed_batches_over_ranks(
 ) -> None:
     """An unshuffled loader that gives ranks different numbers of batches hangs collectives."""
     dataset = SegmentDataset(metas, 1 / RATE, RATE, 1)
-    loaders = [
-        FixedBatches(dataset, total, size, rank=r, world_size=world_size) for r in range(world_size)
-    ]
-    ranks = [list(loader) for loader in loaders]
-    assert {len(batches) for batches in ranks} == {len(loaders[0])}
+    ranks = []
+    for rank in range(world_size):
+        with as_rank(rank, world_size):
+            loader = FixedBatches(dataset, total, size)
+        ranks.append(list(loader))
+    assert {len(batches) for batches in ranks} == {len(loader)}
     found = sorted(key for batches in ranks for batch in keys(batches) for key in batch)
     assert found == [(0, index) for index in range(total)]
     for parts in zip(*ranks, strict=True):
@@ -111,7 +113,7 @@ def test_fixed_batches_are_the_same_each_time(dataset: SegmentDataset) -> None:
 
 
 def test_fewer_items_than_processes(dataset: SegmentDataset) -> None:
-    with pytest.raises(ValueError, match="batch_size=3 .*number, 4"):
-        TrainBatches(dataset, 3, 5, rank=0, world_size=4)
-    with pytest.raises(ValueError, match="10 segments are too few for 11"):
-        FixedBatches(dataset, 10, 16, rank=0, world_size=11)
+    with pytest.raises(ValueError, match="batch_size=3 .*number, 4"), as_rank(0, 4):
+        TrainBatches(dataset, 3, 5)
+    with pytest.raises(ValueError, match="10 segments are too few for 11"), as_rank(0, 11):
+        FixedBatches(dataset, 10, 16)

@@ -79,7 +79,8 @@ class Scorer:
     def metrics_of(self, index: int, total: int) -> list[str]:
         """Return the metrics to compute on file `index` of `total`: those on a sample of the files
         take them evenly spread, as neighbours are often of one speaker or one piece."""
-        return [name for name in self.metrics if _takes(index, total, self.num_files[name])]
+        limits = {name: self.num_files[name] or total for name in self.metrics}
+        return [name for name, n in limits.items() if index in {k * total // n for k in range(n)}]
 
     @torch.no_grad()
     def __call__(self, task: Task) -> FileScores:
@@ -99,13 +100,6 @@ class Scorer:
             value = float(self.metrics[name].to(fake.device)(fake[None], task.real[None]))
             row[name] = value if math.isfinite(value) else None
         return row
-
-
-def _takes(index: int, total: int, limit: int | None) -> bool:
-    if limit is None or limit >= total:
-        return True
-    # floor(k total / limit) for k = 0, 1, ...: `limit` different files, the first among them.
-    return (-(-index * limit // total)) * total // limit == index
 
 
 def get_scorer(settings: Mapping[str, Any], sample_rate: int, opus: Opus | None = None) -> Scorer:
