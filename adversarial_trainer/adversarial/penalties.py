@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from adversarial_trainer import distrib
+from adversarial_trainer.modules.checks import check_sizes
 
 from .adversary import SubDiscriminator
 
@@ -54,14 +55,12 @@ class GradientPenalty:
         sides: Sequence[str] = ("real", "fake"),
         sigma: float = 0.0,
     ):
-        if not 0 <= weight < float("inf"):
-            raise ValueError(f"weight must be at least 0 and finite, got {weight!r}.")
-        if every < 1:
-            raise ValueError(f"every must be at least 1, got {every!r}.")
+        for key, value in {"weight": weight, "sigma": sigma}.items():
+            if not 0 <= value < float("inf"):
+                raise ValueError(f"{key} must be at least 0 and finite, got {value!r}.")
+        check_sizes(every=every)
         if sorted(sides) not in (["fake"], ["fake", "real"], ["real"]):
             raise ValueError(f"sides must be [real] (R1), [fake] (R2) or both, got {sides!r}.")
-        if not 0 <= sigma < float("inf"):
-            raise ValueError(f"sigma must be at least 0 and finite, got {sigma!r}.")
         self.weight = weight
         self.every = every
         self.sides = sides

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from adversarial_trainer import distrib
+from adversarial_trainer.modules.checks import check_sizes
 
 
 class UpdateSchedule:
@@ -30,16 +31,14 @@ class UpdateSchedule:
         start_step: int = 0,
         generator: torch.Generator | None = None,
     ):
-        if every < 1:
-            raise ValueError(f"every must be at least 1, got {every!r}.")
+        check_sizes(every=every)
+        check_sizes(0, start_step=start_step)
         if not 0 <= probability <= 1:
             raise ValueError(f"probability must be in [0, 1], got {probability!r}.")
-        if start_step < 0:
-            raise ValueError(f"start_step must be at least 0, got {start_step!r}.")
         self.every = every
         self.probability = probability
         self.start_step = start_step
-        self.generator = distrib.shared_generator(0) if generator is None else generator
+        self.generator = generator or distrib.shared_generator(0)
         self.num_steps = 0
 
     @property

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .conv import StreamableConv1d
-from .norm import ConvLayerNorm
-from .streaming import State, StreamingModule, StreamingStack, join, remember
+from .streaming import State, StreamingModule, join, remember
 
 
 class GlobalResponseNorm(nn.Module):
@@ -89,33 +88,6 @@ class ConvNeXtBlock(StreamingModule):
 
     def _mlp(self, x: Tensor) -> Tensor:
         return self.mlp(x.transpose(1, 2)).transpose(1, 2)
-
-
-class ConvNeXt(StreamingStack):
-    """LayerNorm, blocks, LayerNorm.
-
-    Shape: [B, dim, T] -> [B, dim, T].
-
-    Args: `num_layers` blocks; the others are those of `ConvNeXtBlock`.
-    """
-
-    def __init__(
-        self,
-        dim: int,
-        intermediate_dim: int,
-        num_layers: int,
-        kernel_size: int = 7,
-        causal: bool = False,
-        grn: bool = False,
-        layer_scale: float | None = None,
-    ) -> None:
-        super().__init__()
-        options = (kernel_size, causal, grn, layer_scale)
-        self.model = nn.Sequential(
-            ConvLayerNorm(dim, eps=1e-6),
-            *(ConvNeXtBlock(dim, intermediate_dim, *options) for _ in range(num_layers)),
-            ConvLayerNorm(dim, eps=1e-6),
-        )
 
 
 def initialise_convnext(modules: Iterator[nn.Module]) -> None:

@@ -11,7 +11,8 @@ from torch import nn
 
 from .checks import check_sizes
 from .conv import StreamableConv1d, StreamableConvTranspose1d
-from .convnext import ConvNeXt, initialise_convnext
+from .convnext import ConvNeXtBlock, initialise_convnext
+from .norm import ConvLayerNorm
 from .streaming import StreamingStack
 
 
@@ -24,8 +25,9 @@ class FrameBase(StreamingStack):
         causal: layers look at no later frame. The windows of the transforms reach beyond a frame
             on both sides all the same.
         dimension: of a latent frame.
-        hidden_dim, intermediate_dim, num_layers, kernel_size, grn, layer_scale: see `ConvNeXt`.
+        hidden_dim, intermediate_dim, kernel_size, grn, layer_scale: see `ConvNeXtBlock`.
             kernel_size is also that of the convolution ahead of the blocks.
+        num_layers: number of blocks.
         stride: frames of the transform that a latent frame stands for.
         stride_kernel_size: of the convolution with that stride; None: 2 * stride. Where causal is
             False the encoder's may be smaller than the stride, as MDCTCodec's is.
@@ -72,15 +74,22 @@ class FrameBase(StreamingStack):
         self.stride_kernel_size = stride_kernel_size or 2 * stride
         self.kernel_size = kernel_size
         self.norm = norm
-        self._blocks = intermediate_dim, num_layers, kernel_size, causal, grn, layer_scale
+        self.num_layers = num_layers
+        self._block = partial(
+            ConvNeXtBlock, hidden_dim, intermediate_dim, kernel_size, causal, grn, layer_scale
+        )
         self._conv = partial(StreamableConv1d, causal=causal, pad_mode="constant")
         self._last = partial(self._conv, kernel_size=last_kernel_size, norm=norm)
 
     def _body(self, inputs: int) -> list[nn.Module]:
-        """A convolution to hidden_dim and the blocks; with a stride a linear layer (MDCTCodec)."""
+        """A convolution to hidden_dim, and blocks between layer norms; with a stride a linear layer
+        (MDCTCodec)."""
         width = self.hidden_dim
+        blocks = (self._block() for _ in range(self.num_layers))
+        norms = [ConvLayerNorm(width, eps=1e-6) for _ in range(2)]
         body = nn.Sequential(
-            self._conv(inputs, width, self.kernel_size), ConvNeXt(width, *self._blocks)
+            self._conv(inputs, width, self.kernel_size),
+            StreamingStack([norms[0], *blocks, norms[1]]),
         )
         initialise_convnext(body.modules())
         return [*body, self._conv(width, width, 1)] if self.stride > 1 else [*body]

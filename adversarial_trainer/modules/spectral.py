@@ -106,6 +106,23 @@ def mel_filterbank(
     return filters * 2.0 / (right - left) if area_norm else filters
 
 
+def stft(x: Tensor, hop_length: int, window: Tensor, n_fft: int) -> Tensor:
+    """Complex spectrum `[..., n_fft // 2 + 1, N]` of the frames that fit in `x` `[..., T]`, in
+    float32 or float64; a window shorter than n_fft is centred in the frame."""
+    with no_autocast(x):
+        x = x if x.dtype == torch.float64 else x.float()
+        z = torch.stft(
+            x.reshape(-1, x.shape[-1]),
+            n_fft,
+            hop_length,
+            len(window),
+            window.to(x.dtype),
+            center=False,
+            return_complex=True,
+        )
+        return z.reshape(*x.shape[:-1], *z.shape[-2:])
+
+
 class Spectrogram(nn.Module):
     """Short-time magnitude or power spectrum: `[..., T] -> [..., n_fft // 2 + 1, N]`.
 
@@ -150,7 +167,6 @@ class Spectrogram(nn.Module):
             raise ValueError(f"power must be 1 or 2, got {power}.")
         self.n_fft = n_fft
         self.hop_length = hop_length
-        self.win_length = win_length
         self.power = power
         self.padding = padding
         values = window_fn(win_length, dtype=torch.float64)
@@ -168,20 +184,11 @@ class Spectrogram(nn.Module):
         return F.pad(x, (0, max(needed - x.shape[-1], 0)))
 
     def forward(self, x: Tensor) -> Tensor:
-        with no_autocast(x):
-            x = x if x.dtype == torch.float64 else x.float()
-            stft = torch.stft(
-                self._pad(x.reshape(-1, x.shape[-1])),
-                self.n_fft,
-                self.hop_length,
-                self.win_length,
-                self.window.to(x.dtype),
-                center=False,
-                return_complex=True,
-            )
-            # abs() of a complex zero has gradient zero, that of sqrt(re^2 + im^2) would be NaN.
-            out = stft.abs() if self.power == 1 else torch.view_as_real(stft).square().sum(-1)
-            return out.reshape(*x.shape[:-1], *out.shape[-2:])
+        padded = self._pad(x.reshape(-1, x.shape[-1]))
+        z = stft(padded, self.hop_length, self.window, self.n_fft)
+        # abs() of a complex zero has gradient zero, that of sqrt(re^2 + im^2) would be NaN.
+        out = z.abs() if self.power == 1 else torch.view_as_real(z).square().sum(-1)
+        return out.reshape(*x.shape[:-1], *out.shape[-2:])
 
 
 class MelSpectrogram(nn.Module):

@@ -45,7 +45,9 @@ def step_layers(layers: Iterable[nn.Module], x: Tensor, state: State, last: bool
 class StreamingStack(StreamingModule):
     """The layers in `model`, one after another, see `step_layers`."""
 
-    model: nn.Sequential
+    def __init__(self, layers: Iterable[nn.Module] = ()) -> None:
+        super().__init__()
+        self.model = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.model(x)

@@ -21,8 +21,6 @@ from adversarial_trainer.quantization.codebook import (
 from adversarial_trainer.quantization.projection import Projection
 from adversarial_trainer.registry import register
 
-DEFAULT_SEED = 1234
-
 
 @register("quantizer", "dac")
 class DACQuantizer(BaseQuantizer):
@@ -94,7 +92,7 @@ class DACQuantizer(BaseQuantizer):
         self.q_dropout = q_dropout
         self.commitment = commitment
         self.codebook = codebook
-        self.generator = distrib.shared_generator(DEFAULT_SEED) if generator is None else generator
+        self.generator = generator or distrib.shared_generator(1234)
         self.quantizers = nn.ModuleList(
             FactorisedCodebook(dimension, bins, codebook_dim) for _ in range(n_q)
         )

@@ -84,17 +84,12 @@ class FSQuantizer(BaseQuantizer):
     @torch.no_grad()
     def tables(self) -> torch.Tensor:
         every = torch.arange(self.cardinality, device=self.counts.device).expand(1, 1, -1)
-        values = self._values(every)  # [1, 1, d, bins]
-        empty = values.new_zeros(1, self.total_codebooks, *values.shape[2:])
-        nothing = self._project_out(empty)
-        tables = []
-        for group in range(self.total_codebooks):
-            alone = empty.clone()
-            alone[:, group] = values[:, 0]
-            out = self._project_out(alone)
-            # The bias once, in the table that is always used.
-            tables.append((out if group == 0 else out - nothing)[0].t())
-        return torch.stack(tables)
+        groups = torch.eye(self.total_codebooks, device=every.device)[:, :, None, None]
+        alone = groups * self._values(every)  # one group has the codes, the others 0
+        out = self._project_out(alone)  # [groups, D, bins]
+        # The bias once, in the table that is always used.
+        out[1:] = out[1:] - self._project_out(torch.zeros_like(alone[:1]))
+        return out.transpose(1, 2)
 
     def decoding_state(self) -> dict[str, torch.Tensor]:
         return {k: v for k, v in self.state_dict().items() if k.startswith("out_proj")}

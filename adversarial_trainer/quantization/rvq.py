@@ -20,8 +20,6 @@ from adversarial_trainer.quantization.codebook import (
 from adversarial_trainer.quantization.kmeans import start_codebooks
 from adversarial_trainer.registry import register
 
-DEFAULT_SEED = 1234
-
 
 @register("quantizer", "rvq")
 class ResidualVectorQuantizer(BaseQuantizer):
@@ -115,7 +113,7 @@ class ResidualVectorQuantizer(BaseQuantizer):
         self.kmeans_max_batches = kmeans_max_batches
         self.q_dropout = q_dropout
         self.dropout_choices = choices
-        self.generator = distrib.shared_generator(DEFAULT_SEED) if generator is None else generator
+        self.generator = generator or distrib.shared_generator(1234)
         # Replacing a few codes a step is enough, and keeps the message between ranks small.
         self.max_replaced = min(bins, max(16, bins // 8)) if dead_code_threshold > 0 else 0
         books = [

@@ -10,7 +10,6 @@ from adversarial_trainer.quantization.base import QuantizedResult
 from adversarial_trainer.quantization.dummy import ContinuousQuantizer
 from adversarial_trainer.registry import register
 
-DEFAULT_SEED = 1234
 LEAST = 1e-4  # standard deviation
 
 
@@ -50,7 +49,7 @@ class VAEQuantizer(ContinuousQuantizer):
         if not kl_weight >= 0:
             raise ValueError(f"kl_weight must be at least 0, got {kl_weight!r}")
         self.kl_weight = kl_weight
-        self.generator = distrib.shared_generator(DEFAULT_SEED) if generator is None else generator
+        self.generator = generator or distrib.shared_generator(1234)
 
     @property
     def output_dimension(self) -> int:

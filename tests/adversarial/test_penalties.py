@@ -170,7 +170,7 @@ def test_who_comes_to_rest():
     "options, message",
     [
         ({"weight": -1}, "weight must be at least 0 and finite, got -1"),
-        ({"weight": 1, "every": 0}, "every must be at least 1, got 0"),
+        ({"weight": 1, "every": 0}, "every must be an integer >= 1, got 0"),
         ({"weight": 1, "sides": ["both"]}, r"\[real\] \(R1\), \[fake\] \(R2\) or both, got"),
         ({"weight": 1, "sides": []}, "sides must be"),
         ({"weight": 1, "sigma": float("nan")}, "sigma must be at least 0 and finite, got nan"),

@@ -93,7 +93,7 @@ REFUSED = [
     ("adversarial.loss=hing", "adversarial.loss=hing: .*hinge, hinge2, mse"),
     ("adversarial.discriminators=[mdp]", "adversarial.discriminators=.*mpd, mrd, mrmdct, msd"),
     ("adversarial.discriminators=[mpd,mpd]", "adversarial.discriminators=.*at most once"),
-    ("adversarial.every=0", "adversarial.every=0: every must be at least 1"),
+    ("adversarial.every=0", "adversarial.every=0: every must be an integer >= 1"),
     ("adversarial.msstftd.n_ffts=[256]", "adversarial.msstftd.hop_lengths="),
     ("adversarial.optim.betas=[2,2]", "adversarial.optim.betas=.*Invalid beta"),
     ("adversarial.schedule.warmup_updates=-1", "adversarial.schedule.warmup_updates=-1: "),

@@ -17,7 +17,7 @@ from adversarial_trainer.adversarial.discriminators.base import (
 from adversarial_trainer.modules.checks import check_lists, check_sizes
 from adversarial_trainer.modules.conv import pad1d
 from adversarial_trainer.modules.norm import NormConv2d
-from adversarial_trainer.modules.spectral import no_autocast
+from adversarial_trainer.modules.spectral import stft
 from adversarial_trainer.registry import register, unknown_name
 
 PADDINGS = ("same", "center")
@@ -115,20 +115,12 @@ class ResolutionDiscriminator(SubDiscriminator):
         """Return the STFT of `x` [B, C, T]: magnitudes [B, C, frames, bins], or [B, 2 C, frames,
         bins] with all real parts before all imaginary ones. In float32 under autocast too, in
         float64 for float64 input."""
-        with no_autocast(x):
-            x = x if x.dtype == torch.float64 else x.float()
-            z = torch.stft(
-                pad1d(x, self._paddings_of(x.shape[-1]), "reflect").flatten(0, 1),
-                self.n_fft,
-                self.hop_length,
-                window=self.window.to(x.dtype),
-                center=False,
-                return_complex=True,
-            )
-            z = torch.view_as_real(z.unflatten(0, x.shape[:2]).transpose(2, 3))
-            if self.magnitude:  # of at least 3e-4, as the root of 0 has no gradient (BigCodec)
-                return z.square().sum(-1).clamp_min(1e-7).sqrt()
-            return z.movedim(-1, 1).flatten(1, 2)
+        padded = pad1d(x, self._paddings_of(x.shape[-1]), "reflect")
+        z = stft(padded, self.hop_length, self.window, self.n_fft)
+        z = torch.view_as_real(z.transpose(2, 3))
+        if self.magnitude:  # of at least 3e-4, as the root of 0 has no gradient (BigCodec)
+            return z.square().sum(-1).clamp_min(1e-7).sqrt()
+        return z.movedim(-1, 1).flatten(1, 2)
 
     def _paddings_of(self, length: int) -> tuple[int, int]:
         if self.padding == "center":
