@@ -35,7 +35,7 @@ from solvers.interruption import stop_signals
 
 logger = logging.getLogger(__name__)
 
-LOG_FORMAT = "[%(asctime)s][%(name)s][%(levelname)s] %(message)s"
+LOG_FORMAT = "[%(asctime)s][%(levelname)s] %(message)s"
 # Errors that a user can fix: reported as one line. Any other exception keeps its traceback.
 USER_ERRORS = (ValueError, FileNotFoundError, NotADirectoryError, PermissionError, ImportError)
 PR_SET_PDEATHSIG = 1  # linux/prctl.h

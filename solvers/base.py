@@ -23,8 +23,8 @@ from .changes import check_changes
 from .health import Health
 from .interruption import Interrupted, Interruption
 from .loggers import RunLogger
+from .progress import Progress
 from .state import Averager, UnfinishedEpoch, finite, gather_ranks, is_best, load_ranks
-from .summary import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -140,22 +140,24 @@ class BaseSolver(flashy.BaseSolver):
         """
         epoch, total = self.unfinished, len(batches)
         epoch.before = dict(self._pending_metrics)
-        progress = Progress(self.logger, self.epoch, total, self.formatter, epoch.done)
+        where = self.epoch, self.cfg.optim.epochs, total, epoch.done
+        progress = Progress(self.result_logger, *where)
         began = time.monotonic() - epoch.seconds
         if epoch.done < total:
             batches.set_position(self.epoch, epoch.done)
-            for batch in epoch.timed(batches):
+            for batch in progress.bar(epoch.timed(batches)):
                 metrics = self.train_step(batch)
                 self.averager.update(metrics, len(batch))
                 self.health.add(batch, metrics)
                 epoch.bad_steps += not metrics
                 epoch.done += 1
                 epoch.seconds = time.monotonic() - began
-                first = self.updates == 1  # how long one takes, and that all is well
-                window = epoch.done % self.cfg.logging.every == 0 or epoch.done == total
-                if (first or window) and epoch.done < total:
-                    progress.log(epoch.done, self.health.recent.averages)
-                if window:
+                due = epoch.done == total or epoch.done % self.cfg.logging.every == 0
+                if due or self.updates == 1:  # how long one takes, and that all is well
+                    with self.optional("Curves"):
+                        averages = self.health.recent.averages
+                        progress.log(epoch.done, averages, self.formatter)
+                if due:
                     self.health.end_window(self.updates, epoch)
                 if self.bad_steps_in_row >= self.cfg.optim.max_bad_steps:
                     raise diverged(self.bad_steps_in_row)

@@ -6,7 +6,9 @@ fail offline with wandb, and swap arguments of media.
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,10 @@ import torch
 from omegaconf import DictConfig
 
 from adversarial_trainer.models.builders import flatten, to_params
-from adversarial_trainer.tools.report import panel
+from adversarial_trainer.tools.report import CURVES, panel
 
 from .generation import Sample
+from .summary import join_parts
 
 # Charts of several metrics in TensorBoard's Custom Scalars tab: title -> pattern of names.
 CHARTS = {
@@ -53,7 +56,7 @@ class TensorboardLogger:
         for summary in hparams(values, {}):
             file_writer.add_summary(summary)
 
-    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+    def log_metrics(self, metrics: dict[str, float], step: int, axis: str = "epoch") -> None:
         for name, value in metrics.items():
             self.writer.add_scalar(name, value, step)
 
@@ -87,13 +90,15 @@ class WandbLogger:
                 f"logging.wandb=true: {reason} `wandb login` or WANDB_API_KEY logs in, "
                 "WANDB_MODE=offline does without a server."
             ) from exc
-        # Epochs are the axis; wandb's own step counts calls.
+        # Epochs and updates are the axes; wandb's own step counts calls.
         self.run.define_metric("epoch")
+        self.run.define_metric("update")
         self.run.define_metric("*", step_metric="epoch")
+        self.run.define_metric("updates_*", step_metric="update")
         self.run.config.update(params, allow_val_change=True)
 
-    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
-        self.run.log({**metrics, "epoch": step})
+    def log_metrics(self, metrics: dict[str, float], step: int, axis: str = "epoch") -> None:
+        self.run.log({**metrics, axis: step})
 
     def log_audio(self, name: str, audio: torch.Tensor, sample_rate: int, step: int) -> None:
         samples = audio.t().clamp(-1, 1).numpy()
@@ -111,12 +116,13 @@ class RunLogger:
     """Replaces flashy's ResultLogger: one log line for each stage, and the configured loggers.
 
     Metrics have the names that `panel` gives them: `<stage>_<group>/<name>`, which TensorBoard and
-    wandb show as a section for each group.
+    wandb show as a section for each group. The stage of averages by update is `updates`.
     """
 
     def __init__(self, logger: logging.Logger) -> None:
         self.logger = logger
         self.loggers: list[TensorboardLogger | WandbLogger] = []
+        self.curves: Path | None = None
 
     def open(self, folder: Path, signature: str, cfg: DictConfig) -> None:
         """Start the loggers that `cfg.logging` names. For rank 0.
@@ -126,6 +132,7 @@ class RunLogger:
             signature: of the run, wandb's id.
         """
         options, params = cfg.logging, to_params(cfg)
+        self.curves = folder / CURVES
         if options.tensorboard:
             self.loggers.append(TensorboardLogger(folder / "tensorboard", params))
         if options.wandb:
@@ -142,10 +149,21 @@ class RunLogger:
     ) -> None:
         line = [f"{stage.capitalize()} summary", f"{step_name.capitalize()} {step}"]
         line += [f"{key} {value}" for key, value in formatter(metrics).items()]
-        self.logger.info(" | ".join(line))
+        self.logger.info(join_parts(line))
         named = {panel(stage, name): value for name, value in metrics.items()}
         for logger in self.loggers:
             logger.log_metrics(named, step)
+
+    def log_update(self, metrics: dict[str, float], update: int) -> None:
+        """Log averages of training over the updates up to `update`, for curves by update."""
+        if self.curves is None:
+            return
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        with self.curves.open("a", encoding="utf-8") as file:
+            file.write("\n" + json.dumps({"update": update, **finite}))
+        named = {panel("updates", name): value for name, value in metrics.items()}
+        for logger in self.loggers:
+            logger.log_metrics(named, update, "update")
 
     def log_sample(self, sample: Sample, sample_rate: int, step: int) -> None:
         for logger in self.loggers:

@@ -1,9 +1,7 @@
-"""Text about a run: progress lines, tables, the description of what is trained."""
+"""Text about a run: lines, tables, the description of what is trained."""
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,6 +14,8 @@ from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.registry import format_count
 
 from .builders import discriminator_names
+
+WIDTH = 77  # of log lines, which are 100 with the time ahead
 
 
 class LineFormatter(flashy.Formatter):
@@ -44,29 +44,16 @@ class LineFormatter(flashy.Formatter):
         return {key: metrics[key] for key in self.include_keys if key in metrics}
 
 
-class Progress:
-    """Log lines `Train | Epoch <epoch> | <done>/<total> | <speed> | <metrics>`.
-
-    Args:
-        total: updates of the epoch.
-        done: of them, updates done before.
-    """
-
-    def __init__(
-        self, logger: logging.Logger, epoch: int, total: int, formatter: flashy.Formatter, done: int
-    ) -> None:
-        self.logger, self.epoch, self.total, self.formatter = logger, epoch, total, formatter
-        self.since = (done, time.perf_counter())
-
-    def log(self, done: int, metrics: dict[str, float]) -> None:
-        """Log a line, with the speed since the last one."""
-        before, then = self.since
-        self.since = (done, time.perf_counter())
-        rate = (done - before) / (self.since[1] - then)
-        speed = f"{rate:.2f} updates/s" if rate >= 1 else f"{1 / rate:.2f} s/update"
-        parts = ["Train", f"Epoch {self.epoch}", f"{done}/{self.total}", speed]
-        parts += [f"{key} {value}" for key, value in self.formatter(metrics).items()]
-        self.logger.info(" | ".join(parts))
+def join_parts(parts: Iterable[str]) -> str:
+    """Return `a | b | c`, in indented further lines where one would be too long."""
+    lines = [""]
+    for part in parts:
+        longer = f"{lines[-1]} | {part}" if lines[-1].strip() else lines[-1] + part
+        if len(longer) <= WIDTH:
+            lines[-1] = longer
+        else:
+            lines.append(f"    {part}")
+    return "\n".join(lines)
 
 
 def parameter_count(module: nn.Module) -> str:

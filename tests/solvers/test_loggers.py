@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from micro import RATE, make_solver
+from micro import EPOCH, RATE, make_solver
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 
-from adversarial_trainer.tools.report import panel
+from adversarial_trainer.tools.report import panel, read_run
 from solvers.loggers import CHARTS, TensorboardLogger, WandbLogger
 
 STAGES = ["evaluate.every=1", "generate.every=1", "generate.report=true", "optim.epochs=2"]
@@ -41,6 +41,10 @@ def test_tensorboard(tmp_path: Path, audio: Path) -> None:
             if name != "d_lr":
                 assert scalars[-1].step == 2 and scalars[-1].value == pytest.approx(value, rel=1e-5)
     assert [event.step for event in events.Scalars("valid_loss/l1")] == [1, 2]
+    # Averages by update, also in the run's folder: every logging.every, and at an epoch's end.
+    curve = {event.step: event.value for event in events.Scalars("updates_loss/l1")}
+    assert list(curve) == list(range(1, 2 * EPOCH + 1))
+    assert curve == pytest.approx(dict(read_run(solver.folder).curve("train", "l1")), rel=1e-6)
     # Each chart's pattern fits scalars.
     (layout,) = events.Tensors("custom_scalars__config__")[-1].tensor_proto.string_val
     charts = layout_pb2.Layout.FromString(layout).category[0].chart

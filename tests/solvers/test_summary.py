@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
+import fcntl
+import logging
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
 from pathlib import Path
 
 import pytest
 import torch
-from micro import make_cfg, make_solver
+from micro import ROOT, make_cfg, make_solver
 
 from adversarial_trainer.models.builders import get_model
+from solvers import progress
 from solvers.builders import get_adversarial, get_weights
-from solvers.summary import describe, discriminator_table
+from solvers.summary import describe, discriminator_table, join_parts
 
 
 def test_the_log_is_in_order(tmp_path: Path, audio: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Progress (none after the last update), table of discriminators, summaries; the
-    discriminators' losses first, then the others."""
+    discriminators' losses first, then the others; within 100 columns with the time ahead."""
     overrides = ["adversarial.probability=1", "optim.updates_per_epoch=5", "logging.every=2"]
     solver = make_solver(tmp_path, audio, "optim.epochs=1", *overrides)
     with caplog.at_level("INFO"):
         solver.run()
     lines = [record.message for record in caplog.records]
-    parts = [line.split(" | ") for line in lines[-7:]]
+    assert max(len(row) for line in lines for row in line.split("\n")) <= 77
+    parts = [re.split(r" \| |\n +", line) for line in lines[-7:]]
     assert [part[0].split()[0] for part in parts] == [
         *("Train", "Train", "Discriminator", "fft256", "fft128", "Train", "Valid"),
     ]
     assert [part[1:3] for part in parts[:2]] == [["Epoch 1", "2/5"], ["Epoch 1", "4/5"]]
-    assert all("update" in part[3] for part in parts[:2])
+    for part in parts[:2]:
+        assert re.fullmatch(r"[0-9.]+ updates/s", part[3]) and re.match(r"ETA \d:\d\d:", part[4])
     assert parts[-2][:2] == ["Train summary", "Epoch 1"]
     assert [part.split()[0] for part in parts[-2][2:]] == [
         *("d_loss", "d_acc", "adv", "feat", *[n for n in solver.weights if n in solver.losses]),
@@ -36,6 +48,45 @@ def test_the_log_is_in_order(tmp_path: Path, audio: Path, caplog: pytest.LogCapt
     metrics = solver.history[0]["train"]
     assert shown["adv"] == f"{metrics['adv']:.3f}" and shown["bad_steps"] == "0"
     assert shown["grad_norm"] == f"{metrics['grad_norm']:.3g}"
+
+
+def test_time_left_is_the_runs(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the speed since the line before: 5 updates in 10 s, 2 epochs of 20, 15 updates done."""
+    clock = iter([100.0, 110.0])
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: next(clock))
+    shown = progress.Progress(progress.RunLogger(logging.getLogger()), 1, 2, 20, 10)
+    with caplog.at_level("INFO"):
+        shown.log(15, {"l1": 0.25}, lambda metrics: {"l1": "0.25"})
+    assert caplog.messages == ["Train | Epoch 1 | 15/20 | 0.5 updates/s | ETA 0:00:50 | l1 0.25"]
+
+
+def test_long_lines_are_broken() -> None:
+    parts = [f"name{i} {i}.25" for i in range(20)]
+    lines = join_parts(parts).split("\n")
+    assert all(60 < len(line) <= 77 for line in lines[:-1]) and len(lines) > 2
+    assert " | ".join(line.strip() for line in lines).split(" | ") == parts
+
+
+def test_a_bar_in_a_terminal(tmp_path: Path) -> None:
+    """With the time left; in a pipe there is none."""
+    code = (
+        "import logging; from solvers.progress import *\n"
+        "shown = Progress(RunLogger(logging.getLogger()), 2, 2, 3, 0)\n"
+        "list(shown.bar([1, 2, 3]))"
+    )
+    main, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    os.set_blocking(main, False)
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, cwd=ROOT, stderr=terminal, check=True)
+    shown = os.read(main, 10000).decode()
+    os.close(terminal)
+    os.close(main)
+    assert "Epoch 2: 3/6 |" in shown and "updates/s, ETA" in shown
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+    assert not result.stderr
 
 
 def test_tables_are_aligned() -> None:

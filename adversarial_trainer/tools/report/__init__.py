@@ -2,9 +2,10 @@
 
 from .names import Meaning, meaning, panel
 from .page import NAME, write_comparison, write_report
-from .run import Run, find_run_folder, read_run
+from .run import CURVES, Run, find_run_folder, read_run
 
 __all__ = [
+    "CURVES",
     "NAME",
     "Meaning",
     "Run",

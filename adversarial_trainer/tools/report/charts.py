@@ -54,17 +54,17 @@ def draw_chart(
     title: str,
     lines: Sequence[Line],
     caption: str,
-    x_label: str = "epoch",
+    x_label: str = "update",
     y_range: tuple[float, float] | None = None,
     guide: float | None = None,
 ) -> Chart | None:
-    """Draw lines over epochs or bandwidths; None if no line has a point.
+    """Draw lines over updates or bandwidths; None if no line has a point.
 
     Args:
         title: of the chart.
         lines: with finite values.
         caption: what is shown, and which way is good.
-        x_label: "epoch" has ticks at whole numbers only.
+        x_label: "update" has ticks at whole numbers only.
         y_range: limits of the y axis; None: from the values.
         guide: a level to compare with, drawn as a dotted line.
     """
@@ -87,7 +87,7 @@ def draw_chart(
         elif all(y >= 0 for _, line in shown for _, y in line.points):
             axes.set_ylim(bottom=max(0.0, axes.get_ylim()[0]))
         axes.set_xlabel(x_label)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=x_label == "epoch", min_n_ticks=1))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=x_label == "update", min_n_ticks=1))
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter("{x:g}")
         axes.grid(axis="y", alpha=0.4)

@@ -18,7 +18,7 @@ STAGES = ("train", "valid", "evaluate", "generate")
 
 
 def numbers_of(runs: Runs, *groups: str) -> Iterator[Chart | None]:
-    """Yield a chart by epoch for each number of `groups` (see names.py) that was logged."""
+    """Yield a chart by update for each number of `groups` (see names.py) that was logged."""
     found: dict[str, Meaning] = {}
     for run in runs.values():
         for stage in STAGES:
@@ -38,11 +38,11 @@ def numbers_of(runs: Runs, *groups: str) -> Iterator[Chart | None]:
                 for colour, line in enumerate(_lines(runs, f"d_{side}", meant))
             ]
         limits = (0.0, 1.0) if meant.unit == "share" else None
-        yield draw_chart(meant.title, lines, _caption(key, meant), "epoch", limits, meant.guide)
+        yield draw_chart(meant.title, lines, _caption(key, meant), "update", limits, meant.guide)
 
 
 def _lines(runs: Runs, key: str, meant: Meaning) -> list[Line]:
-    """Return the lines of a number by epoch.
+    """Return the lines of a number by update.
 
     Of a single run: its parts in training, else the stages that have it. Of several: a line for
     each, losses in validation where they were measured, all else in training.
@@ -64,7 +64,7 @@ def _lines(runs: Runs, key: str, meant: Meaning) -> list[Line]:
 
 
 def quality_by_epoch(runs: Runs) -> Iterator[Chart | None]:
-    """Yield a chart for each metric of the evaluations; epoch 0 is before training."""
+    """Yield a chart for each metric of the evaluations; update 0 is before training."""
     for name in dict.fromkeys(name for run in runs.values() for name in run.names("evaluate")):
         meant = meaning("evaluate", name)
         if "/" in name or meant.group not in ("quality", "other"):
@@ -75,7 +75,7 @@ def quality_by_epoch(runs: Runs) -> Iterator[Chart | None]:
             lines.append(Line(title, [*start, *run.curve("evaluate", name)]))
         caption = f"{_caption(name, meant)} Mean over files at the highest bandwidth."
         if any(len(line.points) > 1 for line in lines):
-            yield draw_chart(f"{meant.title} by epoch", lines, caption)
+            yield draw_chart(f"{meant.title} in training", lines, caption)
 
 
 def rate_distortion(runs: Runs) -> Iterator[Chart | None]:
@@ -106,7 +106,7 @@ def rate_distortion(runs: Runs) -> Iterator[Chart | None]:
 
 
 def _caption(key: str, meant: Meaning) -> str:
-    """Return the caption of a chart by epoch: name in history.json, unit, which way is good."""
+    """Return the caption of a chart by update: name in history.json, unit, which way is good."""
     name = f"{key}<loss>" if key.endswith("_") else key
     unit = f", in {meant.unit}" if meant.unit not in ("", "share") else ""
     good = f" Good is {meant.good}." if meant.good else ""

@@ -21,6 +21,7 @@ from .judgements import KEY, Judgement, judgements_of
 
 History = list[dict[str, dict[str, float]]]
 
+CURVES = "curves.jsonl"  # averages of training metrics by update
 ORIGINAL = "original"
 WAV = re.compile(r"(.+)_(?:original|([0-9]+(?:\.[0-9]+)?)kbps)\.wav", re.DOTALL)
 LARGEST = 1e300  # numbers of a history beyond it are left out: charts need room above
@@ -38,6 +39,7 @@ class Run:
         overrides: arguments of its command line.
         history: metrics of each epoch, by stage.
         judgements: about its health, the current ones first.
+        updates: number of updates -> averages of training metrics up to there.
         samples: file -> 'original' and '<bandwidth> kb/s' -> wav file, of the newest epoch that has
             samples, which is `samples_epoch`.
         evaluation: the newest one, of `evaluation_epoch`.
@@ -52,6 +54,7 @@ class Run:
     overrides: list[str] = field(default_factory=list)
     history: History = field(default_factory=list)
     judgements: list[Judgement] = field(default_factory=list)
+    updates: dict[int, dict[str, float]] = field(default_factory=dict)
     samples: dict[str, dict[str, Path]] = field(default_factory=dict)
     samples_epoch: int | None = None
     evaluation: Results | None = None
@@ -94,12 +97,14 @@ class Run:
         return None
 
     def curve(self, stage: str, name: str) -> list[tuple[float, float]]:
-        """Return (epoch, value) of a metric where it was measured."""
-        return [
-            (epoch, metrics[stage][name])
-            for epoch, metrics in enumerate(self.history, 1)
-            if name in metrics.get(stage, {})
-        ]
+        """Return (update, value) of a metric where it was measured: in training at each line of
+        the log, else at the end of an epoch."""
+        each = self.config.get("optim.updates_per_epoch")
+        length = each if isinstance(each, int) else 1
+        ends = [(epoch * length, m.get(stage, {})) for epoch, m in enumerate(self.history, 1)]
+        points = [(float(update), m[name]) for update, m in ends if name in m]
+        within = [(float(update), m[name]) for update, m in self.updates.items() if name in m]
+        return within if stage == "train" and within else points
 
     def names(self, stage: str) -> list[str]:
         """Return all metrics of a stage, in order of appearance."""
@@ -156,6 +161,8 @@ def read_run(folder: Path, history: History | None = None) -> Run:
     run.history, run.judgements = logged
     if run.epochs is not None and len(run.history) < run.epochs:
         run.missing.append(f"The run is not finished: {run.progress} epochs are done.")
+    if (folder / CURVES).exists():
+        run.updates = read("Curves by update", CURVES, _by_update, {})
     for epoch, samples in epoch_folders(folder / "samples"):
         if found := _samples(samples):
             run.samples, run.samples_epoch = found, epoch
@@ -182,6 +189,17 @@ def _configuration(text: str) -> tuple[str, dict[str, Any]]:
 def _provenance(data: Any) -> tuple[dict[str, int], list[dict[str, Any]]]:
     parameters = {name: int(count) for name, count in data["parameters"].items()}
     return parameters, [dict(start) for start in data["starts"]]
+
+
+def _by_update(text: str) -> dict[int, dict[str, float]]:
+    """Return averages by update; where a run was resumed, a later line stands for an earlier."""
+    # A line that a kill or a full disk cut is left out.
+    lines = [json.loads(line) for line in text.splitlines() if line.endswith("}")]
+    averages = {
+        int(line.pop("update")): {name: float(x) for name, x in line.items() if abs(x) < LARGEST}
+        for line in lines
+    }
+    return dict(sorted(averages.items()))
 
 
 def _history(history: Any) -> tuple[History, list[Judgement]]:

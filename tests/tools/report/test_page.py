@@ -123,7 +123,7 @@ def test_charts_show_the_values() -> None:
     assert (y1 - y0) / (y2 - y0) == pytest.approx(0.5 / (2 / 3), abs=0.02) and y0 < y2
     ((_, low), (_, high)), *_ = curves(svg, C1)
     assert (low - high) / (y1 - y0) == pytest.approx(0.4, abs=0.02)
-    assert re.search(r"<text[^>]*>epoch</text>", svg) and ">a&lt;$b</text>" in svg
+    assert re.search(r"<text[^>]*>update</text>", svg) and ">a&lt;$b</text>" in svg
     assert draw_chart("Title", [Line("a", [])], "") is None
 
 
@@ -294,3 +294,19 @@ def test_several_runs(make_run: MakeRun, tmp_path: Path) -> None:
     other = charts(Page(write_comparison([second, first], tmp_path / "both.html")))["SI-SDR"]
     # 22222222 has no evaluation; the others keep their colours.
     assert not curves(other, C0) and curves(other, C1) and curves(other, C2)
+
+
+def test_curves_by_update(make_run: MakeRun) -> None:
+    """Validation is at the ends of epochs. A resumed run writes some updates again; a kill cuts a
+    line. Without the file, training is at the ends of epochs as well."""
+    folder = make_run(files={})
+    write_json(folder / "history.json", [{"train": {"l1": 0.2}, "valid": {"l1": 0.1}}] * 2)
+    (folder / ".hydra" / "config.yaml").write_text("optim: {epochs: 2, updates_per_epoch: 10}")
+    assert read_run(folder).curve("train", "l1") == [(10, 0.2), (20, 0.2)]
+    lines = [{"update": 5, "l1": 0.5}, {"update": 10, "l1": 0.4}, {"update": 5, "l1": 0.25}]
+    text = "\n".join(["", *map(json.dumps, lines), '{"update": 15, "l1'])
+    (folder / "curves.jsonl").write_text(text)
+    run = read_run(folder)
+    assert run.curve("train", "l1") == [(5, 0.25), (10, 0.4)]
+    assert run.curve("valid", "l1") == [(10, 0.1), (20, 0.1)]
+    assert not any("Curves" in text for text in run.missing)
