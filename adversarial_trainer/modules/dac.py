@@ -22,7 +22,7 @@ from .checks import check_lists, check_sizes
 from .conv import StreamableConv1d, StreamableConvTranspose1d
 from .lstm import StreamableLSTM
 from .seanet import SEANetResnetBlock
-from .streaming import State, StreamingModule, step_layers
+from .streaming import Layer, State, StreamingModule, step_layers
 
 
 class DACStage(StreamingModule):
@@ -92,26 +92,17 @@ class DACBase(StreamingModule):
         self.dilations = dilations
         self.lstm = lstm
         self._act = partial(get_activation, activation, activation_params, causal=causal)
-        self._conv = partial(
-            StreamableConv1d,
-            causal=causal,
-            norm=norm,
-            norm_kwargs=norm_params,
-            pad_mode="constant",
-        )
-        self._transposed = partial(
-            StreamableConvTranspose1d, causal=causal, norm=norm, norm_kwargs=norm_params
-        )
-        self._unit = partial(
+        norms: dict[str, Any] = {"norm": norm, "norm_kwargs": norm_params}
+        padded: dict[str, Any] = {"causal": causal, "pad_mode": "constant", **norms}
+        self._conv: Layer = partial(StreamableConv1d, **padded)
+        self._transposed: Layer = partial(StreamableConvTranspose1d, causal=causal, **norms)
+        self._unit: Layer = partial(
             SEANetResnetBlock,
             kernel_sizes=(7, 1),
             activation=activation,
             activation_params=activation_params,
-            norm=norm,
-            norm_params=norm_params,
-            causal=causal,
-            pad_mode="constant",
             compress=1,
+            **padded,
         )
 
     def _units(self, width: int) -> list[nn.Module]:

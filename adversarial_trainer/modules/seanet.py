@@ -17,7 +17,7 @@ from .activation import get_activation
 from .checks import check_lists, check_sizes
 from .conv import StreamableConv1d, StreamableConvTranspose1d
 from .lstm import StreamableLSTM
-from .streaming import State, StreamingModule, StreamingStack, join, remember, step_layers
+from .streaming import Layer, State, StreamingModule, StreamingStack, join, remember, step_layers
 
 
 class SEANetResnetBlock(StreamingModule):
@@ -28,8 +28,8 @@ class SEANetResnetBlock(StreamingModule):
     Args:
         kernel_sizes, dilations: one entry per convolution.
         activation, activation_params: a name and arguments for `activation.get_activation`.
-        norm, norm_params, causal, pad_mode: see `StreamableConv1d`.
         true_skip: add the input itself; otherwise the input through a 1x1 convolution (EnCodec).
+        causal, kwargs: those of `StreamableConv1d`, for all convolutions.
     """
 
     def __init__(
@@ -39,12 +39,10 @@ class SEANetResnetBlock(StreamingModule):
         dilations: Sequence[int] = (1, 1),
         activation: str = "ELU",
         activation_params: Mapping[str, Any] | None = None,
-        norm: str = "none",
-        norm_params: Mapping[str, Any] | None = None,
-        causal: bool = False,
-        pad_mode: str = "reflect",
         compress: int = 2,
         true_skip: bool = True,
+        causal: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__()
         if not 1 <= compress <= dim:
@@ -52,9 +50,7 @@ class SEANetResnetBlock(StreamingModule):
                 f"compress must be in [1, {dim}] (the block's channels, from n_filters on), "
                 f"got {compress}"
             )
-        conv = partial(
-            StreamableConv1d, norm=norm, norm_kwargs=norm_params, causal=causal, pad_mode=pad_mode
-        )
+        conv: Layer = partial(StreamableConv1d, causal=causal, **kwargs)
         widths = [dim] + [dim // compress] * (len(kernel_sizes) - 1) + [dim]
         layers: list[nn.Module] = []
         for i, (kernel_size, dilation) in enumerate(zip(kernel_sizes, dilations, strict=True)):
@@ -142,7 +138,7 @@ class SEANetBase(StreamingStack):
         self.norm_params = norm_params
         self.disable_norm_outer_blocks = disable_norm_outer_blocks
         self._act = partial(get_activation, activation, activation_params, causal=causal)
-        self._conv = partial(StreamableConv1d, causal=causal, pad_mode=pad_mode)
+        self._conv: Layer = partial(StreamableConv1d, causal=causal, pad_mode=pad_mode)
         self._residual = partial(
             SEANetResnetBlock,
             activation=activation,
@@ -153,26 +149,22 @@ class SEANetBase(StreamingStack):
             true_skip=true_skip,
         )
 
-    def _norm_of(self, block: int) -> tuple[str, Mapping[str, Any] | None]:
+    def _norm_of(self, block: int) -> dict[str, Any]:
         """Norm of the `block`-th of len(ratios) + 2 blocks, counted from the waveform."""
         disabled = block < self.disable_norm_outer_blocks
-        return ("none", None) if disabled else (self.norm, self.norm_params)
+        return {} if disabled else {"norm": self.norm, "norm_kwargs": self.norm_params}
 
-    def _conv1d(
-        self, block: int, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1
-    ) -> nn.Module:
-        norm, params = self._norm_of(block)
-        sizes = (in_channels, out_channels, kernel_size, stride)
-        return self._conv(*sizes, norm=norm, norm_kwargs=params)
+    def _conv1d(self, block: int, *sizes: int) -> nn.Module:
+        """A convolution with in and out channels, kernel size and, if any, stride."""
+        return self._conv(*sizes, **self._norm_of(block))
 
     def _lstm(self, width: int) -> list[nn.Module]:
         return [StreamableLSTM(width, num_layers=self.lstm)] if self.lstm else []
 
     def _residual_blocks(self, block: int, width: int) -> Iterator[nn.Module]:
-        norm, params = self._norm_of(block)
         for j in range(self.n_residual_layers):
             kernels, dilations = [self.residual_kernel_size, 1], [self.dilation_base**j, 1]
-            yield self._residual(width, kernels, dilations, norm=norm, norm_params=params)
+            yield self._residual(width, kernels, dilations, **self._norm_of(block))
 
 
 @register("encoder", "seanet")
@@ -230,23 +222,16 @@ class SEANetDecoder(SEANetBase):
             raise ValueError(
                 f"final_activation_params without final_activation: {dict(final_activation_params)}"
             )
+        up = partial(
+            StreamableConvTranspose1d, causal=self.causal, trim_right_ratio=trim_right_ratio
+        )
         blocks = len(self.ratios)
         width = self.n_filters * 2**blocks
         layers = [self._conv1d(blocks + 1, self.dimension, width, self.kernel_size)]
         layers += self._lstm(width)
         for block, ratio in zip(range(blocks, 0, -1), self.ratios, strict=True):
-            norm, params = self._norm_of(block)
-            upsampling = StreamableConvTranspose1d(
-                width,
-                width // 2,
-                2 * ratio,
-                ratio,
-                causal=self.causal,
-                norm=norm,
-                trim_right_ratio=trim_right_ratio,
-                norm_kwargs=params,
-            )
-            layers += [self._act(channels=width), upsampling]
+            sizes = width, width // 2, 2 * ratio, ratio
+            layers += [self._act(channels=width), up(*sizes, **self._norm_of(block))]
             width //= 2
             layers += self._residual_blocks(block, width)
         layers.append(self._act(channels=width))

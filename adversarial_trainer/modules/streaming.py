@@ -6,12 +6,13 @@ signal: several signals can go through one model at the same time, and a layer i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+Layer = Callable[..., nn.Module]  # constructor of one, some of its arguments set
 State = dict[nn.Module, Any]  # of one signal: by layer, what it needs of earlier pieces
 
 

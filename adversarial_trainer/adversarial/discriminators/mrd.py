@@ -145,11 +145,12 @@ def band_of_bins(band: Sequence[float], bins: int) -> tuple[int, int]:
     """Return the first bin of `band` (low, high) and the one after its last, rounded down."""
     match band:
         case [int() | float() as low, int() | float() as high] if 0 <= low < high <= 1:
-            first, end = int(low * bins), int(high * bins)
-            if first < end:
-                return first, end
-            raise ValueError(f"bands: {band!r} has none of the {bins} bins of an STFT.")
-    raise ValueError(f"bands: each must be (low, high) with 0 <= low < high <= 1, got {band!r}.")
+            if int(low * bins) < int(high * bins):
+                return int(low * bins), int(high * bins)
+    raise ValueError(
+        f"bands: each must be (low, high), 0 <= low < high <= 1, with one of {bins} bins or more, "
+        f"got {band!r}."
+    )
 
 
 @register("discriminator", "mrd")
