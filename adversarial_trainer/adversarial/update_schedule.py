@@ -57,10 +57,9 @@ class UpdateSchedule:
         """Begin the next step; return whether it updates the discriminators."""
         due = self.due
         self.num_steps += 1
-        return due and (self.probability >= 1 or self._draw() < self.probability)
-
-    def _draw(self) -> float:
-        return torch.rand((), generator=self.generator).item()
+        if not due or self.probability >= 1:
+            return due
+        return torch.rand((), generator=self.generator).item() < self.probability
 
     def state_dict(self) -> dict[str, Any]:
         return {"num_steps": self.num_steps, "generator": self.generator.get_state()}

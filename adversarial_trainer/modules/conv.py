@@ -29,8 +29,6 @@ def pad1d(
     the encodec package (so that short inputs get the same codes as there).
     """
     left, right = paddings
-    if left < 0 or right < 0:
-        raise ValueError(f"paddings must be >= 0, got {paddings}")
     if mode != "reflect":
         return _pad(x, paddings, mode, value)
     # A graph for ONNX must hold for inputs of any length.

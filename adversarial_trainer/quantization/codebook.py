@@ -1,4 +1,5 @@
-"""A codebook: its nearest entries, how it learns by exponential moving averages, and what from."""
+"""A codebook: its nearest entries, how it learns by exponential moving averages, and what from; and
+the projection to its channels."""
 
 from __future__ import annotations
 
@@ -218,3 +219,16 @@ def _draw_candidates(inputs: torch.Tensor, count: int, generator: torch.Generato
     mine = (index >= 0) & (index < frames)
     chosen = inputs[:, index.clamp(0, frames - 1)]  # [K, count, D]
     return torch.where(mine[:, None], chosen, 0.0)
+
+
+class Projection(nn.Conv1d):
+    """Convolution with a kernel of 1, which takes latents of no frames, too: torch's refuses them.
+
+    Shape: `[B, in_channels, T]` -> `[B, out_channels, T]`, T >= 0.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 1)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return F.linear(input.transpose(1, 2), self.weight[:, :, 0], self.bias).transpose(1, 2)

@@ -14,11 +14,11 @@ from adversarial_trainer.modules.checks import check_sizes
 from adversarial_trainer.quantization.base import BaseQuantizer, QuantizedResult
 from adversarial_trainer.quantization.codebook import (
     COUNT_DECAY,
+    Projection,
     codebook_use,
     count_codes,
     nearest,
 )
-from adversarial_trainer.quantization.projection import Projection
 from adversarial_trainer.registry import register
 
 

@@ -11,8 +11,12 @@ from torch import nn
 
 from adversarial_trainer.modules.checks import check_lists, check_sizes
 from adversarial_trainer.quantization.base import BaseQuantizer, QuantizedResult
-from adversarial_trainer.quantization.codebook import COUNT_DECAY, codebook_use, count_codes
-from adversarial_trainer.quantization.projection import Projection
+from adversarial_trainer.quantization.codebook import (
+    COUNT_DECAY,
+    Projection,
+    codebook_use,
+    count_codes,
+)
 from adversarial_trainer.registry import register
 
 EPSILON = 1e-3  # keeps the bounded values off the edges of the outer levels
