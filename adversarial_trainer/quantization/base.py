@@ -92,7 +92,8 @@ class BaseQuantizer(nn.Module, ABC):
 
     def set_num_codebooks(self, n: int) -> None:
         """Use the first `n` codebooks, `1 <= n <= total_codebooks`."""
-        self.num_codebooks = self._check_count(n)
+        check_sizes(1, self.total_codebooks, num_codebooks=n)
+        self.num_codebooks = int(n)
 
     @property
     def initialised(self) -> bool:
@@ -140,12 +141,8 @@ class BaseQuantizer(nn.Module, ABC):
         """Bits a second / 1000 of `num_codebooks` (default: those in use) at `frame_rate` Hz."""
         if not frame_rate > 0:
             raise ValueError(f"frame_rate must be positive, got {frame_rate}")
-        n = self.num_codebooks if num_codebooks is None else self._check_count(num_codebooks)
+        n = self.num_codebooks if num_codebooks is None else num_codebooks
         return n * math.log2(self.cardinality) * frame_rate / 1000
-
-    def _check_count(self, n: int) -> int:
-        check_sizes(1, self.total_codebooks, num_codebooks=n)
-        return int(n)
 
     def _check_latents(self, x: torch.Tensor) -> None:
         if x.dim() != 3 or x.shape[1] != self.dimension:
@@ -158,7 +155,7 @@ class BaseQuantizer(nn.Module, ABC):
             raise ValueError(
                 f"codes must be integers [B, K, T], got {codes.dtype} {list(codes.shape)}"
             )
-        self._check_count(codes.shape[1])
+        check_sizes(1, self.total_codebooks, num_codebooks=codes.shape[1])
         codes = codes.long()
         if codes.numel():
             low, high = torch.stack(codes.aminmax()).tolist()
