@@ -26,7 +26,8 @@ from adversarial_trainer.losses import LOSSES, Balancer
 from adversarial_trainer.models.builders import naming, to_params
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.registry import format_value, parameter_names
-from adversarial_trainer.tools.evaluate import codebook_counts
+from adversarial_trainer.tools.evaluate import Opus, codebook_counts
+from adversarial_trainer.tools.evaluate.opus import HIGHEST, LOWEST
 from adversarial_trainer.training import OPTIMIZERS, SCHEDULES, ModuleEMA, Schedule, keep_options
 from adversarial_trainer.training.schema import Loop
 
@@ -210,6 +211,16 @@ def get_counts(cfg: DictConfig, model: EncodecModel) -> dict[str, list[int]]:
         "evaluate": sorted({*evaluate, model.num_codebooks}),
         "generate": codebook_counts(model, cfg.generate.bandwidths),
     }
+
+
+def get_opus(cfg: DictConfig, stage: str) -> Opus | None:
+    """Return Opus at the rates of `evaluate` or `generate`, None without; ValueError for rates that
+    it does not have."""
+    rates, channels = list(cfg[stage].opus), cfg.channels
+    if not all(Opus.takes(rate, channels) for rate in rates):
+        limits = f"{LOWEST * channels:g} to {HIGHEST * channels:g} kb/s"
+        raise ValueError(f"{stage}.opus={rates}: Opus has {limits} for channels={channels}.")
+    return Opus(rates) if rates else None
 
 
 def compile_parts(model: EncodecModel, adversarial: AdversarialLoss | None, **options: Any) -> None:

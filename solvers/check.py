@@ -43,6 +43,7 @@ from .builders import (
     get_ema,
     get_losses,
     get_optimizer,
+    get_opus,
     get_schedule,
 )
 from .finetuning import check_freeze
@@ -233,7 +234,8 @@ def _build_all(cfg: DictConfig) -> None:
     get_ema(model, cfg.optim.ema)
     get_augmentations(cfg)
     get_counts(cfg, model)
-    scorer = get_scorer(to_params(cfg.evaluate), cfg.sample_rate)
+    get_opus(cfg, "generate")
+    scorer = get_scorer(to_params(cfg.evaluate), cfg.sample_rate, get_opus(cfg, "evaluate"))
     # What the stages will measure; quantizers of one's own may add to those of training.
     of_adversary = ["adv", "feat", "d_loss", "d_acc", "d_real", "d_fake"]
     known = {

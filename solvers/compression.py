@@ -48,7 +48,8 @@ class CompressionSolver(BaseSolver):
         self.optimizer = builders.get_optimizer(self.parameters, cfg.optim)
         self.schedule = builders.get_schedule(self.optimizer, cfg.schedule)
         self.ema = builders.get_ema(self.model, cfg.optim.ema)
-        self.scorer = get_scorer(to_params(cfg.evaluate), cfg.sample_rate)
+        opus = builders.get_opus(cfg, "evaluate")
+        self.scorer = get_scorer(to_params(cfg.evaluate), cfg.sample_rate, opus)
         self.counts = builders.get_counts(cfg, self.model)
         self.register_stateful("model", "optimizer", "schedule", "balancer")
         for optional in ("adversarial", "ema"):

@@ -12,6 +12,7 @@ from adversarial_trainer import audio
 from adversarial_trainer.data import FileDataset
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.models.streaming import decode_signal, encode_signal
+from adversarial_trainer.tools.evaluate import Opus
 from adversarial_trainer.tools.report.pictures import draw_spectrograms
 
 # Characters that some file systems, terminals or loggers do not allow in names.
@@ -25,7 +26,7 @@ class Sample:
 
     Attributes:
         name: its stem, made unique.
-        waves: 'original' and '<bandwidth>kbps' -> waveform `[C, T]`.
+        waves: 'original', '<bandwidth>kbps' and 'opus-<measured>kbps' -> waveform `[C, T]`.
         picture: spectrograms of the original and of the lowest and highest bandwidth, `[3, H, W]`.
     """
 
@@ -48,6 +49,7 @@ def generate_samples(
     folder: Path,
     counts: Sequence[int],
     like: torch.Tensor,
+    opus: Opus | None = None,
 ) -> list[Sample]:
     """Write originals, reconstructions (wav) and spectrograms (PNG) of all `files` to `folder`.
 
@@ -55,6 +57,7 @@ def generate_samples(
         model: in eval mode.
         counts: numbers of codebooks to reconstruct with, rising.
         like: has the model's device and type.
+        opus: to have beside them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     samples = []
@@ -65,9 +68,13 @@ def generate_samples(
         for n in counts:
             decoded = decode_signal(model, chunks, wav.shape[-1], n)
             waves[f"{model.bandwidth_of(n):.2f}kbps"] = decoded[0].cpu()
+        titles = list(waves)
+        if opus is not None:
+            for rate in opus.rates:
+                decoded, measured = opus(wav, model.sample_rate, rate)
+                waves[f"opus-{measured:.2f}kbps"] = decoded
         for title, wave in waves.items():
             audio.write(folder / f"{name}_{title}.wav", wave, model.sample_rate)
-        titles = list(waves)
         shown = {t: waves[t] for t in dict.fromkeys([titles[0], titles[1], titles[-1]])}
         picture = draw_spectrograms(shown, model.sample_rate, folder / f"{name}_spectrograms.png")
         samples.append(Sample(name, waves, picture))

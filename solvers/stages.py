@@ -13,6 +13,7 @@ from adversarial_trainer.tools.report import write_report
 from adversarial_trainer.training.devices import cores
 
 from . import provenance
+from .builders import get_opus
 from .generation import generate_samples
 from .state import Averager, UnfinishedEpoch
 from .summary import discriminator_table
@@ -93,7 +94,7 @@ def generate(solver: CompressionSolver) -> None:
         with solver.optional("Samples"):
             samples = generate_samples(
                 *(solver.model, solver.data.generate, folder, solver.counts["generate"]),
-                solver.like,
+                *(solver.like, get_opus(solver.cfg, "generate")),
             )
             for sample in samples:
                 solver.result_logger.log_sample(sample, solver.cfg.sample_rate, solver.epoch)

@@ -95,6 +95,7 @@ class Evaluate:
     max_duration: Seconds | None
     bandwidths: Literal["highest", "all"] | Sequence[PositiveInt]
     metrics: Group
+    opus: Sequence[float]
 
 
 @dataclass
@@ -110,6 +111,7 @@ class Generate:
     num_files: PositiveInt | None
     max_duration: Seconds | None
     bandwidths: Literal["all", "highest"] | Sequence[PositiveInt]
+    opus: Sequence[float]
     report: bool
 
 

@@ -114,7 +114,7 @@ class Results:
 
     metrics: Mapping[str, Measure]
     rows: Sequence[Row]
-    codebooks: Sequence[Mapping[str, float | None]]
+    codebooks: Sequence[Mapping[str, int | float | None]]
     files: Sequence[Mapping[str, Any]]
 
     @property

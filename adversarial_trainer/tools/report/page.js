@@ -1,13 +1,19 @@
 "use strict";
-// One player at a time; keys 1 to 9 go to another version of the same file at the same moment.
+// One player at a time; buttons and keys 1 to 9 go to another version of the file at the same moment.
 const players = [...document.querySelectorAll("audio")];
 let current = null;
 const versions = (player) => [...player.closest(".versions").querySelectorAll("audio")];
+const buttons = (player) => player.closest(".versions").previousElementSibling.children;
+
+function mark(player, chosen) {
+  player.closest(".version").classList.toggle("chosen", chosen);
+  buttons(player)[versions(player).indexOf(player)].setAttribute("aria-pressed", chosen);
+}
 
 function choose(player) {
-  if (current) current.closest(".version").classList.remove("chosen");
+  if (current) mark(current, false);
   current = player;
-  player.closest(".version").classList.add("chosen");
+  mark(player, true);
 }
 
 function alone(player) {
@@ -41,14 +47,24 @@ for (const player of players) {
   });
 }
 
+function change(next, play) {
+  const before = current;
+  if (next === before) return play && start(next);
+  if (before && versions(before).includes(next)) {
+    before.pause();
+    next.currentTime = Math.min(before.currentTime, next.duration || 0);
+  }
+  choose(next);
+  if (play) start(next);
+}
+
+for (const bar of document.querySelectorAll(".switch")) {
+  const players = bar.nextElementSibling.querySelectorAll("audio");
+  [...bar.children].forEach((button, i) => button.addEventListener("click", () => change(players[i], true)));
+}
+
 document.addEventListener("keydown", (event) => {
   if (!current || event.ctrlKey || event.metaKey || event.altKey) return;
   const next = versions(current)[Number(event.key) - 1];
-  if (!next || next === current) return;
-  const before = current;
-  const playing = !before.paused;
-  before.pause();
-  next.currentTime = Math.min(before.currentTime, next.duration || 0);
-  choose(next);
-  if (playing) start(next);
+  if (next && next !== current) change(next, !current.paused);
 });

@@ -20,7 +20,8 @@ from adversarial_trainer.tools.evaluate.results import CODEBOOK_USE, Measure
 from . import figures
 from .listening import CAPTION, make_players
 from .names import Meaning, capitalised, meaning
-from .run import ORIGINAL, History, Run, rate_of, read_run
+from .run import OPUS, ORIGINAL, History, Run, order_of, read_run
+from .verdict import verdict
 
 NAME = "report.html"
 FOLDER = Path(__file__).parent
@@ -44,7 +45,8 @@ def write_report(folder: Path, out: Path | None = None, history: History | None 
         "run.html.j2",
         run=run,
         runs={"": run},
-        listening=make_players(run.samples),
+        verdict=verdict(run),
+        listening=make_players({name: _versions(run, name) for name in run.samples}),
         missing=run.missing,
     )
 
@@ -102,6 +104,14 @@ def _write(out: Path, template: str, **values: Any) -> Path:
     return out
 
 
+def _versions(run: Run, name: str) -> dict[str, Path]:
+    """Return the versions of a file, that from before the discriminators ahead of Opus's."""
+    versions = dict(run.samples[name])
+    if name in run.before:
+        versions[f"before the discriminators, epoch {run.before_epoch}"] = run.before[name]
+    return dict(sorted(versions.items(), key=lambda item: item[0].startswith(OPUS)))
+
+
 def _shared(runs: Mapping[str, Run]) -> dict[str, dict[str, Path]]:
     """Return the versions of each file that at least two runs have: the original, and at each
     bandwidth the runs beside one another."""
@@ -109,7 +119,7 @@ def _shared(runs: Mapping[str, Run]) -> dict[str, dict[str, Path]]:
     for file in dict.fromkeys(name for run in runs.values() for name in run.samples):
         having = {name: run.samples[file] for name, run in runs.items() if file in run.samples}
         versions: dict[str, Path] = {}
-        for key in sorted({key for found in having.values() for key in found}, key=rate_of):
+        for key in sorted({key for found in having.values() for key in found}, key=order_of):
             for name, found in having.items():
                 if key in found:
                     versions.setdefault(key if key == ORIGINAL else f"{name}, {key}", found[key])

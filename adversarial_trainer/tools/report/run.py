@@ -23,7 +23,8 @@ History = list[dict[str, dict[str, float]]]
 
 CURVES = "curves.jsonl"  # averages of training metrics by update
 ORIGINAL = "original"
-WAV = re.compile(r"(.+)_(?:original|([0-9]+(?:\.[0-9]+)?)kbps)\.wav", re.DOTALL)
+WAV = re.compile(r"(.+)_(?:original|(opus-)?([0-9]+(?:\.[0-9]+)?)kbps)\.wav", re.DOTALL)
+OPUS = "Opus, "  # ahead of a version's bandwidth
 LARGEST = 1e300  # numbers of a history beyond it are left out: charts need room above
 # Errors of reading a file that is damaged or of another form than expected.
 DAMAGES = (OSError, ValueError, TypeError, LookupError, AttributeError, OverflowError,
@@ -40,8 +41,10 @@ class Run:
         history: metrics of each epoch, by stage.
         judgements: about its health, the current ones first.
         updates: number of updates -> averages of training metrics up to there.
-        samples: file -> 'original' and '<bandwidth> kb/s' -> wav file, of the newest epoch that has
-            samples, which is `samples_epoch`.
+        samples: file -> 'original', '<bandwidth> kb/s' and 'Opus, <bandwidth> kb/s' -> wav file, of
+            the newest epoch that has samples, which is `samples_epoch`.
+        before: file -> wav file at the highest bandwidth, of the newest epoch that was trained
+            without discriminators, which is `before_epoch`; empty if the newest was.
         evaluation: the newest one, of `evaluation_epoch`.
         parameters: counts by module.
         starts: when, where and from which commit the run started and resumed.
@@ -57,6 +60,8 @@ class Run:
     updates: dict[int, dict[str, float]] = field(default_factory=dict)
     samples: dict[str, dict[str, Path]] = field(default_factory=dict)
     samples_epoch: int | None = None
+    before: dict[str, Path] = field(default_factory=dict)
+    before_epoch: int | None = None
     evaluation: Results | None = None
     evaluation_epoch: int | None = None
     parameters: dict[str, int] = field(default_factory=dict)
@@ -164,10 +169,16 @@ def read_run(folder: Path, history: History | None = None) -> Run:
     if (folder / CURVES).exists():
         run.updates = read("Curves by update", CURVES, _by_update, {})
     for epoch, samples in epoch_folders(folder / "samples"):
-        if found := _samples(samples):
+        found = _samples(samples)
+        if found and run.samples_epoch is None:
             run.samples, run.samples_epoch = found, epoch
+        if found and not _had_discriminators(run, epoch):
+            if epoch != run.samples_epoch:
+                rates = {name: max(versions, key=rate_of) for name, versions in found.items()}
+                run.before = {name: found[name][rate] for name, rate in rates.items()}
+                run.before_epoch = epoch
             break
-    else:
+    if run.samples_epoch is None:
         run.missing.append("Audio: the run has no samples yet (generate.every).")
     for epoch, path in epoch_folders(folder / "evaluation"):
         name = f"evaluation/{path.name}/evaluation.json"
@@ -215,17 +226,33 @@ def _history(history: Any) -> tuple[History, list[Judgement]]:
     return metrics, judgements_of(history)
 
 
+def _had_discriminators(run: Run, epoch: int) -> bool:
+    return (
+        "d_loss" in run.history[epoch - 1].get("train", {}) if epoch <= len(run.history) else False
+    )
+
+
 def _samples(folder: Path) -> dict[str, dict[str, Path]]:
     """Return the wav files of a folder by file and version, in the order of bandwidths."""
     wavs = folder.glob("*.wav")
     matches = [(match, path) for path in wavs if (match := WAV.fullmatch(path.name))]
     found: dict[str, dict[str, Path]] = {}
-    for match, path in sorted(matches, key=lambda item: (item[0][1], float(item[0][2] or 0))):
-        version = f"{match[2]} kb/s" if match[2] else ORIGINAL
+    for match, path in matches:
+        system = OPUS if match[2] else ""
+        version = f"{system}{match[3]} kb/s" if match[3] else ORIGINAL
         found.setdefault(match[1], {})[version] = path
-    return found
+    return {
+        name: {version: found[name][version] for version in sorted(found[name], key=order_of)}
+        for name in sorted(found)
+    }
 
 
 def rate_of(version: str) -> float:
-    """Return the kb/s of a version of a sample; 0 for the original."""
-    return 0.0 if version == ORIGINAL else float(version.removesuffix(" kb/s"))
+    """Return the kb/s of a version that the codec made; 0 for any other."""
+    own = version != ORIGINAL and not version.startswith(OPUS)
+    return float(version.removesuffix(" kb/s")) if own else 0.0
+
+
+def order_of(version: str) -> tuple[bool, float, str]:
+    """Return where a version stands: the original, the codec's by bandwidth, Opus."""
+    return version.startswith(OPUS), rate_of(version), version

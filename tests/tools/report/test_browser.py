@@ -99,6 +99,13 @@ def test_one_plays_at_a_time_and_keys_go_to_other_versions(browser: Any, make_ru
     assert page.evaluate(times)[2] == pytest.approx(4, abs=1)
     pictures.nth(5).click(position={"x": 1, "y": 20})
     assert page.evaluate(playing) == [False, False, False, False, False, True]
+    bars = page.locator(".switch")
+    bars.nth(0).locator("button").nth(0).click()  # another file, from its beginning
+    assert page.evaluate(playing) == [True, False, False, False, False, False]
+    bars.nth(0).locator("button").nth(2).click()
+    assert page.evaluate(playing) == [False, False, True, False, False, False]
+    assert page.evaluate(times)[2] == pytest.approx(page.evaluate(times)[0], abs=1)
+    pictures.nth(5).click(position={"x": 1, "y": 20})
     page.keyboard.press("9")  # there is none
     assert page.evaluate(playing)[5]
     visit.check(players=6)

@@ -95,7 +95,7 @@ def test_a_page_has_all_there_is(make_run: MakeRun) -> None:
     wav, rate = soundfile.read(folder / "samples" / "3" / "01_song_0.80kbps.wav", dtype="int16")
     sound, sound_rate = soundfile.read(io.BytesIO(decoded(players[4]["src"])), dtype="int16")
     assert sound_rate == rate and np.array_equal(sound, wav)  # bit for bit
-    words = ["SI-SDR", "Perplexity", "Updates skipped", "c0ffeec0ffee+"]
+    words = ["SI-SDR", "Perplexity", "Updates skipped", "c0ffee" * 6]
     words += ["epoch 3", "123,456", "0:00:44", "2026-01-02T03:04:05Z", "3 of 3", "3 files (30 s)"]
     for word in words:
         assert word in page.text, word
@@ -161,7 +161,7 @@ def test_nothing_from_outside_becomes_html(make_run: MakeRun, tmp_path: Path) ->
         allowed = set(
             "html head body header main nav section div p a meta title style script link h1 h2 h3 "
             "h4 dl dt dd ul li table thead tbody tr th td figure figcaption pre audio img small "
-            "code kbd details summary i b".split()
+            "code kbd details summary i b button".split()
         )
         assert {tag for tag, _ in page.elements} <= allowed
         links = [a.get(key) for _, a in page.elements for key in ("src", "href")]
@@ -310,3 +310,36 @@ def test_curves_by_update(make_run: MakeRun) -> None:
     assert run.curve("train", "l1") == [(5, 0.25), (10, 0.4)]
     assert run.curve("valid", "l1") == [(10, 0.1), (20, 0.1)]
     assert not any("Curves" in text for text in run.missing)
+
+
+def test_before_the_discriminators_and_opus(make_run: MakeRun) -> None:
+    """The newest samples of an epoch without discriminators stand beside the newest of all, at the
+    highest bandwidth; Opus is last."""
+    folder = make_run(files={"00_voice": 0.5})
+    for epoch in (1, 2):
+        shutil.copytree(folder / "samples" / "3", folder / "samples" / str(epoch))
+    epochs = history(3)
+    for epoch in epochs[:2]:
+        del epoch["train"]["d_loss"]
+    write_json(folder / "history.json", epochs)
+    original = folder / "samples" / "3" / "00_voice_original.wav"
+    shutil.copy(original, original.with_name("00_voice_opus-6.40kbps.wav"))
+    titles = re.findall(r"<h4>(.*?)</h4>", write_report(folder).read_text())
+    assert titles == [
+        *("original", "0.80 kb/s", "1.60 kb/s", "before the discriminators, epoch 2"),
+        "Opus, 6.40 kb/s",
+    ]
+    assert read_run(folder).before["00_voice"].parts[-2:] == ("2", "00_voice_1.60kbps.wav")
+
+
+def test_verdict(make_run: MakeRun) -> None:
+    """The newest evaluation in sentences, above all else."""
+    page = Page(write_report(make_run(level=0.0)))
+    assert page.text.index("At 1.6 kb/s") < page.text.index("Listen")
+    for text in (
+        "At 1.6 kb/s, on 3 files that it was not trained on: SI-SDR 0.68 (before training "
+        "-40.00; good is higher), mel distance 0.68 (before training 12.00; good is lower).",
+        "At 0.8 kb/s: SI-SDR -0.32, mel distance -0.32.",
+        "Opus at 6.4 kb/s: SI-SDR 2.58, mel distance 2.58.",
+    ):
+        assert text in page.text
