@@ -149,11 +149,12 @@ def test_every_choice_passes_the_check(name: str) -> None:
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_recipe(recipe: str) -> None:
     """It says nothing of keys that a group's files set, which would win over any file that the
-    command line chooses. Tiny ones make discriminators small, whichever are chosen."""
+    command line chooses. Small ones make discriminators small, whichever are chosen."""
     keys = written(f"solver/{recipe}")
     assert configured(f"solver={recipe}").solver in SOLVERS
     for group in CHOSEN:
-        if group != "optim" and not (group == "adversarial" and recipe.startswith("tiny")):
+        small = recipe.startswith(("tiny", "demo"))
+        if group != "optim" and not (group == "adversarial" and small):
             files = [f"{group}/{stem}" for stem in names(group) if stem != "none"]
             assert not {f"{group}.{key}" for file in files for key in written(file)} & keys.keys()
 

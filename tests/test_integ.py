@@ -117,7 +117,7 @@ def test_a_job_that_sbatch_refuses_is_one_line(tmp_path: Path) -> None:
 def test_demo(tmp_path: Path) -> None:
     """`make demo` with fewer updates: metrics improve, and its files are there."""
     fewer = ["optim.epochs=2", "optim.updates_per_epoch=60", "adversarial.start_step=60"]
-    fewer += ["evaluate.every=2", "generate.every=2"]
+    fewer += ["evaluate.every=2", "generate.every=2", "schedule.total_updates=120"]
 
     def demo() -> subprocess.CompletedProcess[str]:
         result = subprocess.run(

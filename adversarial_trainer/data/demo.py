@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 def build(
     folder: str | Path,
-    files: int = 32,
+    files: int = 96,
     duration: float = 10.0,
     seed: int = 2036,
     progress: bool = True,
