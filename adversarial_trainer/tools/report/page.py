@@ -20,7 +20,7 @@ from adversarial_trainer.tools.evaluate.results import CODEBOOK_USE, Measure
 from . import figures
 from .listening import CAPTION, make_players
 from .names import Meaning, capitalised, meaning
-from .run import OPUS, ORIGINAL, History, Run, order_of, read_run
+from .run import OPUS, History, Run, order_of, rate_of, read_run
 from .verdict import verdict
 
 NAME = "report.html"
@@ -113,8 +113,8 @@ def _versions(run: Run, name: str) -> dict[str, Path]:
 
 
 def _shared(runs: Mapping[str, Run]) -> dict[str, dict[str, Path]]:
-    """Return the versions of each file that at least two runs have: the original, and at each
-    bandwidth the runs beside one another."""
+    """Return the versions of each file that at least two runs have: the original, at each bandwidth
+    the runs beside one another, and Opus."""
     files = {}
     for file in dict.fromkeys(name for run in runs.values() for name in run.samples):
         having = {name: run.samples[file] for name, run in runs.items() if file in run.samples}
@@ -122,7 +122,7 @@ def _shared(runs: Mapping[str, Run]) -> dict[str, dict[str, Path]]:
         for key in sorted({key for found in having.values() for key in found}, key=order_of):
             for name, found in having.items():
                 if key in found:
-                    versions.setdefault(key if key == ORIGINAL else f"{name}, {key}", found[key])
+                    versions.setdefault(f"{name}, {key}" if rate_of(key) else key, found[key])
         if len(having) > 1:
             files[file] = versions
     return files
