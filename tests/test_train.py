@@ -59,8 +59,8 @@ def test_from_the_first_epoch_to_the_last_and_on(
     assert "Traceback" not in output and "Warning" not in output
     (run,) = (tmp_path / "xps").iterdir()
     assert {path.name for path in run.iterdir()} == {
-        *(".argv.json", ".hydra", ".lock", "checkpoint.th", "checkpoint_2.th", "history.json"),
-        *("checkpoint_previous.th", "samples", "solver.log.0", "tensorboard"),
+        *(".argv.json", ".hydra", ".lock", "checkpoint.th", "checkpoint_2.th", "curves.jsonl"),
+        *("history.json", "checkpoint_previous.th", "samples", "solver.log.0", "tensorboard"),
         *("evaluation", "provenance.json", "report.html"),
     }
     history = json.loads((run / "history.json").read_text())

@@ -25,7 +25,7 @@ ADVERSARIAL = "hifigan, mdct, mpd, "
 # What is typed after `dora run`, and what the line must name.
 WRONG: list[tuple[str, list[str]]] = [
     ("adversarial=mdp", ["adversarial=mdp", ADVERSARIAL]),
-    ("schedule@adversarial.schedule=cos", ["cos", "constant, cosine, exponential"]),
+    ("schedule@adversarial.schedule=cos", ["cos", "constant, cosine, demo, exponential"]),
     ("loss=mel", ["'loss'", "loss@loss.mel"]),
     ("dset=/data/audio", ["dset=/data/audio", "demo, folder", "dset=folder dset.path=/data/audio"]),
     ("adversarial.msstftd.filter=2", ["adversarial.msstftd.filter", "Did you mean", ".filters?"]),
