@@ -138,10 +138,9 @@ class BaseSolver(flashy.BaseSolver):
         After each update the state is saved if that is due, and the run ends if it diverges or a
         signal asks for it.
         """
-        epoch, total = self.unfinished, len(batches)
+        cfg, epoch, total = self.cfg, self.unfinished, len(batches)
         epoch.before = dict(self._pending_metrics)
-        where = self.epoch, self.cfg.optim.epochs, total, epoch.done
-        progress = Progress(self.result_logger, *where)
+        progress = Progress(self.result_logger, self.epoch, cfg.optim.epochs, total, epoch.done)
         began = time.monotonic() - epoch.seconds
         if epoch.done < total:
             batches.set_position(self.epoch, epoch.done)
@@ -152,17 +151,17 @@ class BaseSolver(flashy.BaseSolver):
                 epoch.bad_steps += not metrics
                 epoch.done += 1
                 epoch.seconds = time.monotonic() - began
-                due = epoch.done == total or epoch.done % self.cfg.logging.every == 0
+                due = epoch.done == total or epoch.done % cfg.logging.every == 0
                 if due or self.updates == 1:  # how long one takes, and that all is well
+                    averages = self.health.recent.averages
                     with self.optional("Curves"):
-                        averages = self.health.recent.averages
                         progress.log(epoch.done, averages, self.formatter)
-                if due:
-                    self.health.end_window(self.updates, epoch)
-                if self.bad_steps_in_row >= self.cfg.optim.max_bad_steps:
+                    if due:
+                        self.health.end_window(averages, self.updates, epoch)
+                if self.bad_steps_in_row >= cfg.optim.max_bad_steps:
                     raise diverged(self.bad_steps_in_row)
                 self.agree_to_stop()
-                every = self.cfg.checkpoint.every_updates
+                every = cfg.checkpoint.every_updates
                 if every and self.updates % every == 0:
                     self.save()
         averages = self.averager.over_ranks()
@@ -232,7 +231,8 @@ class BaseSolver(flashy.BaseSolver):
     def commit(self, save_checkpoint: bool = True) -> bool:
         """End the epoch: add its metrics to the history and save; return whether that worked."""
         epoch = self.epoch
-        self.history.append({**finite(self._pending_metrics), **self.health.entry()})
+        metrics = {stage: finite(values) for stage, values in self._pending_metrics.items()}
+        self.history.append({**metrics, **self.health.entry()})
         self.health.over.clear()
         self._start_epoch()
         self.averager.clear()

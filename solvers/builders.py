@@ -27,7 +27,6 @@ from adversarial_trainer.models.builders import naming, to_params
 from adversarial_trainer.models.encodec import EncodecModel
 from adversarial_trainer.registry import format_value, parameter_names
 from adversarial_trainer.tools.evaluate import Opus, codebook_counts
-from adversarial_trainer.tools.evaluate.opus import HIGHEST, LOWEST
 from adversarial_trainer.training import OPTIMIZERS, SCHEDULES, ModuleEMA, Schedule, keep_options
 from adversarial_trainer.training.schema import Loop
 
@@ -218,7 +217,7 @@ def get_opus(cfg: DictConfig, stage: str) -> Opus | None:
     it does not have."""
     rates, channels = list(cfg[stage].opus), cfg.channels
     if not all(Opus.takes(rate, channels) for rate in rates):
-        limits = f"{LOWEST * channels:g} to {HIGHEST * channels:g} kb/s"
+        limits = Opus.limits(channels)
         raise ValueError(f"{stage}.opus={rates}: Opus has {limits} for channels={channels}.")
     return Opus(rates) if rates else None
 

@@ -56,9 +56,11 @@ class Health:
                 meter.add(wav.mean(0).cpu().numpy())
                 self.cutoffs.append(meter.cutoff())
 
-    def end_window(self, update: int, epoch: UnfinishedEpoch) -> None:
-        """Judge the updates since the last call, of which `update` is the last one."""
-        now = {"update": update, **self.recent.averages}
+    def end_window(
+        self, averages: Mapping[str, float], update: int, epoch: UnfinishedEpoch
+    ) -> None:
+        """Judge the `averages` of `recent`, which begins anew; `update` is the last one in them."""
+        now = {"update": update, **averages}
         self.recent = Averager()
         seconds, waiting = self.clock if self.clock[0] < epoch.seconds else (0.0, 0.0)
         self.clock = (epoch.seconds, epoch.waiting)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from adversarial_trainer.models.builders import flatten, to_params
 from adversarial_trainer.tools.report import CURVES, panel
 
 from .generation import Sample
+from .state import finite
 from .summary import join_parts
 
 # Charts of several metrics in TensorBoard's Custom Scalars tab: title -> pattern of names.
@@ -158,9 +158,8 @@ class RunLogger:
         """Log averages of training over the updates up to `update`, for curves by update."""
         if self.curves is None:
             return
-        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
         with self.curves.open("a", encoding="utf-8") as file:
-            file.write("\n" + json.dumps({"update": update, **finite}))
+            file.write("\n" + json.dumps({"update": update, **finite(metrics)}))
         named = {panel("updates", name): value for name, value in metrics.items()}
         for logger in self.loggers:
             logger.log_metrics(named, update, "update")

@@ -101,12 +101,9 @@ def load_ranks(ranks: Sequence[Mapping[str, Any]], averager: Averager) -> None:
         averager.add(rank["averager"])
 
 
-def finite(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """Return an epoch's metrics by stage without NaN and Inf, which JSON has not."""
-    return {
-        stage: {name: value for name, value in values.items() if math.isfinite(value)}
-        for stage, values in metrics.items()
-    }
+def finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return metrics without NaN and Inf, which JSON has not."""
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 
 def is_best(history: Sequence[Mapping[str, Any]], metric: str, mode: str) -> bool:

@@ -23,7 +23,7 @@ from adversarial_trainer.adversarial.discriminators.base import (
 
 logger = logging.getLogger(__name__)
 
-SubDiscriminator = Callable[[Tensor], MultiDiscriminatorOutputType]
+SubForward = Callable[[Tensor], MultiDiscriminatorOutputType]
 LogitPair = tuple[Tensor, Tensor]  # one sub-discriminator's, on fake and real
 
 
@@ -42,7 +42,7 @@ class GeneratorLosses(NamedTuple):
     feat_grad: Tensor | None
 
 
-def sub_discriminators(adversary: nn.Module) -> list[SubDiscriminator]:
+def sub_discriminators(adversary: nn.Module) -> list[SubForward]:
     """Return functions that together give the adversary's logits and feature maps.
 
     One for each sub-discriminator of a `MultiDiscriminator`, whose forward calls them in turn; one

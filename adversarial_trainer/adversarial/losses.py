@@ -13,7 +13,7 @@ from adversarial_trainer import distrib
 from .adversary import (
     GeneratorLosses,
     LogitPair,
-    SubDiscriminator,
+    SubForward,
     call_adversary,
     check_optimizer,
     read_only,
@@ -162,7 +162,7 @@ class AdversarialLoss(nn.Module):
         self.metrics = {"d_loss": loss, "d_grad_norm": norm} | self._logit_metrics(logits) | penalty
         return loss
 
-    def _penalise(self, subs: list[SubDiscriminator], fake: Tensor, real: Tensor) -> Tensor:
+    def _penalise(self, subs: list[SubForward], fake: Tensor, real: Tensor) -> Tensor:
         """Add the gradients of the penalty, if it is due, to the discriminators'; return it."""
         total = fake.new_zeros(())
         if self.penalty is None or self.num_updates % self.penalty.every:
@@ -251,7 +251,7 @@ class AdversarialLoss(nn.Module):
         return GeneratorLosses(adv, feat, adv_grad, None if self.loss_feat is None else feat_grad)
 
     def _judge(
-        self, sub: SubDiscriminator, fake: Tensor, real: Tensor, num_calls: int
+        self, sub: SubForward, fake: Tensor, real: Tensor, num_calls: int
     ) -> tuple[Tensor, Tensor | None, list[LogitPair]]:
         """Return adversarial and feature loss, and logits (none where nothing uses the real's)."""
         # Separate method so that feature maps outside of the graph are freed before the backward.

@@ -21,7 +21,7 @@ from torch import Tensor
 from adversarial_trainer import distrib
 from adversarial_trainer.modules.checks import check_sizes
 
-from .adversary import SubDiscriminator
+from .adversary import SubForward
 
 
 class GradientPenalty:
@@ -67,7 +67,7 @@ class GradientPenalty:
         self.sigma = sigma
 
     def __call__(
-        self, sub: SubDiscriminator, fake: Tensor, real: Tensor, generator: torch.Generator
+        self, sub: SubForward, fake: Tensor, real: Tensor, generator: torch.Generator
     ) -> list[Tensor]:
         """Return the penalties of a sub-discriminator's logits, with a graph to its weights.
 
@@ -84,7 +84,7 @@ class GradientPenalty:
         scale = self.weight / 2 * self.every
         return [scale * torch.stack(terms).sum() for terms in zip(*sides, strict=True)]
 
-    def _at(self, sub: SubDiscriminator, x: Tensor, generator: torch.Generator) -> list[Tensor]:
+    def _at(self, sub: SubForward, x: Tensor, generator: torch.Generator) -> list[Tensor]:
         """Return the mean square of the gradients at `x` of each of the logits."""
         if self.sigma:  # in one pass, as each may change the state of spectral norm
             moved = x + self.sigma * _noise(x, generator)

@@ -24,7 +24,7 @@ from adversarial_trainer.tools.arguments import (
 from adversarial_trainer.training.devices import cores, get_device
 
 from .measure import codebook_counts, evaluate
-from .opus import HIGHEST, LOWEST, Opus
+from .opus import Opus
 from .output import JSON, describe_data, describe_model, to_text, write_results
 from .scoring import get_scorer
 
@@ -182,6 +182,5 @@ def _baseline(model: EncodecModel, counts: Sequence[int]) -> Opus | None:
     bandwidths, channels = [model.bandwidth_of(n) for n in counts], model.channels
     rates = [rate for rate in bandwidths if Opus.takes(rate, channels)]
     if left_out := [f"{rate:g}" for rate in bandwidths if rate not in rates]:
-        limits = f"{LOWEST * channels:g} to {HIGHEST * channels:g} kb/s"
-        print(f"Opus has {limits}: {', '.join(left_out)} left out.", file=sys.stderr)
+        print(f"Opus has {Opus.limits(channels)}: {', '.join(left_out)} left out.", file=sys.stderr)
     return Opus(rates) if rates else None

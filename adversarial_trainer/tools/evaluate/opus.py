@@ -36,6 +36,11 @@ class Opus:
         """Return whether `bandwidth` kb/s is a rate of Opus."""
         return LOWEST <= bandwidth / channels <= HIGHEST
 
+    @staticmethod
+    def limits(channels: int) -> str:
+        """Return the lowest and the highest rate, in words."""
+        return f"{LOWEST * channels:g} to {HIGHEST * channels:g} kb/s"
+
     def __call__(self, wav: Tensor, sample_rate: int, bandwidth: float) -> tuple[Tensor, float]:
         """Encode and decode `wav` `[C, T]` at `bandwidth` kb/s.
 

@@ -63,7 +63,7 @@ def _lines(runs: Runs, key: str, meant: Meaning) -> list[Line]:
     return [Line(stage, run.curve(stage, key)) for stage in stages]
 
 
-def quality_by_epoch(runs: Runs) -> Iterator[Chart | None]:
+def quality_in_training(runs: Runs) -> Iterator[Chart | None]:
     """Yield a chart for each metric of the evaluations; update 0 is before training."""
     for name in dict.fromkeys(name for run in runs.values() for name in run.names("evaluate")):
         meant = meaning("evaluate", name)

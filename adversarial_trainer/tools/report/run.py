@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -168,18 +168,16 @@ def read_run(folder: Path, history: History | None = None) -> Run:
         run.missing.append(f"The run is not finished: {run.progress} epochs are done.")
     if (folder / CURVES).exists():
         run.updates = read("Curves by update", CURVES, _by_update, {})
-    for epoch, samples in epoch_folders(folder / "samples"):
-        found = _samples(samples)
-        if found and run.samples_epoch is None:
-            run.samples, run.samples_epoch = found, epoch
-        if found and not _had_discriminators(run, epoch):
-            if epoch != run.samples_epoch:
-                rates = {name: max(versions, key=rate_of) for name, versions in found.items()}
-                run.before = {name: found[name][rate] for name, rate in rates.items()}
-                run.before_epoch = epoch
-            break
-    if run.samples_epoch is None:
+    folders = epoch_folders(folder / "samples")
+    made = [(epoch, found) for epoch, samples in folders if (found := _samples(samples))]
+    if made:
+        run.samples_epoch, run.samples = made[0]
+    else:
         run.missing.append("Audio: the run has no samples yet (generate.every).")
+    without = [(epoch, found) for epoch, found in made if not _had_discriminators(run, epoch)]
+    if without and without[0] != made[0]:
+        run.before_epoch, found = without[0]
+        run.before = {name: files[max(files, key=rate_of)] for name, files in found.items()}
     for epoch, path in epoch_folders(folder / "evaluation"):
         name = f"evaluation/{path.name}/evaluation.json"
         if (folder / name).exists():
@@ -202,12 +200,17 @@ def _provenance(data: Any) -> tuple[dict[str, int], list[dict[str, Any]]]:
     return parameters, [dict(start) for start in data["starts"]]
 
 
+def _shown(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers that charts can show."""
+    return {name: float(x) for name, x in metrics.items() if abs(x) < LARGEST}
+
+
 def _by_update(text: str) -> dict[int, dict[str, float]]:
     """Return averages by update; where a run was resumed, a later line stands for an earlier."""
     # A line that a kill or a full disk cut is left out.
     lines = [json.loads(line) for line in text.splitlines() if line.endswith("}")]
     averages = {
-        int(line.pop("update")): {name: float(x) for name, x in line.items() if abs(x) < LARGEST}
+        int(line["update"]): _shown({k: x for k, x in line.items() if k != "update"})
         for line in lines
     }
     return dict(sorted(averages.items()))
@@ -216,20 +219,14 @@ def _by_update(text: str) -> dict[int, dict[str, float]]:
 def _history(history: Any) -> tuple[History, list[Judgement]]:
     """Return the numbers of a history that charts can show, and its judgements."""
     metrics = [
-        {
-            stage: {name: float(x) for name, x in metrics.items() if abs(x) < LARGEST}
-            for stage, metrics in epoch.items()
-            if stage != KEY
-        }
+        {stage: _shown(metrics) for stage, metrics in epoch.items() if stage != KEY}
         for epoch in history
     ]
     return metrics, judgements_of(history)
 
 
 def _had_discriminators(run: Run, epoch: int) -> bool:
-    return (
-        "d_loss" in run.history[epoch - 1].get("train", {}) if epoch <= len(run.history) else False
-    )
+    return epoch <= len(run.history) and "d_loss" in run.history[epoch - 1].get("train", {})
 
 
 def _samples(folder: Path) -> dict[str, dict[str, Path]]:

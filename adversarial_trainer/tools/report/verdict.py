@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from adversarial_trainer.registry import format_count
-from adversarial_trainer.tools.evaluate.results import MODEL, Estimate, Results, Row
+from adversarial_trainer.tools.evaluate.results import MODEL, Results, Row
 
 from .run import Run
 
@@ -32,10 +32,9 @@ def verdict(run: Run) -> list[str]:
 
 def _values(results: Results, row: Row, start: Mapping[str, float] | None = None) -> str:
     """Return the metrics of a row; with those before training also which way is good."""
-    none = Estimate(None, None, None, 0)
     parts = []
     for name, measure in results.metrics.items():
-        mean = row.metrics.get(name, none).mean
+        mean = row.metrics[name].mean
         if mean is None:
             continue
         text = f"{measure.title} {mean:.2f}"
