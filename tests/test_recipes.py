@@ -116,7 +116,10 @@ def test_a_short_run(recipe: str, audio: Path, tmp_path: Path) -> None:
 
 
 # Keys of what the other formats have no place for, by recipe; and all of MDCTs in transformers.
-NO_HF = {"vae_44khz_stereo": "quantizer.name", "bigcodec_16khz": "model.dac"}
+NO_HF = {
+    **{"vae_44khz_stereo": "channels=2", "bigcodec_16khz": "model.dac"},
+    "tiny_dac": r"dilations .*=\[1, 3\]: .* has only \[1, 3, 9\] here",
+}
 NO_ONNX = {"vae_44khz_stereo": "quantizer.name"}
 
 
@@ -125,6 +128,8 @@ NO_ONNX = {"vae_44khz_stereo": "quantizer.name"}
 def test_formats_and_page(recipe: str, audio: Path, tmp_path: Path) -> None:
     """The report, and exports for transformers and as ONNX, which check themselves."""
     argv = argv_of(recipe, audio, "generate.every=2", "generate.report=true")
+    if recipe == "encodec_48khz":  # its group norm cannot normalize one channel of one frame
+        argv += ["model.seanet.n_filters=4"]
     solver = solver_of(configured(*argv), tmp_path)
     solver.run()
     assert (solver.folder / "report.html").is_file()

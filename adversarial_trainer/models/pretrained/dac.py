@@ -49,7 +49,7 @@ QUANTIZER: dict[str, tuple[str, Any]] = {
 }
 # Arguments for which `DacModel` has no key, with the values it has.
 _FIXED: dict[str, tuple[Any, ...]] = {
-    "dilations": ([1, 3, 9], (1, 3, 9)),
+    "dilations": ([1, 3, 9],),
     "activation": ("Snake",),
     "activation_params": (None, {}),
     "norm": ("weight_norm", "none"),

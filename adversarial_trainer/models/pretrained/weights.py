@@ -122,9 +122,12 @@ def check_halves(
     """
     for part, values in halves.items():
         for key, choices in fixed.items():
-            if values.get(key, choices[0]) not in choices:
+            value = values.get(key, choices[0])
+            if isinstance(value, tuple):  # a default
+                value = list(value)
+            if value not in choices:
                 name = f"model.{node}.{key} (of the {part})"
-                raise refused(kind, name, values[key], " or ".join(map(repr, choices)))
+                raise refused(kind, name, value, " or ".join(map(repr, choices)))
     encoder, decoder = halves["encoder"], halves["decoder"]
     for key in shared:
         if encoder[key] != decoder[key]:
