@@ -20,6 +20,7 @@ from torch import Tensor
 
 from adversarial_trainer import distrib
 from adversarial_trainer.modules.checks import check_sizes
+from adversarial_trainer.modules.spectral import no_autocast
 
 from .adversary import SubForward
 
@@ -78,7 +79,7 @@ class GradientPenalty:
                 not depend on how the batch is spread over ranks.
         """
         dtype = torch.promote_types(real.dtype, torch.float32)
-        with torch.autocast(real.device.type, enabled=False):
+        with no_autocast(real):
             audio = [{"fake": fake, "real": real}[side].to(dtype) for side in self.sides]
             sides = [self._at(sub, x, generator) for x in audio]
         scale = self.weight / 2 * self.every

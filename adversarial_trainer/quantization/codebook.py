@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from adversarial_trainer import distrib
+from adversarial_trainer.modules.spectral import no_autocast
 
 EPSILON = 1e-5
 RESOLUTION = 1 << 20  # of the draw of a frame within a stretch of frames
@@ -25,7 +26,7 @@ def nearest(rows: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:
     """
     # An exported graph has no loop over the number of rows.
     parts = (rows,) if torch.compiler.is_exporting() else rows.split(CHUNK // len(centroids) or 1)
-    with torch.autocast(rows.device.type, enabled=False):
+    with no_autocast(rows):
         # Smallest ||x - e||^2 is the largest 2 x.e - ||e||^2.
         bias = -centroids.square().sum(1)
         codes = [torch.addmm(bias, part, centroids.t(), alpha=2).argmax(1) for part in parts]

@@ -11,6 +11,7 @@ from torch.nn.utils import parametrizations
 
 from adversarial_trainer import distrib
 from adversarial_trainer.modules.checks import check_sizes
+from adversarial_trainer.modules.spectral import no_autocast
 from adversarial_trainer.quantization.base import BaseQuantizer, QuantizedResult
 from adversarial_trainer.quantization.codebook import (
     COUNT_DECAY,
@@ -127,7 +128,7 @@ class DACQuantizer(BaseQuantizer):
         used, mean_used = self._draw(x)
         residual, quantized, penalty = latents, torch.zeros_like(latents), latents.new_zeros(())
         codes = []
-        with torch.autocast(x.device.type, enabled=False):
+        with no_autocast(x):
             for k, book in enumerate(self.codebooks[: self.num_codebooks]):
                 z, entry, found = book(residual)
                 # Straight-through: adds exactly 0, with the gradient of the identity.
@@ -163,7 +164,7 @@ class DACQuantizer(BaseQuantizer):
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         residual, codes = self._latents(x), []
-        with torch.autocast(x.device.type, enabled=False):
+        with no_autocast(x):
             for book in self.codebooks[: self.num_codebooks]:
                 _, entry, found = book(residual)
                 residual = residual - book.project_out(entry)
@@ -173,7 +174,7 @@ class DACQuantizer(BaseQuantizer):
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
         codes = self._check_codes(codes)
         out: torch.Tensor | float = 0.0
-        with torch.autocast(codes.device.type, enabled=False):
+        with no_autocast(codes):
             for book, layer_codes in zip(self.codebooks, codes.unbind(1), strict=False):
                 out = out + book.project_out(F.embedding(layer_codes, book.entries).transpose(1, 2))
         return cast(torch.Tensor, out)

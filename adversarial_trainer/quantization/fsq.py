@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from adversarial_trainer.modules.checks import check_lists, check_sizes
+from adversarial_trainer.modules.spectral import no_autocast
 from adversarial_trainer.quantization.base import BaseQuantizer, QuantizedResult
 from adversarial_trainer.quantization.codebook import (
     COUNT_DECAY,
@@ -129,7 +130,7 @@ class FSQuantizer(BaseQuantizer):
     def _bounded(self, x: torch.Tensor) -> torch.Tensor:
         """Values `[B, K, d, T]` to round, of the groups in use."""
         self._check_latents(x)
-        with torch.autocast(x.device.type, enabled=False):
+        with no_autocast(x):
             z = self.in_proj(x.to(self._dtype))
             z = z.unflatten(1, (self.total_codebooks, -1))[:, : self.num_codebooks]
             levels = self.levels.to(z.dtype)
@@ -152,7 +153,7 @@ class FSQuantizer(BaseQuantizer):
         """`[B, K, d, T]` -> `[B, D, T]`; the groups that are missing are 0."""
         missing = self.total_codebooks - values.shape[1]
         flat = nn.functional.pad(values, (0, 0, 0, 0, 0, missing)).flatten(1, 2)
-        with torch.autocast(flat.device.type, enabled=False):
+        with no_autocast(flat):
             return self.out_proj(flat)
 
     @property
