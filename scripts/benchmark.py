@@ -18,9 +18,9 @@ sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "tests"))  # the plain implementations
 
 import torch  # noqa: E402
-from benchmarks import codec, data, step  # noqa: E402
+from benchmarks import codec, data, recipe, recipes, step  # noqa: E402
 
-CASES = {"step": step, "codec": codec, "data": data}
+CASES = {"step": step, "codec": codec, "data": data, "recipe": recipe, "recipes": recipes}
 
 
 def get_parser() -> argparse.ArgumentParser:

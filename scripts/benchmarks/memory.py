@@ -1,4 +1,4 @@
-"""Peak memory of a call, in a process of its own.
+"""Peak memory of a call, in this process or in one of its own.
 
 On a CPU the largest resident set of the process during the steps, and what of it is above that
 before the first one (so without torch, the modules and their weights), as Linux counts it; on a GPU
@@ -32,7 +32,11 @@ def peak_of(steps: Callable[..., Callable[[], object]], *args: object) -> Peak:
 
 
 def _measure(steps: Callable[..., Callable[[], object]], *args: object) -> Peak:
-    call = steps(*args)
+    return peak_here(steps(*args))
+
+
+def peak_here(call: Callable[[], object]) -> Peak:
+    """Peak memory of `STEPS` calls in this process."""
     cuda = torch.cuda.is_available() and torch.cuda.memory_allocated() > 0
     if cuda:
         torch.cuda.reset_peak_memory_stats()
