@@ -72,8 +72,10 @@ class Answers(TorchDispatchMode):
 
 @contextmanager
 def fake_tensors() -> Iterator[None]:
-    """Inside, all new tensors are fake, and real ones are taken as fake ones of the CPU."""
-    with FakeTensorMode(allow_non_fake_inputs=True), Answers():
+    """Inside, all new tensors are fake, and real ones are taken as fake ones of the CPU. Without
+    cuDNN, whose LSTM asks for a real GPU."""
+    no_cudnn = torch.backends.cudnn.flags(enabled=False)
+    with FakeTensorMode(allow_non_fake_inputs=True), Answers(), no_cudnn:
         yield
 
 
