@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FIRST = ["encodec", "dac_44khz", "mdct_48khz", "vae_44khz_stereo", "bigcodec_16khz"]
 KEY = ("recipe", "precision", "compile", "batch size")  # columns that name a case
 SETTINGS = ("device", "updates", "peak_tflops", "until_mel", "data", "override")
+STARTUP = 15.0  # seconds of a process before it measures
 Case = tuple[str, str, str, int]
 
 
@@ -88,7 +89,8 @@ def run_case(case: Case, share: float, args: argparse.Namespace) -> tuple[dict[s
     recipe, precision, compiled, size = case
     path = args.out / "case.json"
     line = ["recipe", "--json", str(path), "--solver", recipe, "--precision", precision]
-    line += ["--compile", compiled, "--batch-size", str(size), "--seconds", str(share)]
+    line += ["--compile", compiled, "--batch-size", str(size)]
+    line += ["--seconds", str(max(0.0, share - STARTUP))]
     for name in SETTINGS[:-1]:
         value = getattr(args, name)
         line += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
