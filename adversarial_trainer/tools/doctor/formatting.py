@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import statistics
 import textwrap
 from collections.abc import Callable, Sequence
@@ -117,9 +118,14 @@ def _tables(files: Sequence[AudioFile]) -> dict[str, Table]:
             groups.setdefault(row_of(file), []).append(file)
         tables[name] = {
             row: {"files": len(group), "seconds": _seconds(group)}
-            for row, group in sorted(groups.items())
+            for row, group in sorted(groups.items(), key=lambda item: _by_number(item[0]))
         }
     return tables
+
+
+def _by_number(row: str) -> list[str | int]:
+    """A key that puts 8000 before 16000."""
+    return [int(x) if x.isdecimal() else x for x in re.split(r"(\d+)", row)]
 
 
 def _bandwidth(file: AudioFile) -> str:
