@@ -61,8 +61,8 @@ class TensorboardLogger:
             self.writer.add_scalar(name, value, step)
 
     def log_audio(self, name: str, audio: torch.Tensor, sample_rate: int, step: int) -> None:
-        # TensorBoard takes one channel.
-        self.writer.add_audio(name, audio.mean(0), step, sample_rate)
+        # TensorBoard takes one channel, and prints a line of its own beyond [-1, 1].
+        self.writer.add_audio(name, audio.mean(0).clamp(-1, 1), step, sample_rate)
 
     def log_image(self, name: str, image: torch.Tensor, step: int) -> None:
         self.writer.add_image(name, image, step)
