@@ -27,7 +27,10 @@ def write(codec: Codec, folder: Path) -> list[str]:
     name = codec.cfg.model.get("autoencoder", "seanet")
     if name not in FAMILIES:
         choices = " and ".join(map(repr, FAMILIES))
-        raise ValueError(f"model.autoencoder={name!r}: transformers has only {choices}.")
+        raise ValueError(
+            f"model.autoencoder={name!r}: transformers has only {choices}; "
+            "--format safetensors takes it."
+        )
     family = FAMILIES[name]
     config = family.to_hf_config(codec.cfg)
     processor = {
