@@ -43,6 +43,7 @@ TESTS = ["pytest", "pytest-xdist", "hypothesis", "encodec", "julius", "torchmetr
 # Other people's formulas, which tests compare ours with.
 TESTS += ["nnAudio", "auraloss", "pyloudnorm", "vector_quantize_pytorch"]
 TESTS += ["playwright"]  # the report in a browser; uses the machine's Chromium
+TESTS += ["nbclient", "ipykernel"]  # run docs/tour.ipynb
 DOCS = ["mkdocs-material", "mkdocstrings[python]"]
 DEV = [*METRICS, *ENTROPY, *HUB, *EXPORT, *TESTS, *DOCS, "ruff", "mypy"]
 
