@@ -179,7 +179,7 @@ SOURCES = {
     },
     "encodec_audiocraft": {
         **{"quantizer.n_q": 32, "quantizer.q_dropout": 1, "quantizer.dropout_choices": None},
-        **{"quantizer.kmeans_iters": 10, "model.seanet.true_skip": True, "optim.ema.decay": 0.99},
+        **{"quantizer.kmeans_iters": 50, "model.seanet.true_skip": True, "optim.ema.decay": 0.99},
         "losses": {"adv": 4, "feat": 4, "l1": 0.1, "msspec": 2, "penalty": 1},
         "adversarial.probability": 1,
         "adversarial.loss": "hinge",
