@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from micro import ROOT, make_solver, write_audio
+from omegaconf import OmegaConf
 
 from adversarial_trainer.cli import COMMANDS, get_parser, main
 from adversarial_trainer.train import main as train
@@ -114,3 +115,21 @@ def test_the_map_of_the_core_has_the_files_and_their_lines() -> None:
     for path, told in rows:
         lines = len((ROOT / path).read_text().splitlines())
         assert abs(lines - int(told)) <= 0.1 * lines, (path, lines)
+
+
+def test_the_keys_of_from_audiocraft_are_there() -> None:
+    """Those of this project, in the right column of its table of keys."""
+    text = (ROOT / "docs" / "from_audiocraft.md").read_text()
+    table = text.partition("## Keys")[2].partition("## Where")[0]
+    column = "".join(line.split(" | ")[-1] for line in table.splitlines() if " | " in line)
+    keys = {key.partition("=")[0] for key in re.findall(r"`([a-z_]+\.[\w.=*]+)", column)}
+    assert len(keys) >= 30
+    losses = [f"losses.{name}=0" for name in ("mel", "sisnr", "mrstft")]
+    known = ["adversarial.discriminators=[msstftd,mpd,msd]", "evaluate.metrics.visqol=true"]
+    cfg = train.find_xp(["solver=encodec_audiocraft", "schedule=cosine", *losses, *known]).cfg
+    # Of the decoder alone; the group's own are in model.seanet.
+    parts = {"model.encoder.n_filters", "model.decoder.n_filters"}
+    missing = object()
+    for key in keys - parts:
+        place = key.removesuffix(".*")
+        assert OmegaConf.select(cfg, place, default=missing) is not missing, key
