@@ -249,15 +249,14 @@ def test_bandwidth_of_the_audio(tmp_path: Path, low: bool) -> None:
 
 
 @pytest.mark.integ
-@pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize("recipe", ["tiny", "tiny_dac", "tiny_fsq", "tiny_mdct"])
-def test_recipes_are_silent(tmp_path: Path, recipe: str, seed: int) -> None:
+def test_recipes_are_silent(tmp_path: Path, recipe: str) -> None:
     """Whole small runs, in which rules have less patience than by default."""
     cfg = configured(
-        *(f"solver={recipe}", f"seed={seed}", "dset=demo", f"dora.dir={tmp_path}", "device=cpu"),
+        *(f"solver={recipe}", "dset=demo", f"dora.dir={tmp_path}", "device=cpu"),
         *("num_threads=1", "dataset.num_workers=0", "evaluate.every=0", "generate.every=0"),
         *("adversarial.start_step=100", "logging.health=100", "logging.every=20"),
-        *("optim.updates_per_epoch=100", "optim.epochs=6", "logging.tensorboard=false"),
+        *("optim.updates_per_epoch=100", "optim.epochs=3", "logging.tensorboard=false"),
     )
     solver = solver_of(cfg, tmp_path)
     solver.run()
