@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from adversarial_trainer import checkpoint, distrib
 from adversarial_trainer.data import Batch, TrainBatches
 from adversarial_trainer.training.devices import get_device
+from adversarial_trainer.training.length import is_finished, seconds_left
 
 from .bad_steps import diverged
 from .changes import check_changes
@@ -93,7 +94,7 @@ class BaseSolver(flashy.BaseSolver):
         self.restored = self.restore()
 
     def run(self) -> dict[str, Any]:
-        """Train to `optim.epochs`; return the metrics of the last epoch, by stage.
+        """Train as long as `optim` says; return the metrics of the last epoch, by stage.
 
         Raises:
             Interrupted: a signal has asked for the end; the state is saved.
@@ -105,15 +106,13 @@ class BaseSolver(flashy.BaseSolver):
             self.logger.info("Resuming from %s", self._position())
         else:
             self.start()
-        if self.epoch > self.cfg.optim.epochs:
-            self.logger.info(
-                "Nothing to do: %d epochs are done. Ask for more with optim.epochs=N.",
-                len(self.history),
-            )
+        if is_finished(self.history, self.cfg.optim):
+            text = "Nothing to do: %d epochs are done. Ask for more with optim.epochs or max_time."
+            self.logger.info(text, len(self.history))
         saved = True
         with self.interruption:
             try:
-                while self.epoch <= self.cfg.optim.epochs:
+                while not is_finished(self.history, self.cfg.optim):
                     self.run_epoch()
                     saved = self.commit()
             except (Interrupted, FloatingPointError):
@@ -138,9 +137,10 @@ class BaseSolver(flashy.BaseSolver):
         After each update the state is saved if that is due, and the run ends if it diverges or a
         signal asks for it.
         """
-        cfg, epoch, total = self.cfg, self.unfinished, len(batches)
+        cfg, optim, epoch, total = self.cfg, self.cfg.optim, self.unfinished, len(batches)
         epoch.before = dict(self._pending_metrics)
-        progress = Progress(self.result_logger, self.epoch, cfg.optim.epochs, total, epoch.done)
+        left = seconds_left(self.history, optim) - epoch.seconds
+        progress = Progress(self.result_logger, self.epoch, optim.epochs, total, epoch.done, left)
         began = time.monotonic() - epoch.seconds
         if epoch.done < total:
             batches.set_position(self.epoch, epoch.done)
@@ -158,14 +158,14 @@ class BaseSolver(flashy.BaseSolver):
                         progress.log(epoch.done, averages, self.formatter)
                     if due:
                         self.health.end_window(averages, self.updates, epoch)
-                if self.bad_steps_in_row >= cfg.optim.max_bad_steps:
+                if self.bad_steps_in_row >= optim.max_bad_steps:
                     raise diverged(self.bad_steps_in_row)
                 self.agree_to_stop()
                 every = cfg.checkpoint.every_updates
                 if every and self.updates % every == 0:
                     self.save()
-        averages = self.averager.over_ranks()
-        return {**averages, "bad_steps": epoch.bad_steps, "duration": epoch.seconds}
+        seconds = max(distrib.gather_objects(epoch.seconds))  # alike on all: it may end the run
+        return {**self.averager.over_ranks(), "bad_steps": epoch.bad_steps, "duration": seconds}
 
     @property
     def history_so_far(self) -> list[dict[str, Any]]:
@@ -185,8 +185,8 @@ class BaseSolver(flashy.BaseSolver):
 
     def is_due(self, stage: str) -> bool:
         """Whether `stage` runs in this epoch: every `<stage>.every` and the last; never with 0."""
-        every = self.cfg[stage].every
-        return every > 0 and (self.epoch % every == 0 or self.epoch == self.cfg.optim.epochs)
+        every, history = self.cfg[stage].every, self.history_so_far
+        return every > 0 and (self.epoch % every == 0 or is_finished(history, self.cfg.optim))
 
     def run_stage(self, stage_name: str, method: Callable[..., Any], *args: Any, **kw: Any) -> Any:
         """Run `method`, log the metrics that it returns, and return them as floats.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -30,12 +31,22 @@ class Progress:
         epochs: of the run.
         total: updates of an epoch.
         done: of them, updates done before.
+        seconds_left: the run ends then if its epochs take longer.
     """
 
-    def __init__(self, logger: RunLogger, epoch: int, epochs: int, total: int, done: int) -> None:
+    def __init__(
+        self,
+        logger: RunLogger,
+        epoch: int,
+        epochs: int,
+        total: int,
+        done: int,
+        seconds_left: float = math.inf,
+    ) -> None:
         self.logger, self.epoch, self.total = logger, epoch, total
         self.before, self.all = (epoch - 1) * total, epochs * total  # updates of the run
-        self.since = (done, time.perf_counter())
+        self.since = (done, time.monotonic())
+        self.end = time.monotonic() + seconds_left
 
     def bar(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """Yield the batches of the rest of the epoch."""
@@ -52,10 +63,11 @@ class Progress:
     def log(self, done: int, metrics: dict[str, float], formatter: flashy.Formatter) -> None:
         """Log the averages since the last call, and the speed since then."""
         then, began = self.since
-        self.since = (done, time.perf_counter())
-        rate = (done - then) / (self.since[1] - began)
+        self.since = (done, now := time.monotonic())
+        rate = (done - then) / (now - began)
         if done < self.total:  # at its end the epoch's summary follows
-            left = timedelta(seconds=round((self.all - self.before - done) / rate))
+            seconds = min((self.all - self.before - done) / rate, self.end - now)
+            left = timedelta(seconds=max(0, round(seconds)))
             parts = ["Train", f"Epoch {self.epoch}", f"{done}/{self.total}"]
             parts += [f"{rate:.3g} updates/s", f"ETA {left}"]
             parts += [f"{key} {value}" for key, value in formatter(metrics).items()]

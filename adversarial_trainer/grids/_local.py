@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from dora import Sheep
@@ -19,6 +20,7 @@ from dora.xp import XP
 
 from adversarial_trainer.registry import format_count
 from adversarial_trainer.training.devices import cores
+from adversarial_trainer.training.length import is_finished
 
 POLL = 0.2  # seconds between two looks at the processes
 UPDATE = 60.0  # seconds between two tables
@@ -43,16 +45,16 @@ class LocalRun(Sheep):
         self.process: subprocess.Popen[bytes] | None = None
         self.failure = ""
 
-    def epochs(self) -> int:
-        """Finished epochs, whoever ran them."""
+    def history(self) -> list[dict[str, Any]]:
+        """Metrics of the finished epochs, whoever ran them."""
         self.xp.link.load()
-        return len(self.xp.link.history)
+        return self.xp.link.history
 
     def state(self, mode: str = "standard") -> str:
         """COMPLETED, RUNNING (here or by SLURM), FAILED or PENDING."""
         if self.process is not None:
             return "RUNNING"
-        if self.epochs() >= self.xp.cfg.optim.epochs:
+        if is_finished(self.history(), self.xp.cfg.optim):
             return "COMPLETED"
         if super().state("force") in ("RUNNING", "PENDING"):
             return "RUNNING"
@@ -96,7 +98,7 @@ class LocalRun(Sheep):
         self.process = None
         if self.state() != "COMPLETED":
             how = f"exit status {status}" if status >= 0 else signal.Signals(-status).name
-            self.failure = f"{how} after {format_count(self.epochs(), 'epoch')}"
+            self.failure = f"{how} after {format_count(len(self.history()), 'epoch')}"
         return True
 
 

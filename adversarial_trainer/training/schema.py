@@ -20,6 +20,7 @@ from pydantic import (
     Field,
     NonNegativeFloat,
     NonNegativeInt,
+    PositiveFloat,
     PositiveInt,
     TypeAdapter,
     ValidationError,
@@ -74,6 +75,7 @@ class Loop:
     """Keys of `optim` that are the training loop's and not the optimizer's."""
 
     epochs: NonNegativeInt
+    max_time: PositiveFloat | None
     updates_per_epoch: PositiveInt
     max_norm: NonNegativeFloat
     max_bad_steps: PositiveInt

@@ -16,6 +16,7 @@ from adversarial_trainer.models.builders import check_yaml, flatten
 from adversarial_trainer.models.pretrained import find_run, runs_folder
 from adversarial_trainer.models.pretrained.weights import epoch_folders
 from adversarial_trainer.tools.evaluate import Results
+from adversarial_trainer.training.length import is_finished
 
 from .judgements import KEY, Judgement, judgements_of
 
@@ -78,9 +79,15 @@ class Run:
 
     @property
     def epochs(self) -> int | None:
-        """Number of epochs asked for."""
-        value = self.config.get("optim.epochs")
-        return value if isinstance(value, int) else None
+        """Number of epochs asked for; those of the history if `optim.max_time` has ended them."""
+        epochs, minutes = (self.config.get(f"optim.{key}") for key in ("epochs", "max_time"))
+        if not isinstance(epochs, int):
+            return None
+        limits = {
+            "epochs": epochs,
+            "max_time": minutes if isinstance(minutes, int | float) else None,
+        }
+        return len(self.history) if is_finished(self.history, limits) else epochs
 
     @property
     def progress(self) -> str:
