@@ -45,8 +45,8 @@ class Progress:
     ) -> None:
         self.logger, self.epoch, self.total = logger, epoch, total
         self.before, self.all = (epoch - 1) * total, epochs * total  # updates of the run
-        self.since = (done, time.monotonic())
-        self.end = time.monotonic() + seconds_left
+        now = time.monotonic()
+        self.since, self.end = (done, now), now + seconds_left
 
     def bar(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """Yield the batches of the rest of the epoch."""

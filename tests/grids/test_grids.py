@@ -20,7 +20,7 @@ from adversarial_trainer import grids
 from adversarial_trainer.grids._explorers import CodecExplorer
 from adversarial_trainer.train import main
 
-COUNTS = {"tiny": 4, "discriminators": 12, "encodec_24khz": 15}
+COUNTS = {"tiny": 4, "discriminators": 12, "encodec_24khz": 15, "study": 48}
 
 
 def herd_of(name: str) -> Herd:

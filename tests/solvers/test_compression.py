@@ -228,3 +228,19 @@ def test_step_with_compiled_modules(tmp_path: Path, audio: Path) -> None:
     plain, traced = found
     assert plain.keys() == traced.keys() and plain["adv"] > 0
     assert traced == pytest.approx(plain, rel=1e-3)
+
+
+def test_a_run_ends_after_its_time(
+    tmp_path: Path, audio: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With its epoch, which is evaluated as any last one; with more time it goes on."""
+    argv = ["optim.epochs=3", "evaluate.every=100", "evaluate.num_files=1"]
+    metrics = make_solver(tmp_path, audio, *argv, "optim.max_time=0.0001").run()
+    assert "mel" in metrics["evaluate"]
+    again = make_solver(tmp_path, audio, *argv, "optim.max_time=0.0001")
+    with caplog.at_level("INFO"):
+        assert again.run() == metrics
+    assert "Nothing to do: 1 epochs are done." in caplog.text
+    longer = make_solver(tmp_path, audio, *argv, "optim.max_time=1000")
+    longer.run()
+    assert len(longer.history) == 3 and longer.updates == 3 * EPOCH

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import math
 import os
 import pty
 import re
@@ -53,13 +54,17 @@ def test_the_log_is_in_order(tmp_path: Path, audio: Path, caplog: pytest.LogCapt
 def test_time_left_is_the_runs(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At the speed since the line before: 5 updates in 10 s, 2 epochs of 20, 15 updates done."""
-    clock = iter([100.0, 110.0])
-    monkeypatch.setattr(progress.time, "perf_counter", lambda: next(clock))
-    shown = progress.Progress(progress.RunLogger(logging.getLogger()), 1, 2, 20, 10)
-    with caplog.at_level("INFO"):
-        shown.log(15, {"l1": 0.25}, lambda metrics: {"l1": "0.25"})
-    assert caplog.messages == ["Train | Epoch 1 | 15/20 | 0.5 updates/s | ETA 0:00:50 | l1 0.25"]
+    """At the speed since the line before: 5 updates in 10 s, 2 epochs of 20, 15 updates done; and
+    no more than `optim.max_time` leaves, 30 s before these."""
+    for limit, eta in ((math.inf, "0:00:50"), (30.0, "0:00:20")):
+        clock = iter([100.0, 110.0])
+        monkeypatch.setattr(progress.time, "monotonic", lambda clock=clock: next(clock))
+        shown = progress.Progress(progress.RunLogger(logging.getLogger()), 1, 2, 20, 10, limit)
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            shown.log(15, {"l1": 0.25}, lambda metrics: {"l1": "0.25"})
+        line = f"Train | Epoch 1 | 15/20 | 0.5 updates/s | ETA {eta} | l1 0.25"
+        assert caplog.messages == [line]
 
 
 def test_long_lines_are_broken() -> None:
