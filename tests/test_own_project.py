@@ -66,7 +66,7 @@ def test_metric_and_quantizer(project: Path) -> None:
     run += ["evaluate.every=1", "evaluate.metrics.peak=true", f"dset.path={project / 'audio'}"]
     dora, cli = ("dora", "-P", "my_codec", "run"), ("adversarial_trainer.cli", "-P", "my_codec")
     output = call(project, *dora, *run, "optim.epochs=1", "evaluate.bandwidths=all")
-    assert re.search(r"Evaluate summary \| Epoch 1 .*\bpeak -?\d", output)
+    assert re.search(r"(?s)Evaluate summary \| Epoch 1 .*\bpeak -?\d", output)  # lines are broken
     (folder,) = (project / "scalar" / "xps").iterdir()
     wav = str(project / "audio" / "0.wav")
     call(project, *cli, "encode", wav, "x.atc", "--model", str(folder))
