@@ -16,7 +16,7 @@ def trained_seconds(history: History) -> float:
 
 def seconds_left(history: History, optim: Mapping[str, Any]) -> float:
     """Return the seconds of training that `optim.max_time`, in minutes, leaves; inf without it."""
-    minutes = optim["max_time"]
+    minutes = optim.get("max_time")
     return math.inf if minutes is None else 60 * minutes - trained_seconds(history)
 
 
