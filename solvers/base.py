@@ -108,7 +108,7 @@ class BaseSolver(flashy.BaseSolver):
             self.start()
         if is_finished(self.history, self.cfg.optim):
             text = (
-                "Nothing to do: %d epochs are done. Ask for more with optim.epochs=N or max_time=N."
+                "Nothing to do: %d epochs are done. Ask for more with optim.epochs=N or max_time."
             )
             self.logger.info(text, len(self.history))
         saved = True
