@@ -107,9 +107,7 @@ class BaseSolver(flashy.BaseSolver):
         else:
             self.start()
         if is_finished(self.history, self.cfg.optim):
-            text = (
-                "Nothing to do: %d epochs are done. Ask for more with optim.epochs=N or max_time."
-            )
+            text = "Nothing to do: %d epochs are done. Ask for more with optim.epochs=N, max_time."
             self.logger.info(text, len(self.history))
         saved = True
         with self.interruption:
