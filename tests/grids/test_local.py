@@ -223,7 +223,7 @@ def test_patterns_and_overrides(
         (["tiny", "optim.epoch=3"], "optim.epoch: no such key. Did you mean optim.epochs?"),
         (["tiny", "-j", "0"], "-j 0: it must be >= 1."),
         (["tiny", "7"], "7: the grid has runs 0 to 3."),
-        ([], "Unknown grid ''. Choices: discriminators, encodec_24khz, tiny."),
+        ([], "Unknown grid ''. Choices: discriminators, encodec_24khz, study, tiny."),
     ],
     ids=str,
 )
