@@ -165,7 +165,7 @@ class LogFile(logging.FileHandler):
 
 
 def train(cfg: DictConfig) -> Any:
-    """Train one experiment, from where it stands to `optim.epochs`; returns the last metrics."""
+    """Train one experiment for as long as `optim` says; returns the last metrics."""
     try:
         ranks = init_process(cfg)
     except USER_ERRORS as exc:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,13 +50,16 @@ def describe(name: str, runs: Sequence[Run], measures: Sequence[str]) -> dict[st
     minutes = [trained_seconds(run.history) / 60 for run in runs]
     updates = [len(run.history) * run.config.get("optim.updates_per_epoch", 1) for run in runs]
     skipped = sum(epoch.get("train", {}).get("bad_steps", 0) for r in runs for epoch in r.history)
-    row: dict[str, Any] = {"variant": name, "seeds": len(runs)}
-    row["minutes"] = estimate(minutes).mean
-    row["updates"] = estimate(updates).mean
-    row["codes in use"] = estimate(m.get("usage") for m in last).mean
-    row["skipped"] = int(skipped)
-    row["judgements"] = sum(len(run.judgements) for run in runs)
-    return row | {metric: estimate(m.get(metric) for m in last) for metric in measures}
+    return {
+        "variant": name,
+        "seeds": len(runs),
+        "minutes": statistics.fmean(minutes),
+        "updates": statistics.fmean(updates),
+        "codes in use": estimate(m.get("usage") for m in last).mean,
+        "skipped": int(skipped),
+        "judgements": sum(len(run.judgements) for run in runs),
+        **{metric: estimate(m.get(metric) for m in last) for metric in measures},
+    }
 
 
 def baselines(variants: Variants, measures: Sequence[str]) -> list[dict[str, Any]]:
@@ -145,9 +149,9 @@ def main() -> None:
     if not variants:
         raise SystemExit("no run has an evaluation yet.")
     measures = measures_of(variants)
-    rows = [describe(name, runs, list(measures)) for name, runs in variants.items()]
     if args.by not in measures:
         raise SystemExit(f"--by {args.by}: all runs have {', '.join(measures) or 'no metric'}.")
+    rows = [describe(name, runs, list(measures)) for name, runs in variants.items()]
     sign = -1 if measures[args.by].higher_is_better else 1
     rows.sort(key=lambda row: sign * (row[args.by].mean or 0))
     rows += baselines(variants, list(measures))
