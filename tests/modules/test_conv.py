@@ -99,6 +99,10 @@ def test_autocast_keeps_the_precision_of_the_lstms_skip():
     lstm = StreamableLSTM(5)
     x = 100 + torch.randn(1, 5, 7)
     with torch.autocast("cpu", torch.bfloat16):
+        try:
+            torch.nn.LSTM(5, 5)(x.permute(2, 0, 1))
+        except RuntimeError as error:
+            pytest.skip(f"torch has no LSTM in bfloat16 for this CPU: {error}")
         y = lstm(x)
     assert y.dtype == torch.float32
     torch.testing.assert_close(y, lstm(x), atol=0.02, rtol=0)

@@ -56,7 +56,8 @@ def test_gradients_are_those_of_float32(tmp_path: Path, audio: Path) -> None:
         for name, grad in wanted.items():  # where real and fake nearly cancel, bf16 gives zero
             assert found[name].any() or grad.norm() < 1e-3 * largest, name
         assert differences(wanted, found)  # it was in bf16
-        assert cosine(wanted, found) > 0.97
+        # .97 to .98 where the CPU multiplies in bfloat16, .963 where oneDNN only imitates it.
+        assert cosine(wanted, found) > 0.95
 
 
 def test_what_is_kept_is_float32(tmp_path: Path, audio: Path) -> None:
