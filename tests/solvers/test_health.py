@@ -17,6 +17,7 @@ import torch
 from micro import RATE, configured, make_cfg, make_solver, solver_of
 from omegaconf import DictConfig
 from scipy import fft
+from torch import Tensor
 
 from adversarial_trainer.data import SegmentDataset
 from adversarial_trainer.tools.report.judgements import Judgement, judgements_of
@@ -199,13 +200,33 @@ def test_a_state_goes_on() -> None:
 SHORT = ["logging.health=10", "logging.every=5", "optim.updates_per_epoch=50", "optim.epochs=1"]
 
 
-def said(folder: Path, audio: Path, *overrides: str) -> dict[str, str]:
-    """Train; return the judgements that stand in the end, by title, as history.json has them."""
+def said(
+    folder: Path, audio: Path, *overrides: str, judge: Callable[[Tensor], Tensor] | None = None
+) -> dict[str, str]:
+    """Train; return the judgements, also those that were over, as history.json has them.
+
+    `judge` replaces the logits of the last discriminator.
+    """
     solver = make_solver(folder, audio, *SHORT, *overrides)
+    if judge is not None:
+        assert solver.adversarial is not None
+        *_, last = (m for n, m in solver.adversarial.named_modules() if n.endswith("conv_post"))
+        last.register_forward_hook(lambda module, args, logits: judge(logits))
     solver.run()
     history = json.loads((solver.folder / "history.json").read_text())
     assert read_run(solver.folder).judgements == judgements_of(history)
-    return {one.title: one.text for one in judgements_of(history) if one.until is None}
+    return {one.title: one.text for one in judgements_of(history)}
+
+
+def write_noise(folder: Path, highest: float = RATE / 2) -> Path:
+    """Write six files of two seconds of noise below a frequency."""
+    folder.mkdir()
+    draw = np.random.default_rng(0)
+    for number in range(6):
+        wav = 0.1 * draw.standard_normal(2 * RATE)
+        wav = fft.irfft(np.where(fft.rfftfreq(len(wav), 1 / RATE) < highest, fft.rfft(wav), 0))
+        soundfile.write(folder / f"{number}.wav", wav, RATE, subtype="FLOAT")
+    return folder
 
 
 def test_discriminators_that_win(tmp_path: Path, audio: Path) -> None:
@@ -232,20 +253,44 @@ def test_a_slow_loader(tmp_path: Path, audio: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("low", [True, False])
 def test_bandwidth_of_the_audio(tmp_path: Path, low: bool) -> None:
     """Material of 8 kHz in files of 16 kHz; and noise of all frequencies."""
-    folder = tmp_path / "audio"
-    folder.mkdir()
-    draw = np.random.default_rng(0)
-    for number in range(6):
-        wav = 0.1 * draw.standard_normal(2 * RATE)
-        if low:
-            wav = fft.irfft(np.where(fft.rfftfreq(len(wav), 1 / RATE) < 4000, fft.rfft(wav), 0))
-        soundfile.write(folder / f"{number}.wav", wav, RATE, subtype="FLOAT")
-    found = said(tmp_path, folder, "adversarial=none")
+    noise = write_noise(tmp_path / "noise", RATE / 4 if low else RATE / 2)
+    found = said(tmp_path, noise, "adversarial=none")
     assert ("the audio has less bandwidth than the codec" in found) == low
     if low:
         text = found["the audio has less bandwidth than the codec"]
         assert "100 % of 64 segments have nothing above 4" in text
         assert "sample_rate (now 16000)" in text
+
+
+def test_a_dead_discriminator(tmp_path: Path, audio: Path) -> None:
+    rates = ["adversarial.optim.lr=1e-2", "optim.lr=1e-9"]
+    found = said(tmp_path, audio, *rates, judge=lambda logits: 0 * logits)
+    assert "accuracy of fft128 0 %" in found["a discriminator is dead"]
+
+
+def test_discriminators_that_drift(tmp_path: Path, audio: Path) -> None:
+    found = said(tmp_path, audio, judge=lambda logits: 10 + logits)
+    assert "in fft128 they are" in found["D(real) and D(fake) drift"]
+
+
+def test_a_loss_that_owns_the_gradient(tmp_path: Path, audio: Path) -> None:
+    weights = ["balancer=none", "losses.l1=100000", "adversarial=none"]
+    assert set(said(tmp_path, audio, *weights)) == {"one loss owns the gradient"}
+
+
+def test_a_rate_that_rises_too_far(tmp_path: Path, audio: Path) -> None:
+    rate = ["optim.lr=10", "schedule.warmup_updates=1000", "optim.updates_per_epoch=100"]
+    found = said(tmp_path, audio, "adversarial=none", *rate)
+    assert set(found) == {"the gradient has grown", "codebooks are dying"}
+
+
+def test_validation_on_other_audio(tmp_path: Path, audio: Path) -> None:
+    stages = {f"dset.stages.{stage}": audio for stage in ("train", "evaluate", "generate")}
+    stages["dset.stages.valid"] = write_noise(tmp_path / "noise")
+    given = [f"{key}={folder}" for key, folder in stages.items()]
+    epochs = ["optim.updates_per_epoch=10", "optim.epochs=10", "optim.lr=0.01"]
+    found = said(tmp_path, audio, "adversarial=none", *epochs, *given)
+    assert "validation goes away from training" in found
 
 
 @pytest.mark.integ
