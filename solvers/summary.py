@@ -43,6 +43,11 @@ class LineFormatter(flashy.Formatter):
         """The shown metrics, in that order."""
         return {key: metrics[key] for key in self.include_keys if key in metrics}
 
+    def __call__(self, metrics: dict) -> dict:
+        """The shown metrics as text; seconds with their unit."""
+        texts = super().__call__(metrics)
+        return {key: f"{text} s" if key == "duration" else text for key, text in texts.items()}
+
 
 def join_parts(parts: Iterable[str]) -> str:
     """Return `a | b | c`, in indented further lines where one would be too long."""
@@ -106,9 +111,10 @@ def describe(
         lines.append(f"Discriminators: {parameter_count(adversarial.adversary)}")
         adv = cfg.adversarial
         names: Any = adversarial.adversary.names
+        every = "update" if adv.every == 1 else f"{adv.every} updates"
         lines.append(
             f"  {', '.join(discriminator_names(cfg))}: {', '.join(names)}\n"
-            f"  loss {adv.loss}, every {format_count(adv.every, 'update')} with probability "
+            f"  loss {adv.loss}, every {every} with probability "
             f"{adv.probability:g} from update {adv.start_step}, lr {adv.optim.lr:g}"
         )
     lines.append("Loss weights (0: reported, not trained):")

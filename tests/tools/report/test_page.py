@@ -181,6 +181,8 @@ def test_judgements_stand_on_top(make_run: MakeRun) -> None:
     assert read_run(folder).history == history(3)
     text = Page(write_report(folder)).text
     assert "97 %" not in text and "99 %" not in text
+    both = Page(write_comparison([folder, make_run("22222222")], folder / "both.html"))
+    assert both.cells.count("they have won") == 1 and "<b>slow" not in both.text
     current = text.index("They have won since update 40: accuracy 98 %.")
     assert current < text.index("over since update 60 (begun at 10): <b>slow")
     assert "Health" not in Page(write_report(folder, history=history(3))).text
