@@ -24,7 +24,10 @@ VARIANTS: list[dict[str, Any]] = [
     {"solver": "tiny"},
     {"solver": "tiny_fsq"},
     {"solver": "tiny_dac"},
-    {"solver": "tiny_mdct", "adversarial": "mdct", "quantizer": "dac_tiny"},
+    {
+        **{"solver": "tiny_mdct", "adversarial": "mdct"},
+        **{"quantizer": "dac_tiny", "losses.penalty": 1},
+    },
     # Losses of the game, and fixed weights. With the default, hinge2, see above.
     {"solver": "tiny_mdct", "adversarial": "mdct", "adversarial.loss": "mse"},
     {"solver": "tiny_mdct", "adversarial": "mdct", "adversarial.loss": "hinge"},
