@@ -156,8 +156,8 @@ def dying(now: Window, before: Sequence[Window], cfg: DictConfig) -> str:
         return ""
     return (
         f"perplexity of codebook {'; '.join(told)}. Try a larger "
-        f"{setting(cfg, 'dataset.batch_size')}, a lower {setting(cfg, 'optim.lr')}, or fewer "
-        "codebooks."
+        f"{setting(cfg, 'dataset.batch_size')}, a lower {setting(cfg, 'optim.lr')} or "
+        f"{setting(cfg, 'losses.penalty')}, or fewer codebooks."
     )
 
 

@@ -79,7 +79,7 @@ BROKEN = {
     ),
     "codebooks are dying": (
         {"perplexity/1": 20.0, "perplexity/3": 1.1},
-        ["1 at 20.0, once 90", "3 at 1.1, once 70"],
+        ["1 at 20.0, once 90", "3 at 1.1, once 70", "losses.penalty (now 1"],
     ),
     "the gradient has grown": (
         {"grad_norm": 120.0},
