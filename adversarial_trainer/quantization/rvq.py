@@ -63,6 +63,9 @@ class ResidualVectorQuantizer(BaseQuantizer):
             average and over all ranks, is replaced by a frame; in [0, 1), 0 never replaces.
         dropout_choices: the numbers to draw from, equally likely; None is 1 to the number in use.
             EnCodec at 24 kHz has [2, 4, 8, 16, 32]. Those above the number in use are left out.
+        bypass: share of the items of a batch, the first of all ranks', that leave training forwards
+            unquantized, while codebooks learn from them all (Mimi's half: Défossez et al. 2024,
+            arXiv 2410.00037).
         generator: CPU generator that draws alike on all ranks (`distrib.shared_generator`), owned
             and checkpointed by the solver. None makes one with a fixed seed, not checkpointed.
 
@@ -91,6 +94,7 @@ class ResidualVectorQuantizer(BaseQuantizer):
         kmeans_max_batches: int = 16,
         dead_code_threshold: float = 0.05,
         dropout_choices: Sequence[int] | None = None,
+        bypass: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -102,6 +106,8 @@ class ResidualVectorQuantizer(BaseQuantizer):
                 raise ValueError(f"{key} must be in [0, 1), got {share!r}")
         if not 0 <= q_dropout <= 1:
             raise ValueError(f"q_dropout is a probability, in [0, 1], got {q_dropout!r}")
+        if not 0 <= bypass <= 1:
+            raise ValueError(f"bypass is a share of the items, in [0, 1], got {bypass!r}")
         choices = None if dropout_choices is None else list(dropout_choices)
         if choices is not None and not (choices and set(choices) <= set(range(1, n_q + 1))):
             raise ValueError(f"dropout_choices must be integers in 1..n_q={n_q}, got {choices}")
@@ -113,6 +119,7 @@ class ResidualVectorQuantizer(BaseQuantizer):
         self.kmeans_max_batches = kmeans_max_batches
         self.q_dropout = q_dropout
         self.dropout_choices = choices
+        self.bypass = bypass
         self.generator = generator or distrib.shared_generator(1234)
         # Replacing a few codes a step is enough, and keeps the message between ranks small.
         self.max_replaced = min(bins, max(16, bins // 8)) if dead_code_threshold > 0 else 0
@@ -185,6 +192,10 @@ class ResidualVectorQuantizer(BaseQuantizer):
         )
         if not self.training:
             return result
+        if self.bypass:
+            mine, total = distrib.share_of_rank(len(x), x.device)
+            free = torch.arange(total, device=x.device)[mine] < int(total * self.bypass)
+            result.x = torch.where(free[:, None, None], x, result.x)
         result.penalty = energy / max(n_q * rows.numel(), 1)
         result.update = gather_statistics(
             torch.stack(inputs),

@@ -114,6 +114,18 @@ def test_dropped_codebooks_keep_their_averages():
         assert changed == (key.startswith("vq.layers.0.") and "inited" not in key), key
 
 
+def test_bypass():
+    """The first items come out as they are, with the penalty and what is learned as without it."""
+    plain, free = build().train(), build(bypass=0.5).train()
+    free.load_state_dict(plain.state_dict())
+    x = torch.randn(5, 6, 20)
+    one, other = plain(x, 75.0), free(x, 75.0)
+    assert torch.equal(other.x[:2], x[:2]) and torch.equal(other.x[2:], one.x[2:])
+    assert torch.equal(one.codes, other.codes) and torch.equal(one.penalty, other.penalty)
+    assert torch.equal(one.update.sums, other.update.sums)
+    assert torch.equal(plain.eval()(x, 75.0).x, free.eval()(x, 75.0).x)
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e30])
 def test_bad_numbers_change_nothing(bad):
     rvq = build().train()
@@ -194,6 +206,7 @@ def test_shapes(batch, length, n_q, training):
         ({"q_dropout": 1.5}, "q_dropout .* got 1.5"),
         ({"dropout_choices": [1, 9]}, r"dropout_choices .* 1\.\.n_q=3, got \[1, 9\]"),
         ({"dropout_choices": []}, "dropout_choices"),
+        ({"bypass": -0.5}, "bypass .* got -0.5"),
     ],
 )
 def test_wrong_arguments(kwargs, message):

@@ -23,7 +23,7 @@ EVERYTHING = [
 QUANTIZERS = {
     "rvq": [
         *("quantizer.q_dropout=0.5", "quantizer.kmeans_init=true", "quantizer.bins=32"),
-        *("quantizer.dead_code_threshold=0.3", "quantizer.decay=0.8"),
+        *("quantizer.dead_code_threshold=0.3", "quantizer.decay=0.8", "quantizer.bypass=0.5"),
     ],
     "dac": ["quantizer=dac_tiny", "quantizer.q_dropout=0.6"],
     "fsq": ["quantizer=fsq_tiny"],
