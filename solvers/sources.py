@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -17,6 +18,8 @@ from adversarial_trainer.data import (
 from adversarial_trainer.models.builders import naming
 
 from .builders import get_augmentations
+
+logger = logging.getLogger(__name__)
 
 
 def get_stage_metas(cfg: DictConfig) -> dict[str, list[AudioMeta]]:
@@ -44,6 +47,8 @@ class StageData:
 
     def __init__(self, cfg: DictConfig) -> None:
         metas = get_stage_metas(cfg)
+        counts = (f"{stage} {len(files)}" for stage, files in metas.items())
+        logger.info("Files: %s", ", ".join(counts))
         data = cfg.dataset
         common = {"sample_rate": cfg.sample_rate, "channels": cfg.channels}
         segments = {**common, "segment_duration": data.segment_duration, "seed": cfg.seed}

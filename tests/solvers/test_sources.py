@@ -8,9 +8,13 @@ from micro import EPOCH, RATE, make_cfg, write_audio
 from solvers.sources import StageData, get_stage_metas
 
 
-def test_each_stage_has_files_of_its_own(tmp_path: Path, audio: Path) -> None:
+def test_each_stage_has_files_of_its_own(
+    tmp_path: Path, audio: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     cfg = make_cfg(f"dset.path={audio}", f"dset.cache={tmp_path}")
-    data, metas = StageData(cfg), get_stage_metas(cfg)
+    with caplog.at_level("INFO"):
+        data, metas = StageData(cfg), get_stage_metas(cfg)
+    assert "Files: train 3, valid 1, evaluate 1, generate 1" in caplog.messages
     paths = [meta.path for files in metas.values() for meta in files]
     assert len(paths) == len(set(paths)) == 6
     assert [meta.path for meta in data.evaluate.metas] == [m.path for m in metas["evaluate"]]
