@@ -77,7 +77,7 @@ def overrides(args: argparse.Namespace) -> list[str]:
         f"num_threads={args.threads}",
         f"dataset.batch_size={args.batch_size}",
         f"dataset.segment_duration={args.length}",
-        *("quantizer.q_dropout=0", "quantizer.dropout_choices=null"),
+        *("quantizer.q_dropout=0", "quantizer.dropout_choices=null", "quantizer.bypass=0"),
         *("adversarial.probability=1", "adversarial.start_step=0"),
         *args.override,
     ]

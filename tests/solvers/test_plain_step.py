@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from adversarial_trainer.data import Batch
 
 EXACT = [
-    *("precision=float64", "quantizer.q_dropout=0", "quantizer.dead_code_threshold=0"),
+    *("precision=float64", "quantizer.q_dropout=0", "quantizer.bypass=0"),
+    "quantizer.dead_code_threshold=0",
     # With fewer filters a 1 x 1 convolution of one channel has a direction without a gradient.
     *("adversarial.probability=1", "model.seanet.n_filters=4", "model.seanet.lstm=1"),
 ]
