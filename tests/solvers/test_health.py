@@ -281,7 +281,7 @@ def test_a_loss_that_owns_the_gradient(tmp_path: Path, audio: Path) -> None:
 def test_a_rate_that_rises_too_far(tmp_path: Path, audio: Path) -> None:
     rate = ["optim.lr=10", "schedule.warmup_updates=1000", "optim.updates_per_epoch=100"]
     found = said(tmp_path, audio, "adversarial=none", *rate)
-    assert set(found) == {"the gradient has grown", "codebooks are dying"}
+    assert set(found) >= {"the gradient has grown", "codebooks are dying"}
 
 
 def test_validation_on_other_audio(tmp_path: Path, audio: Path) -> None:
