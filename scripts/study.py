@@ -119,21 +119,23 @@ def curve(run: Run, metric: str) -> tuple[list[float], list[float]]:
 
 def draw(variants: Variants, measures: dict[str, Measure], path: Path) -> None:
     """Draw each metric against minutes of training, a line for each run, a colour a variant."""
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.5 * len(measures), 4.5), layout="constrained")
+    colors = colormaps["tab20"].colors
+    figure = Figure(figsize=(4.5 * len(measures), 4 + 0.2 * len(variants)), layout="constrained")
     axes = figure.subplots(1, len(measures), squeeze=False)[0]
     for axis, (metric, measure) in zip(axes, measures.items(), strict=True):
         for number, (name, runs) in enumerate(variants.items()):
             for place, run in enumerate(runs):
                 label = name if place == 0 else None
-                axis.plot(*curve(run, metric), f"C{number % 10}.-", label=label, linewidth=1.2)
+                axis.plot(*curve(run, metric), ".-", c=colors[number % 20], label=label)
         axis.set_title(f"{measure.title}: {measure.good} is better", fontsize=9)
         axis.set_xlabel("minutes of training", fontsize=8)
         axis.tick_params(labelsize=7)
         axis.grid(alpha=0.3)
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", fontsize=8, ncols=2)
+    figure.legend(handles, labels, loc="outside lower center", fontsize=8)
     figure.savefig(path, dpi=110)
 
 

@@ -51,7 +51,7 @@ def explorer(launcher: Launcher) -> None:
     launcher.slurm_(gpus=0, cpus_per_gpu=2, mem_per_gpu=8, time=60)
     # The budget ends a run with its epoch, so these are short.
     launcher.bind_({"optim.epochs": 100_000, "optim.updates_per_epoch": 50, "optim.max_time": 15})
-    launcher.bind_({"evaluate.every": 100_000, "generate.every": 0, "evaluate.num_files": 32})
+    launcher.bind_({"evaluate.every": 10, "generate.every": 0, "evaluate.num_files": 32})
     with launcher.job_array():
         for seed in SEEDS:  # first all variants once
             for variant in VARIANTS:
