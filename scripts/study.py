@@ -122,14 +122,14 @@ def draw(variants: Variants, measures: dict[str, Measure], path: Path) -> None:
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
-    colors = colormaps["tab20"].colors
+    colors = colormaps["tab20"]
     figure = Figure(figsize=(4.5 * len(measures), 4 + 0.2 * len(variants)), layout="constrained")
     axes = figure.subplots(1, len(measures), squeeze=False)[0]
     for axis, (metric, measure) in zip(axes, measures.items(), strict=True):
         for number, (name, runs) in enumerate(variants.items()):
             for place, run in enumerate(runs):
                 label = name if place == 0 else None
-                axis.plot(*curve(run, metric), ".-", c=colors[number % 20], label=label)
+                axis.plot(*curve(run, metric), ".-", c=colors(number % 20), label=label)
         axis.set_title(f"{measure.title}: {measure.good} is better", fontsize=9)
         axis.set_xlabel("minutes of training", fontsize=8)
         axis.tick_params(labelsize=7)
