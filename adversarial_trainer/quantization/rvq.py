@@ -194,8 +194,8 @@ class ResidualVectorQuantizer(BaseQuantizer):
             return result
         if self.bypass:
             mine, total = distrib.share_of_rank(len(x), x.device)
-            free = torch.arange(total, device=x.device)[mine] < int(total * self.bypass)
-            result.x = torch.where(free[:, None, None], x, result.x)
+            free = max(0, int(total * self.bypass) - mine.start)  # of this rank's items
+            result.x = torch.cat([x[:free], result.x[free:]])
         result.penalty = energy / max(n_q * rows.numel(), 1)
         result.update = gather_statistics(
             torch.stack(inputs),
