@@ -41,6 +41,7 @@ VARIANTS: list[dict[str, Any]] = [
     {
         **{"solver": "tiny", "losses": "audiocraft", "adversarial": "msstftd_audiocraft"},
         **{"quantizer.kmeans_iters": 50, "data_init": False, "optim.ema.decay": 0.99},
+        **{"schedule": "constant"},
         **{"optim.lr": 3e-4, "adversarial.optim.lr": 3e-4, "adversarial.start_step": 0},
     },
 ]
