@@ -69,7 +69,7 @@ SHORT = [
     *("logging.every=1", "logging.tensorboard=false"),
 ]
 MICRO = [
-    *("solver=tiny", *SHORT, *sizes("quantizer", "rvq")),
+    *("solver=tiny", "schedule=constant", *SHORT, *sizes("quantizer", "rvq")),
     *(size for name in SIZES["adversarial"] for size in sizes("adversarial", name)),
     *(f"model.seanet.{key}={MODEL[key]}" for key in ("n_filters", "dimension")),
     *("model.seanet.ratios=[8,5,4,2]", "model.seanet.lstm=0"),
